@@ -1,0 +1,1 @@
+"""Streaming tar shards: what a model is trained on."""

@@ -1,0 +1,1 @@
+"""Benchmarks: how good a model is."""

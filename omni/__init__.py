@@ -1,0 +1,1 @@
+"""An omni-modal model: a text LLM plus a dictionary of modalities."""

@@ -1,0 +1,1 @@
+"""Staged training: what trains, on what, with which objective."""
