@@ -1,0 +1,38 @@
+"""OmniConfig: a text LLM's config plus a dictionary of modalities."""
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+
+class OmniConfig(PreTrainedConfig):
+    """What is needed to rebuild the model without any of its original parts.
+
+    `modalities` maps a name ("vision", "audio") to
+    `{"encoder": {"kind": ..., ...}, "projector": {"kind": ..., ...}, "token_id": int}`;
+    the encoder and projector entries are the keyword arguments of the classes that
+    `ENCODERS` and `PROJECTORS` hold under `kind`. `parts` records where every pretrained part
+    and every data set came from, with its licence.
+    """
+
+    model_type = "omni"
+    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 - transformers reads a class attribute
+
+    def __init__(
+        self,
+        text_config: PreTrainedConfig | dict[str, Any] | None = None,
+        modalities: dict[str, dict[str, Any]] | None = None,
+        parts: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ):
+        if text_config is None:  # transformers builds an empty config to find its defaults
+            text_config = {"model_type": "llama"}
+        if isinstance(text_config, dict):
+            text_config = AutoConfig.for_model(**text_config)
+        self.text_config = text_config
+        self.modalities = modalities or {}
+        self.parts = parts or {}
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            kwargs.setdefault(name, getattr(text_config, name, None))
+        kwargs.setdefault("tie_word_embeddings", getattr(text_config, "tie_word_embeddings", False))
+        super().__init__(**kwargs)

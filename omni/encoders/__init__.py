@@ -1,0 +1,39 @@
+"""Pretrained encoders. Adding one is one class and one line in ENCODERS.
+
+An encoder class says which message part it reads (`media`), which tensors it takes (`inputs`),
+how a file becomes those tensors (`preprocess`, `collate`), and how many features come out
+(`grids`) - the last three without weights, so that data can be planned and tokenised alone.
+"""
+
+from typing import Any
+
+from torch import nn
+
+from .audio import WhisperEncoder
+from .vision import OpenClipEncoder, TimmEncoder, TransformersEncoder
+
+ENCODERS: dict[str, type[nn.Module]] = {
+    "timm": TimmEncoder,
+    "open_clip": OpenClipEncoder,
+    "transformers": TransformersEncoder,
+    "whisper": WhisperEncoder,
+}
+
+
+def encoder_class(config: dict[str, Any]) -> Any:
+    """Look up the class that `config["kind"]` names.
+
+    Raises:
+        ValueError: the kind is not registered.
+    """
+    if config.get("kind") not in ENCODERS:
+        raise ValueError(f"unknown encoder {config.get('kind')!r}; known: {', '.join(ENCODERS)}")
+    return ENCODERS[config["kind"]]
+
+
+def build_encoder(config: dict[str, Any]) -> nn.Module:
+    """Build the encoder with random weights; `config` holds the class's keyword arguments."""
+    return encoder_class(config)(**{k: v for k, v in config.items() if k != "kind"})
+
+
+__all__ = ["ENCODERS", "build_encoder", "encoder_class"]

@@ -1,0 +1,142 @@
+"""Audio encoders: log-mel windows -> frame features (N, T, D)."""
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchaudio
+from torch import nn
+from torch.nn import functional as F
+
+from ..media import load_audio
+
+RATE = 16_000
+HOP = 160  # samples per mel frame: 100 Hz
+STRIDE = 320  # samples per encoder frame: 50 Hz
+WINDOW = 30 * RATE  # what Whisper's positions cover
+QUANTUM = 16  # encoder frames; clips are padded to a multiple, so few shapes occur
+
+
+class WhisperEncoder(nn.Module):
+    """Whisper's encoder on windows of up to 30 s, run at the clip's own length.
+
+    A clip is padded to a multiple of 0.32 s by itself, never to its batch, so its features do
+    not depend on what else is in the batch. Longer audio becomes several windows.
+    """
+
+    media = "audio"
+    inputs = ("input_features", "audio_frames")
+
+    def __init__(self, model_config: dict[str, Any]):
+        super().__init__()
+        from transformers import WhisperConfig
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
+
+        config = WhisperConfig(**model_config)
+        self.width = config.d_model
+        self.model = Encoder(config)
+        del self.model._modules["embed_positions"]  # held below, sliced to the clip's length
+        self.embed_positions = nn.Parameter(torch.zeros(config.max_source_positions, self.width))
+
+    @classmethod
+    def describe(cls, folder: Path | None, **spec: Any) -> dict[str, Any]:
+        """Complete a recipe's entry from the folder's config.json, or from `model_config`."""
+        from transformers import WhisperConfig
+
+        config = WhisperConfig.from_pretrained(folder) if folder else None
+        given = config.to_dict() if config else spec["model_config"]
+        keep = ("d_model", "num_mel_bins", "encoder_layers", "encoder_attention_heads",
+                "encoder_ffn_dim", "max_source_positions")  # fmt: skip
+        return {"model_config": {k: given[k] for k in keep if k in given}}
+
+    def load_pretrained(self, folder: Path) -> None:
+        from transformers import WhisperModel
+
+        state = WhisperModel.from_pretrained(folder).encoder.state_dict()
+        self.embed_positions.data = state.pop("embed_positions.weight")
+        self.model.load_state_dict(state)
+
+    @staticmethod
+    def preprocess(config: dict[str, Any], ref: Any) -> dict[str, torch.Tensor]:
+        """Decode one clip to windows.
+
+        Returns:
+            `input_features` (W, mels, 2 * T) and `audio_frames` (W,): the encoder frames (50 Hz)
+            of each window that hold sound, T being the longest rounded up to `QUANTUM`.
+
+        Raises:
+            MediaError: see `omni.media.load_audio`.
+        """
+        wave = torch.from_numpy(load_audio(ref, RATE))
+        mels = config["model_config"].get("num_mel_bins", 80)
+        windows = wave.split(WINDOW)
+        frames = [math.ceil(len(w) / STRIDE) for w in windows]
+        features = [log_mel(F.pad(w, (0, _padded(n) * STRIDE - len(w))), mels)
+                    for w, n in zip(windows, frames, strict=True)]  # fmt: skip
+        longest = max(f.shape[1] for f in features)
+        return {
+            "input_features": torch.stack([F.pad(f, (0, longest - f.shape[1])) for f in features]),
+            "audio_frames": torch.tensor(frames),
+        }
+
+    @staticmethod
+    def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Pad the windows of a batch to the longest; the encoder cuts them again."""
+        longest = max(item["input_features"].shape[2] for item in items)
+        features = [
+            F.pad(i["input_features"], (0, longest - i["input_features"].shape[2])) for i in items
+        ]
+        return {
+            "input_features": torch.cat(features),
+            "audio_frames": torch.cat([item["audio_frames"] for item in items]),
+        }
+
+    @staticmethod
+    def grids(config: dict[str, Any], item: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
+        """Tell the feature grid (frames,) of each window in `item`."""
+        return [(int(n),) for n in item["audio_frames"]]
+
+    def forward(self, input_features: torch.Tensor, audio_frames: torch.Tensor) -> torch.Tensor:
+        """Encode (N, mels, 2 * T) windows to (N, T, D); frames past a window's own are zero."""
+        out = input_features.new_zeros(
+            len(input_features), input_features.shape[2] // 2, self.width
+        )
+        padded = [_padded(n) for n in audio_frames.tolist()]
+        for length in sorted(set(padded)):
+            rows = [i for i, n in enumerate(padded) if n == length]
+            out[rows, :length] = self._encode(input_features[rows, :, : 2 * length])
+        return out
+
+    def _encode(self, mel: torch.Tensor) -> torch.Tensor:
+        """Encode windows of one length, (n, mels, 2 * T) -> (n, T, D)."""
+        model = self.model
+        hidden = F.gelu(model.conv2(F.gelu(model.conv1(mel)))).transpose(1, 2)
+        hidden = hidden + self.embed_positions[: hidden.shape[1]]
+        for layer in model.layers:
+            hidden = layer(hidden, None)
+        return model.layer_norm(hidden)
+
+
+def _padded(frames: int) -> int:
+    return math.ceil(frames / QUANTUM) * QUANTUM
+
+
+@lru_cache
+def _mel_filters(mels: int) -> torch.Tensor:
+    return torchaudio.functional.melscale_fbanks(
+        201, 0.0, RATE / 2, mels, RATE, norm="slaney", mel_scale="slaney"
+    )
+
+
+def log_mel(wave: torch.Tensor, mels: int) -> torch.Tensor:
+    """Whisper's log-mel spectrogram (arXiv 2212.04356, section 2.2): (samples,) -> (mels, frames).
+
+    `samples` is a multiple of `HOP`; 25 ms Hann windows every 10 ms, floored 8 decades below the
+    clip's peak, scaled to about [-1, 1].
+    """
+    spectrum = torch.stft(wave, 400, HOP, window=torch.hann_window(400), return_complex=True)
+    power = spectrum[:, :-1].abs().square()  # (201, frames): the last frame is half outside
+    log = (_mel_filters(mels).T @ power).clamp(min=1e-10).log10()
+    return (log.maximum(log.max() - 8.0) + 4.0) / 4.0

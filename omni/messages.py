@@ -1,0 +1,103 @@
+"""The one conversation type: HF chat messages whose content is a list of parts."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+Message = dict[str, Any]
+ROLES = ("system", "user", "assistant")
+MEDIA = ("image", "audio")
+
+
+class MessageError(ValueError):
+    """A conversation that breaks the contract; the text says which message and how to mend it."""
+
+
+def image(ref: Any) -> dict[str, Any]:
+    """Make an image part; `ref` is a file name, path, bytes or PIL image."""
+    return {"type": "image", "image": ref}
+
+
+def audio(ref: Any) -> dict[str, Any]:
+    """Make an audio part; `ref` is a file name, path, bytes or mono float array at 16 kHz."""
+    return {"type": "audio", "audio": ref}
+
+
+def _message(role: str, parts: tuple[Any, ...]) -> Message:
+    content = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
+    return {"role": role, "content": content}
+
+
+def system(*parts: Any) -> Message:
+    """Make a system message; a plain string is a text part."""
+    return _message("system", parts)
+
+
+def user(*parts: Any) -> Message:
+    """Make a user message; a plain string is a text part."""
+    return _message("user", parts)
+
+
+def assistant(*parts: Any) -> Message:
+    """Make an assistant message; a plain string is a text part."""
+    return _message("assistant", parts)
+
+
+def media_refs(messages: list[Message]) -> Iterator[tuple[str, Any]]:
+    """Yield (kind, ref) of every media part in reading order."""
+    for message in messages:
+        for part in message["content"]:
+            if part["type"] != "text":
+                yield part["type"], part[part["type"]]
+
+
+def validate(messages: Any, parts: Collection[str] | None = None) -> None:
+    """Check roles, parts and, when `parts` is given, that each media part names one of them.
+
+    Raises:
+        MessageError: names the message, what is wrong with it and what is allowed.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise MessageError("a conversation is a non-empty list of messages")
+    for i, message in enumerate(messages):
+        where = f"message {i}"
+        if not isinstance(message, dict) or set(message) < {"role", "content"}:
+            raise MessageError(f"{where}: needs the keys 'role' and 'content'")
+        if message["role"] not in ROLES:
+            raise MessageError(f"{where}: unknown role {message['role']!r}; use one of {ROLES}")
+        if message["role"] == "system" and i:
+            raise MessageError(f"{where}: a system message can only come first")
+        if not isinstance(message["content"], list) or not message["content"]:
+            raise MessageError(f"{where}: content must be a non-empty list of parts")
+        for j, part in enumerate(message["content"]):
+            _validate_part(part, f"{where}, part {j}", message["role"], parts)
+
+
+def _validate_part(part: Any, where: str, role: str, parts: Collection[str] | None) -> None:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in ("text", *MEDIA):
+        raise MessageError(f"{where}: unknown part type {kind!r}; use text, image or audio")
+    if kind not in part:
+        raise MessageError(f"{where}: a part of type {kind!r} needs the key {kind!r}")
+    if kind == "text":
+        if not isinstance(part["text"], str):
+            raise MessageError(f"{where}: text must be a string")
+    elif role == "assistant":
+        raise MessageError(f"{where}: an assistant message holds text only, not {kind}")
+    elif parts is not None and part[kind] not in parts:
+        have = ", ".join(sorted(parts)) or "none"
+        raise MessageError(f"{where}: names the file {part[kind]!r}; the sample has: {have}")
+
+
+def bind(messages: list[Message], parts: Mapping[str, bytes]) -> list[Message]:
+    """Copy the messages with every media file name replaced by that part's bytes."""
+    validate(messages, parts)
+    return [
+        {
+            "role": m["role"],
+            "content": [
+                p if p["type"] == "text" else {**p, p["type"]: parts[p[p["type"]]]}
+                for p in m["content"]
+            ],
+        }
+        for m in messages
+    ]

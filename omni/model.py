@@ -1,0 +1,237 @@
+"""The model: embed -> encode -> project -> scatter -> decode -> loss."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from .config import OmniConfig
+from .encoders import build_encoder, encoder_class
+from .processor import IGNORE_INDEX, PlaceholderError
+from .projectors import build_projector, complete
+from .weights import resolve
+
+if TYPE_CHECKING:
+    from .processor import OmniProcessor
+
+
+class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """A text LLM plus a dictionary of modalities, each an encoder and a projector.
+
+    Media tensors are keyword arguments named by the encoders (`pixel_values`,
+    `input_features` + `audio_frames`), all items of the batch in reading order.
+    """
+
+    config_class = OmniConfig
+    config: OmniConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+
+    def __init__(self, config: OmniConfig):
+        super().__init__(config)
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.encoders = nn.ModuleDict()
+        self.projectors = nn.ModuleDict()
+        for name in config.modalities:
+            self._add_modality(name)
+        self.post_init()
+
+    def _add_modality(self, name: str) -> None:
+        spec = self.config.modalities[name]
+        encoder = build_encoder(spec["encoder"])
+        width: int = encoder.width  # type: ignore[assignment]
+        self.encoders[name] = encoder
+        self.projectors[name] = build_projector(
+            spec["projector"], width, self.config.text_config.hidden_size
+        )
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keep the initialisation that every part's own constructor chose."""
+
+    @classmethod
+    def from_text(cls, spec: str) -> "OmniForConditionalGeneration":
+        """Make a text-only omni model of a pretrained LLM; `spec` as in `omni.weights.resolve`."""
+        part = resolve(spec)
+        language_model = AutoModelForCausalLM.from_pretrained(part.folder, dtype=torch.float32)
+        model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
+        model.language_model = language_model
+        model.generation_config = language_model.generation_config
+        return model
+
+    def attach(self, name: str, spec: dict[str, Any], processor: "OmniProcessor") -> None:
+        """Add a modality: an encoder (pretrained when the spec names weights) and a projector.
+
+        Nothing else changes; a text-only prompt keeps its logits to the bit.
+
+        Args:
+            name: what the modality is called, e.g. "vision".
+            spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`.
+            processor: gains the modality's placeholder and preprocessing.
+
+        Raises:
+            ValueError: the name is taken, or a kind is not registered.
+            WeightsError: the encoder's weights cannot be had.
+        """
+        if name in self.config.modalities:
+            raise ValueError(f"modality {name!r} is attached already")
+        encoder = dict(spec["encoder"])
+        kind, weights = encoder.pop("kind", None), encoder.pop("weights", None)
+        part = resolve(weights) if weights else None
+        described = encoder_class({"kind": kind}).describe(part.folder if part else None, **encoder)
+        self.config.modalities[name] = {
+            "encoder": {"kind": kind, **described},
+            "projector": complete(spec["projector"]),
+            "token_id": processor.add_placeholder(name),
+        }
+        self._add_modality(name)
+        if part:
+            self.encoders[name].load_pretrained(part.folder)  # type: ignore[operator]
+            self.config.parts[name] = part.record()
+        self._match_embedding_scale(name)
+        processor.modalities[name] = self.config.modalities[name]
+        self.to(device=self.device, dtype=self.dtype)
+
+    def _match_embedding_scale(self, name: str) -> None:
+        """Scale the projector's last layer so that its tokens start as large as text tokens."""
+        *_, last = (m for m in self.projectors[name].modules() if isinstance(m, nn.Linear))
+        embedding = self.get_input_embeddings().get_parameter("weight")
+        with torch.no_grad():
+            nn.init.normal_(last.weight, std=2 * float(embedding.std()) / last.in_features**0.5)
+            nn.init.zeros_(last.bias)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def get_decoder(self) -> nn.Module:
+        return self.language_model.get_decoder()
+
+    def train(self, mode: bool = True) -> "OmniForConditionalGeneration":
+        """Switch the mode; frozen parts stay in evaluation mode (their batch norms are frozen)."""
+        super().train(mode)
+        for part in (self.language_model, *self.encoders.values(), *self.projectors.values()):
+            part.train(mode and any(p.requires_grad for p in part.parameters()))
+        return self
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Run the model.
+
+        Args:
+            input_ids: (B, T); placeholders mark where media features go.
+            attention_mask: (B, T); leave it out for packed rows.
+            position_ids: (B, T); restarting positions isolate packed documents.
+            labels: (B, T), `IGNORE_INDEX` where there is none. With labels, logits exist only
+                at the positions that predict one: (B, N, V).
+            num_items_in_batch: divides the summed loss; default: the labels of this batch.
+            kwargs: media tensors; everything else goes to the LLM.
+
+        Raises:
+            PlaceholderError: placeholder count differs from feature count.
+        """
+        embeds = self.embed(input_ids, kwargs)  # (B, T, D)
+        if labels is None:
+            return self.language_model(
+                inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
+                **kwargs,
+            )  # fmt: skip
+        targets = F.pad(
+            labels[:, 1:], (0, 1), value=IGNORE_INDEX
+        )  # the next token of each position
+        where = (targets != IGNORE_INDEX).any(0).nonzero()[:, 0]  # (N,)
+        output = self.language_model(
+            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
+            logits_to_keep=where, use_cache=False, **kwargs,
+        )  # fmt: skip
+        wanted = targets[:, where]
+        total = F.cross_entropy(
+            output.logits.flatten(0, 1).float(), wanted.flatten(),
+            ignore_index=IGNORE_INDEX, reduction="sum",
+        )  # fmt: skip
+        count = (wanted != IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch
+        output.loss = total / count
+        return output
+
+    def embed(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Look up text, encode media (taken out of `inputs`), scatter: (B, T) -> (B, T, D)."""
+        masks = {n: input_ids == m["token_id"] for n, m in self.config.modalities.items()}
+        text_ids = input_ids
+        for mask in masks.values():
+            text_ids = text_ids.masked_fill(mask, 0)  # placeholders have no row in the table
+        embeds = self.get_input_embeddings()(text_ids)
+        for name, mask in masks.items():
+            names = encoder_class(self.config.modalities[name]["encoder"]).inputs
+            media = [inputs.pop(n, None) for n in names]
+            if media[0] is None:
+                self._check_count(name, int(mask.sum()), 0)
+                embeds = embeds + self._anchor(name)
+                continue
+            features = self.encode(name, *media).to(embeds.dtype)
+            self._check_count(name, int(mask.sum()), len(features))
+            embeds = embeds.masked_scatter(mask[..., None], features)
+        return embeds
+
+    def encode(self, name: str, *media: torch.Tensor) -> torch.Tensor:
+        """Turn one modality's media tensors into LLM tokens, all items joined: (sum L, D)."""
+        encoder, projector = self.encoders[name], self.projectors[name]
+        trained = any(p.requires_grad for p in encoder.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            features = encoder(media[0].to(self.dtype), *media[1:])
+        tokens = projector(features)  # (N, L, D)
+        if len(media) == 1:
+            return tokens.flatten(0, 1)
+        lengths = -(-media[1] // self.config.modalities[name]["projector"]["concat"])  # ceil
+        real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        return tokens[real]
+
+    def _anchor(self, name: str) -> torch.Tensor | float:
+        """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""
+        if not (self.training and torch.is_grad_enabled()):
+            return 0.0
+        parts = (*self.encoders[name].parameters(), *self.projectors[name].parameters())
+        return sum((0.0 * p.flatten()[0] for p in parts if p.requires_grad), 0.0)
+
+    def _check_count(self, name: str, placeholders: int, features: int) -> None:
+        if placeholders != features:
+            raise PlaceholderError(
+                f"{placeholders} {name} placeholders in input_ids for {features} {name} features: "
+                "make both with OmniProcessor, and pass every tensor it returns"
+            )
+
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict:
+        """Pass media with the prompt only; later steps find them in the cache."""
+        media = {n: kwargs.pop(n) for n in self._media_inputs() if n in kwargs}
+        first = kwargs.get("is_first_iteration", False) or not kwargs.get("use_cache", True)
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        return inputs | media if first else inputs
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        """Let `generate` accept media, which the signature of `forward` cannot name."""
+        known = self._media_inputs()
+        super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in known})
+
+    def _media_inputs(self) -> list[str]:
+        specs = self.config.modalities.values()
+        return [n for m in specs for n in encoder_class(m["encoder"]).inputs]
+
+
+def load_text_tokenizer(spec: str) -> Any:
+    """Load the tokenizer that belongs to a text LLM given as in `omni.weights.resolve`."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(Path(resolve(spec).folder))

@@ -1,0 +1,241 @@
+"""Messages -> tensors: the only place that does it, for training, evaluation and chat alike."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from transformers import BatchFeature, ProcessorMixin
+
+from .encoders import encoder_class
+from .messages import Message, MessageError, validate
+from .projectors import token_count
+
+IGNORE_INDEX = -100
+# ChatML without a default system prompt: twenty tokens saved in every short sample
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class PlaceholderError(ValueError):
+    """The number of placeholders differs from the number of features."""
+
+
+@dataclass
+class Encoded:
+    """One conversation as tensors: `input_ids` (T,), `labels` (T,), preprocessed media in order."""
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    media: dict[str, list[dict[str, torch.Tensor]]] = field(default_factory=dict)  # by modality
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class OmniProcessor(ProcessorMixin):
+    """A tokenizer and the preprocessing of every attached modality.
+
+    `processor.apply_chat_template(messages, ...)` behaves as in transformers; `encode`, `pack`
+    and `pad` are what it, the trainer and the evaluation are made of.
+    """
+
+    def __init__(self, tokenizer: Any, modalities: dict | None = None, chat_template=None):
+        super().__init__(tokenizer, chat_template=chat_template or _default_template(tokenizer))
+        self.modalities = modalities or {}
+
+    def add_placeholder(self, name: str) -> int:
+        """Give the modality a token of its own and return its id.
+
+        The id needs no row in the LLM's embedding: the model never looks it up.
+        """
+        self.tokenizer.add_special_tokens(
+            {"additional_special_tokens": [placeholder(name)]}, replace_extra_special_tokens=False
+        )
+        return self.tokenizer.convert_tokens_to_ids(placeholder(name))
+
+    def encode(self, messages: list[Message], generation: bool = False) -> Encoded:
+        """Turn one conversation into tensors; labels are on assistant turns only.
+
+        Args:
+            messages: see `omni.messages`; media refs are bytes, paths, PIL images or arrays.
+            generation: end with the header of an assistant turn instead of labels.
+
+        Raises:
+            MessageError: the messages break the contract, or use a modality that is not attached.
+            MediaError: a media part cannot be decoded within the limits.
+            PlaceholderError: the text itself contains placeholder tokens.
+        """
+        validate(messages)
+        media: dict[str, list[dict[str, torch.Tensor]]] = {}
+        flat = [{"role": m["role"], "content": self._content(m, media)} for m in messages]
+        ids: list[int] = []
+        labels: list[int] = []
+        for text, is_answer in self._segments(flat, generation):
+            tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids += tokens
+            labels += tokens if is_answer else [IGNORE_INDEX] * len(tokens)
+        encoded = Encoded(torch.tensor(ids), torch.tensor(labels), media)
+        self._check_placeholders(encoded)
+        return encoded
+
+    def _content(self, message: Message, media: dict[str, list]) -> str:
+        """Flatten a message's parts to text with placeholders, and preprocess its media."""
+        pieces = []
+        for part in message["content"]:
+            if part["type"] == "text":
+                pieces.append(part["text"])
+                continue
+            name, config = self._modality(part["type"])
+            cls = encoder_class(config["encoder"])
+            item = cls.preprocess(config["encoder"], part[part["type"]])
+            media.setdefault(name, []).append(item)
+            count = sum(
+                token_count(config["projector"], g) for g in cls.grids(config["encoder"], item)
+            )
+            pieces.append(placeholder(name) * count)
+        return "".join(pieces)
+
+    def _modality(self, kind: str) -> tuple[str, dict[str, Any]]:
+        for name, config in self.modalities.items():
+            if encoder_class(config["encoder"]).media == kind:
+                return name, config
+        have = ", ".join(self.modalities) or "none"
+        raise MessageError(f"an {kind} part, but the model has no encoder for it (has: {have})")
+
+    def _segments(self, flat: list[dict[str, str]], generation: bool) -> list[tuple[str, bool]]:
+        """Cut the rendered conversation where labels begin and end.
+
+        Each segment is tokenised by itself, so a prompt has the same tokens in training and in
+        generation. What a template prints after an answer's end marker carries no label.
+        """
+        segments: list[tuple[str, bool]] = []
+        done = ""
+        for i, message in enumerate(flat):
+            if message["role"] != "assistant":
+                continue
+            prompt = self._render(flat[:i], True)
+            full = self._render(flat[: i + 1], False)
+            if not (prompt.startswith(done) and full.startswith(prompt)):
+                raise MessageError(
+                    f"message {i}: the chat template rewrites earlier turns, so answers cannot be "
+                    "labelled; pass another chat_template to OmniProcessor"
+                )
+            end = full.find(message["content"], len(prompt)) + len(message["content"])
+            eos = self.tokenizer.eos_token or ""
+            tail = full[end:]
+            cut = end + (tail.find(eos) + len(eos) if eos and eos in tail else 0)
+            segments += [(prompt[len(done) :], False), (full[len(prompt) : cut], True)]
+            done = full[:cut]
+        if flat[-1]["role"] == "assistant" and not generation:
+            return segments  # nothing is learnt from what the template prints after the last answer
+        return [*segments, (self._render(flat, generation)[len(done) :], False)]
+
+    def _render(self, flat: list[dict[str, str]], generation: bool) -> str:
+        special = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
+        return _compile(self.chat_template).render(
+            messages=flat, add_generation_prompt=generation, **special
+        )
+
+    def _check_placeholders(self, encoded: Encoded) -> None:
+        for name, config in self.modalities.items():
+            cls = encoder_class(config["encoder"])
+            found = int((encoded.input_ids == config["token_id"]).sum())
+            wanted = sum(
+                token_count(config["projector"], grid)
+                for item in encoded.media.get(name, [])
+                for grid in cls.grids(config["encoder"], item)
+            )
+            if found != wanted:
+                raise PlaceholderError(
+                    f"{found} {placeholder(name)} placeholders for {wanted} {name} features; the "
+                    f"text probably contains {placeholder(name)} itself: media are parts of their "
+                    "own, write no placeholders"
+                )
+
+    def pack(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
+        """Join samples into one padding-free row for training.
+
+        Returns `input_ids`, `labels`, `position_ids` (1, T), positions restarting with every
+        sample, and the media tensors of all samples in order. There is no attention mask:
+        transformers isolates packed documents by their positions only when none is given.
+        """
+        labels = [s.labels.clone() for s in samples]
+        for label in labels:
+            label[0] = IGNORE_INDEX  # the token before it belongs to another document
+        return {
+            "input_ids": torch.cat([s.input_ids for s in samples])[None],
+            "labels": torch.cat(labels)[None],
+            "position_ids": torch.cat([torch.arange(len(s)) for s in samples])[None],
+            **self._collate_media(samples),
+        }
+
+    def pad(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
+        """Left-pad samples for generation: `input_ids`, `attention_mask` (B, T) and media."""
+        longest = max(len(s) for s in samples)
+        filler = self.tokenizer.pad_token_id or 0
+        ids = torch.full((len(samples), longest), filler)
+        mask = torch.zeros_like(ids)
+        for row, sample in enumerate(samples):
+            ids[row, longest - len(sample) :] = sample.input_ids
+            mask[row, longest - len(sample) :] = 1
+        return {"input_ids": ids, "attention_mask": mask, **self._collate_media(samples)}
+
+    def _collate_media(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
+        batch: dict[str, torch.Tensor] = {}
+        for name, config in self.modalities.items():
+            items = [item for s in samples for item in s.media.get(name, [])]
+            if items:
+                batch |= encoder_class(config["encoder"]).collate(items)
+        return batch
+
+    def apply_chat_template(self, conversation, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Render one conversation or a batch of them, as in transformers.
+
+        With `tokenize=True, return_dict=True` the result goes straight into `model.generate`;
+        with `tokenize=False` it is the text, media shown as single placeholders.
+        """
+        batched = bool(conversation) and isinstance(conversation[0], list)
+        conversations = conversation if batched else [conversation]
+        generation = kwargs.get("add_generation_prompt", False)
+        if not kwargs.get("tokenize", False):
+            texts = [self._render(_as_text(c), generation) for c in conversations]
+            return texts if batched else texts[0]
+        batch = BatchFeature(self.pad([self.encode(c, generation) for c in conversations]))
+        return batch if kwargs.get("return_dict", True) else batch["input_ids"]
+
+
+@lru_cache
+def _compile(template: str) -> Any:
+    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+
+
+def placeholder(name: str) -> str:
+    """Return the placeholder token of a modality, e.g. `<|vision|>`."""
+    return f"<|{name}|>"
+
+
+def _as_text(messages: list[Message]) -> list[dict[str, str]]:
+    return [
+        {
+            "role": m["role"],
+            "content": "".join(
+                p["text"] if p["type"] == "text" else f"<|{p['type']}|>" for p in m["content"]
+            ),
+        }
+        for m in messages
+    ]
+
+
+def _default_template(tokenizer: Any) -> str:
+    known = tokenizer.get_vocab()
+    if "<|im_start|>" in known and "<|im_end|>" in known:
+        return CHATML
+    if tokenizer.chat_template:
+        return tokenizer.chat_template
+    raise ValueError(
+        "the tokenizer has neither ChatML tokens nor a chat template: pass chat_template"
+    )

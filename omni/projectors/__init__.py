@@ -1,0 +1,52 @@
+"""Encoder space -> LLM space. Adding a projector is one class and one line in PROJECTORS."""
+
+import inspect
+import math
+from typing import Any
+
+from torch import nn
+
+from .mlp import FrameConcatMlp, PatchConcatMlp
+
+PROJECTORS: dict[str, type[nn.Module]] = {
+    "patch_concat_mlp": PatchConcatMlp,
+    "frame_concat_mlp": FrameConcatMlp,
+}
+
+
+def complete(config: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults of the class that `config["kind"]` names, so that a config says all.
+
+    Raises:
+        ValueError: the kind is not registered, or it takes no such option.
+    """
+    if config.get("kind") not in PROJECTORS:
+        raise ValueError(
+            f"unknown projector {config.get('kind')!r}; known: {', '.join(PROJECTORS)}"
+        )
+    parameters = inspect.signature(PROJECTORS[config["kind"]]).parameters
+    options = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
+    if unknown := set(config) - {"kind", *options}:
+        raise ValueError(f"projector {config['kind']!r} takes {list(options)}, not {unknown}")
+    return {**options, **config}
+
+
+def build_projector(config: dict[str, Any], input_width: int, output_width: int) -> nn.Module:
+    """Build the projector of a completed config."""
+    options = {k: v for k, v in config.items() if k != "kind"}
+    return PROJECTORS[config["kind"]](input_width, output_width, **options)
+
+
+def token_count(config: dict[str, Any], grid: tuple[int, ...]) -> int:
+    """Tell how many LLM tokens a feature grid becomes: (rows, columns) or (frames,)."""
+    return math.prod(math.ceil(n / config["concat"]) for n in grid)
+
+
+__all__ = [
+    "PROJECTORS",
+    "FrameConcatMlp",
+    "PatchConcatMlp",
+    "build_projector",
+    "complete",
+    "token_count",
+]

