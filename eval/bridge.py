@@ -1,0 +1,152 @@
+"""lmms-eval's official task objects on local parquet files, offline, without its import bill."""
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import os
+import random
+import sys
+import types
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    "OPENAI_API_KEY": "offline",  # some task modules refuse to import without one; never sent
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+# a training run around us keeps its random state; greedy answers need none
+NO_SEEDING: dict[str, Any] = {
+    "random_seed": None,
+    "numpy_random_seed": None,
+    "torch_random_seed": None,
+}
+
+
+@dataclass
+class TaskResult:
+    """What the official code said: its aggregated metrics, and one dict per doc in doc order."""
+
+    metrics: dict[str, float]
+    samples: list[dict[str, Any]]
+
+
+def prepare() -> None:
+    """Set the offline environment and import lmms-eval with its unused metric loader stubbed.
+
+    `evaluate` pulls in transformers pipelines and _dynamo: half of the import time and 200 MB,
+    for a metric loader that these tasks never call.
+    """
+    if "lmms_eval.evaluator" in sys.modules:
+        return
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    stubbed = "evaluate" not in sys.modules
+    if stubbed:
+        stub = types.ModuleType("evaluate")
+        stub.__spec__ = importlib.machinery.ModuleSpec("evaluate", None)
+        sys.modules["evaluate"] = stub
+    try:
+        import lmms_eval.evaluator  # noqa: F401
+        from loguru import logger
+    finally:
+        if stubbed:  # whoever imports the real one later gets the real one
+            sys.modules.pop("evaluate", None)
+    for noisy in ("lmms_eval", "utils", "en_utils", "evaluate_hb"):  # names its yaml loader gives
+        logger.disable(noisy)
+
+
+def tasks_folder() -> Path:
+    """Where lmms-eval keeps its task definitions; finds it without importing it.
+
+    Raises:
+        ModuleNotFoundError: lmms-eval is not installed.
+    """
+    spec = importlib.util.find_spec("lmms_eval")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            "lmms-eval is not installed; official rows need it: pip install 'lmms-eval>=0.7.3,<0.8'"
+        )
+    return Path(spec.submodule_search_locations[0]) / "tasks"
+
+
+def load_task(
+    task: str, folder: str, split: str, files: list[Path], cache: Path, **overrides: Any
+) -> Any:
+    """A fresh official task object reading `files` as its `split`.
+
+    Fresh, because some official modules keep scores in globals that a new object resets. Split
+    names are given, not guessed: from a file called dev-* datasets would make "validation".
+    `overrides` replace keys of the official yaml and may hold callables.
+    """
+    prepare()
+    from lmms_eval.tasks import TaskManager
+
+    manager = TaskManager(
+        "WARNING", include_path=[str(tasks_folder() / folder)], include_defaults=False
+    )
+    config = {
+        "task": task,
+        "tag": [],
+        "dataset_path": "parquet",
+        "dataset_name": None,
+        "dataset_kwargs": {
+            "data_files": {split: [str(file.resolve()) for file in files]},
+            "cache_dir": str(cache),
+        },
+        **overrides,
+    }
+    return next(iter(manager.load_task_or_group([config], task_type="chat").values()))
+
+
+def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) -> TaskResult:
+    """Run one official task object; its chatter and its submission files go to `out`."""
+    prepare()
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
+
+    out.mkdir(parents=True, exist_ok=True)
+    with _quiet(out / "lmms_eval.log"), _random_state_kept():
+        results = simple_evaluate(
+            model=chat_model,
+            tasks=[task],
+            task_manager=TaskManager("WARNING", include_defaults=False),  # None indexes 2000 files
+            limit=limit,
+            bootstrap_iters=0,
+            **NO_SEEDING,
+            cli_args=Namespace(output_path=str(out), process_with_media=False, reasoning_tags=None),
+        )
+    if not results:
+        raise RuntimeError("lmms-eval returned nothing; is this process rank 0 of its group?")
+    name = task.config.task
+    metrics = {
+        key.split(",")[0]: float(value)
+        for key, value in results["results"][name].items()
+        if isinstance(value, int | float) and "stderr" not in key
+    }
+    samples = sorted(results["samples"][name], key=lambda sample: sample["doc_id"])
+    return TaskResult(metrics, samples)
+
+
+@contextlib.contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    with (
+        log.open("a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """MMBench's scorer seeds the global generator; a training run around us must not notice."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)

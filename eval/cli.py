@@ -1,0 +1,157 @@
+"""The omni-eval command."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
+
+
+@app.command()
+def main(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder that a stage saved.")],
+    suite: Annotated[str, typer.Option(help="Which rows to run; there is: mini.")] = "mini",
+    data: Annotated[
+        Path, typer.Option(help="Folder of shard folders; only heldout-*.tar are read.")
+    ] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Where results go; a killed run goes on here.")] = Path(
+        "runs/eval"
+    ),
+    rows: Annotated[str, typer.Option(help="Only these rows, comma separated.")] = "",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many questions a row; for a quick look.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option(help="Also ask blind and with shuffled images and sounds.")
+    ] = True,
+    parent: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the text LLM that training began with: measures text drift."),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")] = 16,
+    token_budget: Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")] = 4096,
+) -> None:
+    """Measure a checkpoint on held-out data and print a table.
+
+    Every row comes with the number of questions, a 95 % interval, what guessing gives, and
+    controls: the same model **blind** (image removed) or with **shuffled** images or sounds. A
+    score that its control reaches as well was not earned by looking or listening.
+
+    * `mini-…` rows: lmms-eval's official task code on small files in the public schemas.
+    * `category`, `spoken_word`, `spoken_question`, `human_speech`: our own, open answers.
+
+    Example, after a quickstart:
+
+        omni-eval runs/quickstart/sft --suite mini --data data --out runs/quickstart/eval
+
+    OUT holds rows.json, table.md, table.txt and answers.jsonl (every question, expected and given
+    answer). Finished rows are reused only for the same weights and the same held-out data.
+    """
+    from rich.console import Console
+
+    console = Console()
+    try:
+        result = _run(
+            console, checkpoint, suite, data, out, rows=[r for r in rows.split(",") if r],
+            limit=limit, controls=controls, parent=parent, max_batch=max_batch,
+            token_budget=token_budget,
+        )  # fmt: skip
+    except (ValueError, LookupError, OSError) as error:
+        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(2) from error
+    from .table import rich_table
+
+    console.print(rich_table(result))
+    console.print(f"written: {out}/rows.json, table.md, table.txt, answers.jsonl")
+
+
+def _run(
+    console: Any,
+    checkpoint: Path,
+    suite: str,
+    data: Path,
+    out: Path,
+    *,
+    parent: Path | None,
+    rows: list[str],
+    **options: Any,
+) -> dict[str, Any]:
+    from .run import choose, run_suite
+
+    choose(suite, rows)  # a typo should not cost the time to load a model
+    if not (checkpoint / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{checkpoint} is no checkpoint: there is no config.json; give the folder of a stage, "
+            "such as runs/quickstart/sft"
+        )
+    with console.status("loading the model"):
+        from omni import OmniForConditionalGeneration, OmniProcessor
+
+        model = OmniForConditionalGeneration.from_pretrained(checkpoint).eval()
+        processor = OmniProcessor.from_pretrained(checkpoint)
+    with AnswerProgress(console) as progress:
+        result = run_suite(
+            model, processor, suite, data, out, rows=rows,
+            progress=progress.answered, on_condition=progress.condition, **options,
+        )  # fmt: skip
+    if parent is not None:
+        result["figures"]["text_drift"] = _drift(model, processor, parent)
+        _rewrite(result, out)
+        console.print(
+            f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
+        )
+    return result
+
+
+def _drift(model: Any, processor: Any, parent: Path) -> float:
+    from transformers import AutoModelForCausalLM
+
+    from .drift import text_drift
+
+    return text_drift(
+        model, AutoModelForCausalLM.from_pretrained(parent, dtype="float32"), processor
+    )
+
+
+def _rewrite(result: dict[str, Any], out: Path) -> None:
+    import json
+
+    from .store import write_atomic
+
+    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+
+
+class AnswerProgress:
+    """A progress line: which row, under which condition, how many answers, how fast."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("{task.completed} answers"),
+            TimeElapsedColumn(),
+            console=console,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self.task = self.bar.add_task("preparing", total=None)
+
+    def __enter__(self) -> "AnswerProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def condition(self, row: str, condition: str) -> None:
+        self.bar.update(self.task, description=f"{row} ({condition.replace('_', ' ')})")
+
+    def answered(self, count: int) -> None:
+        self.bar.advance(self.task, count)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,38 @@
+"""Build every mini benchmark that the held-out data allows."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..heldout import HeldOut
+from . import hallusion, ocr, recognition
+from .schema import write_parquet
+
+SEED = 7_310  # of the evaluation alone; no training source uses it
+VERSION = 1  # raise it when a builder changes what it writes
+
+# benchmark -> builder of its rows, and their number of units (questions, sets)
+BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str, Any]]], int]] = {
+    "mmbench_en": (recognition.mmbench, 24),
+    "realworldqa": (recognition.realworldqa, 60),
+    "hallusionbench": (hallusion.hallusionbench, 16),
+    "ocrbench": (ocr.ocrbench, 40),
+}
+
+
+def build_minisuite(held: HeldOut, benchmark: str, out: Path, limit: int | None = None) -> Path:
+    """Write OUT/<benchmark>-<digest>.parquet, or reuse it; the same data gives the same rows.
+
+    `limit` bounds the units: questions with all their rotated copies, or whole sets.
+
+    Raises:
+        LookupError: the held-out pictures do not suffice; says what is missing.
+    """
+    builder, units = BUILDERS[benchmark]
+    units = min(units, limit or units)
+    path = out / f"{benchmark}-v{VERSION}-{units}-{held.digest[:16]}.parquet"
+    if not path.exists():
+        rows = builder(held, random.Random(f"{SEED}:{benchmark}"), units)
+        write_parquet(benchmark, rows, path)
+    return path

@@ -1,0 +1,230 @@
+"""Run a suite on a model: every row, its controls, the files, and the figures for a report."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .batching import Answerer, for_model
+from .heldout import HeldOut, load_heldout
+from .own import MissingDataError, Own
+from .scoring import Scored
+from .store import Store, store_key, weights_fingerprint, write_atomic
+from .suites import SUITES, Official
+
+log = logging.getLogger(__name__)
+CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
+# (row name, conditions) -> nothing; called before a condition is asked
+OnCondition = Callable[[str, str], None]
+
+
+@dataclass
+class Row:
+    """One line of the table. Scores are on 0–100; None where nothing was measured."""
+
+    name: str
+    how: str
+    score: float | None = None
+    n: int = 0
+    ci_low: float | None = None
+    ci_high: float | None = None
+    blind: float | None = None
+    chance: float | None = None
+    controls: dict[str, dict[str, float]] = field(default_factory=dict)  # score, ci_low, ci_high
+    details: dict[str, Any] = field(default_factory=dict)
+    missing: str = ""  # why there is no score
+
+
+def run_suite(
+    model: Any,
+    processor: Any,
+    suite: str,
+    data: Path,
+    out: Path,
+    *,
+    rows: Iterable[str] = (),
+    limit: int | None = None,
+    controls: bool = True,
+    progress: Callable[[int], None] = lambda answers: None,
+    on_condition: OnCondition = lambda row, condition: None,
+    **batching: Any,
+) -> dict[str, Any]:
+    """Score `model` and write OUT/rows.json, table.md, table.txt and answers.jsonl.
+
+    The model is put into evaluation mode for the duration. `progress` receives numbers of answers,
+    `on_condition` the row and condition about to be asked; `batching` goes to `Answerer`.
+
+    Returns what rows.json holds.
+
+    Raises:
+        ValueError: an unknown suite or row name; FileNotFoundError: no held-out shard at all.
+    """
+    answerer = for_model(model, processor, progress=progress, **batching)
+    was_training = bool(model.training)
+    model.eval()
+    try:
+        return evaluate(
+            answerer, weights_fingerprint(model), suite, Path(data), Path(out),
+            rows=rows, limit=limit, controls=controls, on_condition=on_condition,
+        )  # fmt: skip
+    finally:
+        model.train(was_training)
+
+
+def evaluate(
+    answerer: Answerer,
+    weights: str,
+    suite: str,
+    data: Path,
+    out: Path,
+    *,
+    rows: Iterable[str] = (),
+    limit: int | None = None,
+    controls: bool = True,
+    on_condition: OnCondition = lambda row, condition: None,
+) -> dict[str, Any]:
+    """`run_suite` for anything that answers; `weights` identifies it in the stored results."""
+    start = time.monotonic()
+    chosen = choose(suite, rows)
+    held = load_heldout(data)
+    store = Store(out / "rows", store_key(weights, held.digest, suite=suite, limit=limit))
+    table, answers = [], []
+    for spec in chosen:
+        scored = ask(spec, answerer, held, store, limit, controls, on_condition)
+        table.append(as_row(spec, scored))
+        answers += answer_lines(spec.name, scored)
+    result = {
+        "suite": suite,
+        "images": held.label,
+        "weights": weights,
+        "data": held.digest,
+        "seconds": round(time.monotonic() - start, 1),
+        "limit": limit,
+        "problems": answerer.problems,
+        "rows": [asdict(row) for row in table],
+    }
+    result["figures"] = figures(result["rows"])
+    _write(result, answers, out)
+    return result
+
+
+def choose(suite: str, names: Iterable[str]) -> list[Official | Own]:
+    """The rows of a suite, or those named.
+
+    Raises:
+        ValueError: an unknown name; lists the known ones.
+    """
+    if suite not in SUITES:
+        raise ValueError(f"unknown suite {suite!r}; there is: {', '.join(SUITES)}")
+    known = {row.name: row for row in SUITES[suite]}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"unknown row {', '.join(unknown)}; {suite} has: {', '.join(known)}")
+    return [known[name] for name in names] or list(known.values())
+
+
+def ask(
+    spec: Official | Own,
+    answerer: Answerer,
+    held: HeldOut,
+    store: Store,
+    limit: int | None,
+    controls: bool,
+    on_condition: OnCondition,
+) -> dict[str, Scored | str]:
+    """Every condition of one row: its result, or in words why it has none."""
+    found: dict[str, Scored | str] = {}
+    for condition in ("seen", *(spec.controls if controls else ())):
+        on_condition(spec.name, condition)
+        scored = store.load(spec.name, condition)
+        try:
+            if scored is None:
+                scored = _run(spec, answerer, held, condition, limit, store.folder.parent)
+                store.save(spec.name, condition, scored)
+            found[condition] = scored
+        except MissingDataError as error:
+            found[condition] = str(error)
+            if condition == "seen":
+                break
+    return found
+
+
+def _run(
+    spec: Official | Own,
+    answerer: Answerer,
+    held: HeldOut,
+    condition: str,
+    limit: int | None,
+    out: Path,
+) -> Scored:
+    before = len(answerer.problems)
+    if isinstance(spec, Official):
+        scored = spec.run(answerer, held, condition, limit, out / "work")
+    else:
+        scored = spec.run(answerer, held, condition, limit)
+    if problems := answerer.problems[before:]:
+        scored.details["unreadable"] = problems  # answered "" and counted as wrong
+        log.warning("%s: %d docs could not be read: %s", spec.name, len(problems), problems[0])
+    return scored
+
+
+def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
+    """The table line of a row from its conditions."""
+    seen = found["seen"]
+    row = Row(spec.name, spec.how)
+    if isinstance(seen, str):
+        row.missing = seen
+        return row
+    row.score, row.n, row.chance = seen.score, seen.n, seen.chance
+    row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
+    row.details["max_new_tokens"] = spec.max_new_tokens
+    for condition, scored in found.items():
+        if condition == "seen":
+            continue
+        if isinstance(scored, str):
+            row.details[condition] = f"not measured: {scored}"
+        elif condition == "blind":
+            row.blind = scored.score
+        if isinstance(scored, Scored):
+            row.controls[condition] = {
+                "score": scored.score, "ci_low": scored.ci_low, "ci_high": scored.ci_high
+            }  # fmt: skip
+    return row
+
+
+def answer_lines(row: str, found: dict[str, Scored | str]) -> list[dict[str, Any]]:
+    """Every question of a row as answers.jsonl has it."""
+    return [
+        {"row": row, "condition": condition, **asdict(outcome)}
+        for condition, scored in found.items()
+        if isinstance(scored, Scored)
+        for outcome in scored.outcomes
+    ]
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The headline numbers under the names that a report uses; None where a row is missing."""
+    by_name = {row["name"]: row for row in rows}
+    wanted: dict[str, float | None] = {}
+    for name in ("category", "spoken_word", "spoken_question", "human_speech"):
+        row = by_name.get(name)
+        if row is None:
+            continue
+        wanted[f"{name}_accuracy"] = row["score"]
+        for condition in ("shuffled_images", "shuffled_audio"):
+            if condition in row["controls"]:
+                score = row["controls"][condition]["score"]
+                wanted[f"{name}_accuracy_{condition}"] = score
+    return wanted
+
+
+def _write(result: dict[str, Any], answers: list[dict[str, Any]], out: Path) -> None:
+    from .table import markdown, terminal
+
+    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+    write_atomic(out / "table.md", markdown(result))
+    write_atomic(out / "table.txt", terminal(result))
+    lines = [json.dumps(line, ensure_ascii=False) for line in answers]
+    write_atomic(out / "answers.jsonl", "\n".join(lines) + "\n")

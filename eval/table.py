@@ -1,0 +1,82 @@
+"""The table of a result, for the terminal and as Markdown. JSON is the result itself."""
+
+import io
+from typing import Any
+
+HEAD = ("row", "score", "95 % interval", "n", "blind", "chance", "controls", "scored")
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """One line of text cells; a missing row says why in place of its numbers."""
+    if row["missing"]:
+        return [row["name"], "missing", "", "", "", "", row["missing"], row["how"]]
+    controls = [
+        f"{name.replace('_', ' ')} {found['score']:.1f}"
+        for name, found in row["controls"].items()
+        if name != "blind"
+    ]
+    if "wer" in row["details"]:
+        controls.append(f"WER {row['details']['wer']:.0f} %")
+    return [
+        row["name"],
+        f"{row['score']:.1f}",
+        f"{row['ci_low']:.1f}–{row['ci_high']:.1f}",
+        str(row["n"]),
+        _number(row["blind"]),
+        _number(row["chance"]),
+        ", ".join(controls),
+        row["how"],
+    ]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """What a reader must know beside the numbers."""
+    said = [f"Made on {result['images']}."]
+    if any(row["name"].startswith("mini-") for row in result["rows"]):
+        said.append(
+            "mini- rows are small procedural sets in the public schema, scored by lmms-eval's own "
+            "task code; they are not the benchmarks of that name and not comparable with them."
+        )
+    said.append(
+        "official: scored by the official code; static: by the official code without the judge "
+        "that published numbers used; own: defined here. Blind: the same model, image removed."
+    )
+    if result["limit"]:
+        said.append(f"Limited to {result['limit']} questions a row: not a full run.")
+    if result["problems"]:
+        said.append(f"{len(result['problems'])} unreadable inputs, counted as wrong answers.")
+    return said
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table with its notes."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    for row in result["rows"]:
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |")
+    return "\n".join([*lines, "", *notes(result), ""])
+
+
+def rich_table(result: dict[str, Any]) -> Any:
+    """A rich Table; print it on a console."""
+    from rich.table import Table
+
+    table = Table(title=f"suite {result['suite']}", caption="\n".join(notes(result)))
+    for name in HEAD:
+        right = name in ("score", "95 % interval", "n", "blind", "chance")
+        table.add_column(name, justify="right" if right else "left", no_wrap=right)
+    for row in result["rows"]:
+        table.add_row(*cells(row))
+    return table
+
+
+def terminal(result: dict[str, Any], width: int = 110) -> str:
+    """The table as plain text."""
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, no_color=True).print(rich_table(result))
+    return buffer.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

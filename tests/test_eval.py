@@ -1,0 +1,311 @@
+"""The mini suite end to end, without a model: an oracle must score 100, constants must not."""
+
+import hashlib
+import io
+import json
+import random
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_shards.sample import Sample
+from data_shards.sources.base import flac
+from data_shards.sources.shapes import COLOURS, draw
+from data_shards.write import write_shards
+from eval.batching import Answerer
+from eval.run import evaluate
+from omni.messages import assistant, audio, image, media_refs, user
+
+KINDS = {"circle": "animal", "square": "food", "star": "plant", "heart": "vehicle", "ring": "tool"}
+QUESTIONS = ("What kind of thing is this?", "What is this?")
+
+
+def png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def tone(pitch: int) -> bytes:
+    return flac(0.3 * np.sin(np.arange(8000) * pitch / 400).astype(np.float32))
+
+
+def facts(kind: str, **more) -> dict:
+    return {"source": "stamps", "license": "GPL-2.0", "schema": 1, "kind": kind, **more}
+
+
+def pictures() -> list[tuple[dict, bytes]]:
+    found = []
+    for k, (shape, category) in enumerate(KINDS.items()):
+        for colour in list(COLOURS)[: 4 + k]:
+            meta = {"identity": f"{colour}-{shape}", "category": category}
+            meta["caption"] = f"The {colour} {shape}."
+            found.append((meta, png(draw(shape, colour, "large", "0.5-0.5", "white"))))
+    return found
+
+
+def picture_samples() -> list[Sample]:
+    return [
+        Sample([user(image("img0.png"), "What is this?"), assistant(meta["caption"])],
+               {"img0.png": data}, facts("caption", **meta), split="heldout")
+        for meta, data in pictures()
+    ]  # fmt: skip
+
+
+def spoken_samples() -> list[Sample]:
+    samples = []
+    for pitch, word in enumerate(["lion", "tree", "house", "apple"], 20):
+        for kind in ("transcription", "human_speech"):
+            wave = tone(pitch + 40 * (kind == "human_speech"))
+            samples.append(
+                Sample([user(audio("aud0.flac"), "Repeat what was said."), assistant(f"{word}.")],
+                       {"aud0.flac": wave}, facts(kind, text=word), split="heldout")
+            )  # fmt: skip
+    for k, (meta, data) in enumerate(pictures()[::2]):
+        asked = QUESTIONS[k % 2]
+        answer = meta["category"] if k % 2 == 0 else meta["caption"]
+        samples.append(
+            Sample([user(image("img0.png"), audio("aud0.flac")), assistant(answer)],
+                   {"img0.png": data, "aud0.flac": tone(5 + k % 2)},
+                   facts("spoken_question", text=asked, **meta), split="heldout")
+        )  # fmt: skip
+    return samples
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_shards(picture_samples(), folder / "stamps")
+    write_shards(spoken_samples(), folder / "speech")
+    return folder
+
+
+def content(ref) -> str:
+    """What is in a medium: pixels, not bytes, because parquet re-reads the images."""
+    if isinstance(ref, bytes) and ref[:4] != b"fLaC":
+        ref = Image.open(io.BytesIO(ref))
+    raw = ref if isinstance(ref, bytes) else ref.convert("RGB").tobytes()
+    return hashlib.sha256(raw).hexdigest()
+
+
+def text_of(messages) -> str:
+    return "".join(part.get("text", "") for turn in messages for part in turn["content"])
+
+
+class Oracle:
+    """Looks at pictures, hears sounds, and knows the truth of all of them."""
+
+    def __init__(self, parquet: Path):
+        self.parquet = parquet  # OCR texts exist only there
+        self.by_picture = {content(data): meta for meta, data in pictures()}
+        self.said = {content(s.parts["aud0.flac"]): s.meta["text"] for s in spoken_samples()}
+        self.ocr: dict[str, str] = {}
+
+    def __call__(self, batch, most, stop) -> list[str]:
+        return [self.answer(messages) for messages in batch]
+
+    def answer(self, messages) -> str:
+        media = {kind: content(ref) for kind, ref in media_refs(messages)}
+        text = text_of(messages)
+        said = self.said.get(media.get("audio", ""))
+        if "image" not in media:
+            return said or "I cannot see."
+        meta = self.by_picture.get(media["image"])
+        if meta is None:
+            return self.read(media["image"])
+        if said:
+            text = said
+        if "A. " in text:
+            for line in text.splitlines():
+                if line[3:] in (meta["category"], meta["caption"]) and line[1:3] == ". ":
+                    return line[0]
+        if "describe this picture" in text:
+            return "Yes" if meta["caption"] in text else "No"
+        if text.startswith("Is this"):
+            return "Yes" if f" {meta['category']}?" in text else "No"
+        return meta["category"] if "kind" in text else meta["caption"]
+
+    def read(self, picture: str) -> str:
+        if not self.ocr:
+            import datasets
+
+            (file,) = self.parquet.glob("ocrbench-*.parquet")
+            for row in datasets.Dataset.from_parquet(str(file), cache_dir=str(self.parquet)):
+                self.ocr[content(row["image"])] = row["answer"][0]
+        return self.ocr[picture]
+
+
+def answerer(answer_batch) -> Answerer:
+    return Answerer(answer_batch, cost=lambda messages: len(text_of(messages)) + 50)
+
+
+def constant(text: str) -> Answerer:
+    return answerer(lambda batch, most, stop: [text] * len(batch))
+
+
+def by_name(result: dict) -> dict[str, dict]:
+    return {row["name"]: row for row in result["rows"]}
+
+
+@pytest.fixture(scope="session")
+def oracle_run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("oracle")
+    oracle = Oracle(out / "work" / "parquet")
+    return evaluate(answerer(oracle), "oracle", "mini", data, out), out
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Any connection and any sleep fails the test: judges would do both."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the evaluation touched the network or slept")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(time, "sleep", refuse)
+
+
+def test_oracle_scores_100_on_every_row(oracle_run):
+    rows = by_name(oracle_run[0])
+    assert len(rows) == 8
+    assert {name: row["score"] for name, row in rows.items()} == dict.fromkeys(rows, 100.0)
+    assert all(row["ci_low"] > row["chance"] for row in rows.values() if row["n"] > 10)
+
+
+def test_oracle_without_its_senses_is_near_chance(oracle_run):
+    rows = by_name(oracle_run[0])
+    for name in ("mini-mmbench_en", "mini-realworldqa", "mini-hallusionbench", "category"):
+        assert rows[name]["blind"] < 60, name
+    assert rows["mini-ocrbench"]["blind"] == 0
+    controls = {name: set(row["controls"]) for name, row in rows.items()}
+    assert controls["spoken_question"] == {"blind", "shuffled_images", "shuffled_audio"}
+    assert rows["spoken_word"]["controls"]["shuffled_audio"]["score"] == 0
+    assert rows["category"]["controls"]["shuffled_images"]["score"] < 60
+    assert rows["spoken_question"]["controls"]["shuffled_audio"]["score"] == 0
+
+
+def test_figures_and_files(oracle_run):
+    result, out = oracle_run
+    assert result["figures"]["spoken_word_accuracy"] == 100
+    assert "category_accuracy_shuffled_images" in result["figures"]
+    saved = json.loads((out / "rows.json").read_text())
+    assert saved["rows"] == json.loads(json.dumps(result["rows"]))
+    assert "mini-ocrbench" in (out / "table.md").read_text()
+    assert "held-out pictures (stamps)" in (out / "table.txt").read_text()
+    lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    keys = {"row", "doc", "question", "expected", "answer", "correct", "condition", "group"}
+    assert set(lines[0]) == keys
+    assert len([line for line in lines if line["row"] == "mini-mmbench_en"]) == 2 * 24 * 4
+
+
+@pytest.mark.parametrize("word", ["A", "Yes"])
+def test_a_constant_answer_scores_chance(word, data, tmp_path, offline):
+    names = {
+        "A": ["mini-mmbench_en", "mini-realworldqa"],
+        "Yes": ["mini-hallusionbench"],
+    }[word]
+    result = evaluate(constant(word), word, "mini", data, tmp_path, rows=names, controls=False)
+    for row in result["rows"]:
+        assert row["ci_low"] <= row["chance"] <= row["ci_high"], row
+        assert row["score"] < 50, row
+
+
+def test_unparsable_answers_need_no_judge(data, tmp_path, offline):
+    names = ["mini-mmbench_en", "mini-hallusionbench"]
+    start = time.monotonic()
+    result = evaluate(constant("Hm?"), "hm", "mini", data, tmp_path, rows=names, controls=False)
+    assert by_name(result)["mini-mmbench_en"]["score"] == 0
+    assert time.monotonic() - start < 20
+
+
+def test_ocrbench_does_not_accumulate_over_runs(data, tmp_path):
+    scores = []
+    for number in range(2):
+        out = tmp_path / str(number)
+        oracle = answerer(Oracle(out / "work" / "parquet"))
+        names = ["mini-ocrbench"]
+        result = evaluate(oracle, "o", "mini", data, out, rows=names, controls=False)
+        scores.append((result["rows"][0]["score"], result["rows"][0]["n"]))
+    assert scores == [(100.0, 40), (100.0, 40)]
+
+
+def test_limit_counts_questions(data, tmp_path):
+    names = ["mini-mmbench_en", "category"]
+    result = evaluate(
+        constant("A"), "a", "mini", data, tmp_path, rows=names, limit=3, controls=False
+    )
+    assert [row["n"] for row in result["rows"]] == [3, 3]
+    assert result["rows"][0]["details"]["copies"] == 12
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the harness may catch it."""
+
+
+def test_a_killed_evaluation_resumes(data, tmp_path):
+    names = ["category", "spoken_word"]
+    asked = []
+
+    def counting(limit):
+        def answer_batch(batch, most, stop):
+            asked.extend(batch)
+            if len(asked) > limit:
+                raise Killed
+            return ["animal"] * len(batch)
+
+        return answerer(answer_batch)
+
+    n = len(pictures())
+    with pytest.raises(Killed):
+        evaluate(counting(n + 1), "w", "mini", data, tmp_path, rows=names)
+    asked.clear()
+    resumed = evaluate(counting(10**9), "w", "mini", data, tmp_path, rows=names)
+    assert len(asked) <= 4 + 1  # the words and the one blind question, not the pictures again
+    fresh = evaluate(counting(10**9), "w", "mini", data, tmp_path / "fresh", rows=names)
+    assert resumed["rows"] == fresh["rows"]
+
+
+def test_other_weights_or_data_are_never_served_old_answers(data, tmp_path):
+    arguments = ("mini", data, tmp_path)
+    first = evaluate(constant("animal"), "old", *arguments, rows=["category"])
+    second = evaluate(constant("nothing"), "new", *arguments, rows=["category"])
+    assert first["rows"][0]["score"] > 0 == second["rows"][0]["score"]
+    changed = tmp_path / "changed"
+    write_shards(picture_samples()[1:], changed / "stamps")
+    third = evaluate(constant("x"), "new", "mini", changed, tmp_path, rows=["category"])
+    assert third["rows"][0]["n"] == len(pictures()) - 1
+
+
+def test_missing_data_is_listed_with_its_reason(tmp_path):
+    write_shards(picture_samples(), tmp_path / "data" / "stamps")
+    names = ["category", "spoken_word"]
+    result = evaluate(constant("x"), "w", "mini", tmp_path / "data", tmp_path, rows=names)
+    assert result["rows"][1]["score"] is None
+    assert "transcription" in result["rows"][1]["missing"]
+    assert "missing" in (tmp_path / "table.md").read_text()
+
+
+def test_no_heldout_data_says_how_to_build_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="omni-shards build"):
+        evaluate(constant("x"), "w", "mini", tmp_path, tmp_path)
+
+
+def test_unknown_rows_are_named(data, tmp_path):
+    with pytest.raises(ValueError, match=r"unknown row mini-mmbench; .*mini-mmbench_en"):
+        evaluate(constant("x"), "w", "mini", data, tmp_path, rows=["mini-mmbench"])
+
+
+def test_random_order_of_samples_does_not_change_the_rows(data, tmp_path):
+    shuffled = picture_samples()
+    random.Random(0).shuffle(shuffled)
+    write_shards(shuffled, tmp_path / "data" / "stamps")
+    results = [
+        evaluate(constant("A"), "w", "mini", folder, tmp_path / name, rows=["mini-realworldqa"])
+        for name, folder in (("one", data), ("two", tmp_path / "data"))
+    ]
+    assert results[0]["rows"] == results[1]["rows"]
