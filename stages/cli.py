@@ -1,0 +1,95 @@
+"""omni-train: run a recipe, stage by stage, resuming wherever it stopped."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="changes to the recipe, e.g. `stages.sft.steps=10 output=runs/other`"),
+]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe")],
+    overrides: Overrides = None,
+    stage: Annotated[
+        str | None, typer.Option(help="run this stage alone; its parent must be finished")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="move an earlier run of the same output aside first")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="print the resolved recipe and stop")
+    ] = False,
+) -> None:
+    """Train a model through the stages of RECIPE.
+
+    Run it again after an interruption and it goes on; finished stages are kept. SIGINT and
+    SIGTERM write a checkpoint first. Several processes: `accelerate launch -m stages.cli RECIPE`.
+
+    Example: `omni-train quickstart stages.sft.steps=50 output=runs/short`
+    """
+    from omegaconf import OmegaConf
+
+    from .recipe import RecipeError, load_recipe
+
+    try:
+        config = load_recipe(recipe, overrides)
+    except RecipeError as error:
+        _fail(error)
+    if show:
+        print(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        return
+    output = Path(config.output)
+    if fresh and output.exists():
+        number = sum(1 for _ in output.parent.glob(f"{output.name}.old*"))
+        output.rename(output.with_name(f"{output.name}.old{number}"))
+    _run(config, stage)
+
+
+def _run(config, stage: str | None) -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    from accelerate import Accelerator
+    from omegaconf import OmegaConf
+
+    from data_shards.loader import TooManyBad
+    from omni.weights import WeightsError
+
+    from .checkpoint import CheckpointError
+    from .precision import choose_precision
+    from .trainable import PatternError
+    from .trainer import run_recipe
+
+    names = [s.name for s in config.stages]
+    if stage and stage not in names:
+        _fail(f"no stage {stage!r} in the recipe; stages: {', '.join(names)}")
+    accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+    if accelerator.is_main_process:
+        output = Path(config.output)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            (output / "recipe.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        except OSError as error:
+            _fail(f"output {output}: cannot be written: {error}")
+    try:
+        run_recipe(config, accelerator, stage)
+    except (CheckpointError, PatternError, WeightsError, TooManyBad, ValueError,
+            FileNotFoundError, FloatingPointError) as error:  # fmt: skip
+        _fail(error)
+
+
+def _fail(error: object) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

