@@ -1,0 +1,176 @@
+"""The command `omni-shards`: build sets of shards, look at them, and check them."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+
+UNAVAILABLE = 3  # exit code: the source cannot be had here, so that a script can take another
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Build, inspect and check tar shards of conversations with images and audio.\n\n"
+    "[bold]Example[/]\n\n"
+    "  omni-shards build shapes --out data/shapes\n\n"
+    "  omni-shards preview data/shapes --out sheet.html",
+)
+build_app = typer.Typer(
+    no_args_is_help=True,
+    help="Build a set of shards from a source.\n\n"
+    "Writes train-*.tar, heldout-*.tar and manifest.json to --out, all at once or not at all. A "
+    f"folder that was built with the same options is kept. Exit code {UNAVAILABLE}: the source "
+    "cannot be had on this machine.",
+)
+app.add_typer(build_app, name="build")
+console = Console(stderr=True)
+Folder = Annotated[
+    Path, typer.Argument(help="folder of a set of shards", exists=True, file_okay=False)
+]
+
+
+def _fail(message: object, code: int = 1) -> typer.Exit:
+    console.print(f"[red]error:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+    return typer.Exit(code)
+
+
+def _build(source: Any, out: Path, seed: int, heldout: float, force: bool) -> None:
+    from .build import OtherBuild, build
+    from .sources import SourceError, SourceUnavailable
+
+    if not 0 <= heldout < 1:
+        raise _fail(f"--heldout {heldout}: give a share from 0 to below 1")
+    try:
+        build(source, out, seed, heldout, force, console)
+    except SourceUnavailable as error:
+        raise _fail(error, UNAVAILABLE) from error
+    except (SourceError, OtherBuild, OSError, ValueError) as error:
+        raise _fail(error) from error
+
+
+def _command(name: str, source: type) -> Callable[..., None]:
+    """Make the build command of a source: its dataclass fields become options."""
+
+    def run(**given: Any) -> None:
+        common = {key: given.pop(key) for key in ("out", "seed", "heldout", "force")}
+        _build(source(**given), **common)
+
+    hints = get_type_hints(source, include_extras=True)
+    specs: list[tuple[str, Any, Any, str]] = [
+        ("out", Path, ..., "folder of the shards"),
+        ("seed", int, 0, "another seed gives another split and other questions"),
+        ("heldout", float, 0.15, "share of identities that training never sees"),
+        ("force", bool, False, "build even if the folder holds shards already"),
+    ]
+    for option in fields(source):
+        kind, text = get_args(hints[option.name])
+        specs.append((option.name, kind, option.default, text))
+    parameters = []
+    for field, kind, default, text in specs:
+        flag = "--" + field.replace("_", "-")
+        annotation = Annotated[kind, typer.Option(flag, help=text)]
+        empty = inspect.Parameter.empty if default is ... else default
+        parameter = inspect.Parameter(
+            field, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation
+        )
+        parameters.append(parameter)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    example = f"Example: omni-shards build {name} --out data/{name}"
+    run.__doc__ = f"{source.__doc__}\n\n{example}"
+    return run
+
+
+@app.command()
+def info(folder: Folder) -> None:
+    """Say what a set of shards holds: samples by split and kind, licences, sizes."""
+    from .manifest import read_manifest
+
+    try:
+        manifest = read_manifest(folder)
+    except ValueError as error:
+        raise _fail(error) from error
+    if manifest is None:
+        raise _fail(f"{folder} has no manifest.json; build it with `omni-shards build`")
+    size = sum(shard["bytes"] for shard in manifest["shards"].values())
+    print(
+        f"{folder}: source {manifest.get('source')}, seed {manifest.get('seed')}, "
+        f"{len(manifest['shards'])} shards, {size / 1e6:.1f} MB"
+    )
+    table = Table("split", "kind", "samples")
+    for split, found in manifest["splits"].items():
+        for kind, count in found["kinds"].items():
+            table.add_row(split, kind, f"{count:,}")
+    Console().print(table)
+    for name, value in manifest.get("options", {}).items():
+        print(f"option {name}: {value}")
+    for name, licence in manifest.get("licenses", {}).items():
+        print(f"licence of {name}: {licence}")
+    print(
+        f"{len(manifest['heldout_identities'])} identities held out, "
+        f"{manifest.get('skipped', {}).get('count', 0)} inputs skipped"
+    )
+
+
+@app.command()
+def preview(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="the sheet, .html or .png")],
+    count: Annotated[int, typer.Option(min=1, help="about how many samples")] = 24,
+) -> None:
+    """Render samples of every kind to one self-contained HTML page or PNG sheet."""
+    from .preview import choose, write_preview
+
+    try:
+        samples = choose(folder, count)
+        write_preview(samples, out)
+    except (ValueError, OSError) as error:
+        raise _fail(error) from error
+    print(f"{out}: {len(samples)} samples")
+
+
+@app.command()
+def verify(folder: Folder) -> None:
+    """Read everything again: checksums, headers, json, media, the split. Exit code 1 if bad."""
+    from .manifest import read_manifest
+    from .verify import verify as check
+
+    good = bad = 0
+    try:
+        listed = (read_manifest(folder) or {"shards": {}})["shards"].values()
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("verifying", total=sum(s["samples"] for s in listed) or None)
+
+            def count(_: object) -> None:
+                nonlocal good
+                good += 1
+                bar.update(task, advance=1)
+
+            for found in check(folder, count):
+                bad += 1
+                print(f"bad: {found}", file=sys.stdout)
+    except ValueError as error:
+        raise _fail(error) from error
+    print(f"{folder}: {good:,} samples good, {bad:,} problems")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _register() -> None:
+    from .sources import SOURCES
+
+    for name, source in SOURCES.items():
+        build_app.command(name)(_command(name, source))
+
+
+_register()
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,43 @@
+"""The manifest of a set of shards: what was built, from what, with which checksums."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """Return the hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a json file so that a kill leaves the old one or the new one, never half of it."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a set of shards, or None where there is none.
+
+    Raises:
+        ValueError: the manifest is there but cannot be understood.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not json ({error}); rebuild with --force") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("shards"), dict):
+        raise ValueError(f"{path} lists no shards; rebuild with --force")
+    return manifest
