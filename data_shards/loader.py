@@ -188,16 +188,23 @@ class Quarantine:
 
     def __init__(self, path: Path | str | None):
         self.path = Path(path) if path else None
-        self._seen: set[str] = set()
+        self._seen: set[tuple[Any, ...]] = set()
         if self.path and self.path.is_file():
-            self._seen.update(self.path.read_text(encoding="utf-8").splitlines())
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    self._seen.add(self._place(json.loads(line)))
+                except (ValueError, KeyError, TypeError):
+                    continue  # the end of a line that a kill cut short
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row unless it is there already."""
-        line = json.dumps(row, ensure_ascii=False)
-        if not self.path or line in self._seen:
+        if not self.path or self._place(row) in self._seen:
             return
-        self._seen.add(line)
+        self._seen.add(self._place(row))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    @staticmethod
+    def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return (row["shard"], row["key"], row["offset"], row["draw"])

@@ -11,7 +11,7 @@ from typing import Any
 from webdataset.writer import TarWriter
 
 from .manifest import MANIFEST, sha256, write_json
-from .sample import SCHEMA, Sample, check
+from .sample import SCHEMA, Sample, SampleError, check
 
 SHARD_SAMPLES = 10_000
 SHARD_BYTES = 256 << 20
@@ -33,6 +33,7 @@ class ShardSet:
         self.counts: dict[str, Counter[str]] = {}
         self.identities: set[str] = set()
         self.shards: dict[str, dict[str, Any]] = {}
+        self._keys: dict[str, set[str]] = {}
         self._open: dict[str, tuple[str, TarWriter, Any]] = {}
 
     def __enter__(self) -> "ShardSet":
@@ -58,11 +59,15 @@ class ShardSet:
         """Write one sample; a sample without a key gets its number within the split.
 
         Raises:
-            SampleError, MessageError: it breaks the contract; a source must never make such.
+            SampleError, MessageError: it breaks the contract, or its key was used before.
         """
         counts = self.counts.setdefault(sample.split, Counter())
         sample.key = sample.key or f"{counts.total():08d}"
         check(sample)
+        keys = self._keys.setdefault(sample.split, set())
+        if sample.key in keys:
+            raise SampleError(f"key {sample.key!r} was already written to {sample.split}")
+        keys.add(sample.key)
         name, writer = self._writer(sample.split)
         # two calls, because TarWriter sorts the parts of a call and json has to come first
         size = writer.write({"__key__": sample.key, "json": sample.to_json()})

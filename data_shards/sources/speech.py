@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -91,16 +92,8 @@ class Speaker:
     """The voices inside the hibari-tts package; each (text, rendition) is synthesised once."""
 
     def __init__(self):
-        try:
-            from hibari import Hibari
-            from hibari.voices import VOICES
-        except ImportError as error:
-            raise SourceUnavailable(
-                "speech needs the package hibari-tts, which is not installed: "
-                "pip install 'omni-stages[speech]'"
-            ) from error
-        self.names = [name for name, voice in VOICES.items() if voice.get("bundled")]
-        self._voices = [Hibari(voice=name) for name in self.names]
+        voices = _voices()
+        self.names, self._voices = list(voices), list(voices.values())
         self._spoken: dict[tuple[str, str, int], tuple[bytes, dict[str, Any]]] = {}
 
     def say(self, text: str, split: str, number: int) -> tuple[bytes, dict[str, Any]]:
@@ -113,6 +106,20 @@ class Speaker:
             about = {"text": text, "speed": speed, "seed": seed, "voice": self.names[voice]}
             self._spoken[text, split, number] = (flac(_resample(wave)), about)
         return self._spoken[text, split, number]
+
+
+@cache
+def _voices() -> dict[str, Any]:
+    try:
+        from hibari import Hibari
+        from hibari.voices import VOICES
+    except ImportError as error:
+        raise SourceUnavailable(
+            "speech needs the package hibari-tts, which is not installed: "
+            "pip install 'omni-stages[speech]'"
+        ) from error
+    # only what is in the package: the other voices would be downloaded
+    return {name: Hibari(voice=name) for name, voice in VOICES.items() if voice.get("bundled")}
 
 
 def _resample(wave: np.ndarray) -> np.ndarray:
