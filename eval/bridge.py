@@ -100,7 +100,9 @@ def load_task(
         },
         **overrides,
     }
-    return next(iter(manager.load_task_or_group([config], task_type="chat").values()))
+    cache.mkdir(parents=True, exist_ok=True)
+    with _quiet(cache / "lmms_eval.log"):
+        return next(iter(manager.load_task_or_group([config], task_type="chat").values()))
 
 
 def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) -> TaskResult:

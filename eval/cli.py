@@ -1,5 +1,6 @@
 """The omni-eval command."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,7 @@ def main(
     """
     from rich.console import Console
 
-    console = Console()
+    console = Console(file=sys.stdout)  # this very stream: lmms-eval's chatter is diverted later
     try:
         result = _run(
             console, checkpoint, suite, data, out, rows=[r for r in rows.split(",") if r],

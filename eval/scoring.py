@@ -42,9 +42,13 @@ class Scored:
 
 
 def normalise(text: str) -> str:
-    """Lower case, no punctuation, no articles, single spaces: "A lion." -> "lion"."""
+    """Lower case, no punctuation, no leading article, single spaces: "A lion." -> "lion".
+
+    An article elsewhere may be what is asked for: "The letter a." -> "letter a".
+    """
     text = re.sub(f"[{re.escape(string.punctuation)}]", " ", text.lower().replace("'", ""))
-    return " ".join(word for word in text.split() if word not in ARTICLES)
+    words = text.split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ARTICLES else words)
 
 
 def exact(answer: str, expected: str) -> float:

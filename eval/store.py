@@ -1,6 +1,7 @@
 """Finished (row, condition) results on disk, reused only for the same weights and data."""
 
 import hashlib
+import importlib.metadata
 import json
 import os
 from dataclasses import dataclass
@@ -8,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from .scoring import Outcome, Scored
-
-HARNESS = 1  # raise it when the same weights on the same data would be scored differently
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,18 @@ class Store:
 
 def store_key(weights: str, data: str, **settings: Any) -> str:
     """Digest of everything a stored result depends on."""
-    facts = {"harness": HARNESS, "weights": weights, "data": data, **settings}
+    import omni
+
+    code = code_digest(Path(__file__).parent, Path(omni.__path__[0]))
+    scorer = importlib.metadata.version("lmms-eval")
+    facts = {"code": code, "lmms-eval": scorer, "weights": weights, "data": data, **settings}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest(*folders: Path) -> str:
+    """Digest of the Python sources: a result of older code is never taken for one of this code."""
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def weights_fingerprint(model: Any) -> str:

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-HEAD = ("row", "score", "95 % interval", "n", "blind", "chance", "controls", "scored")
+HEAD = ("row", "score", "95 % interval", "n", "blind", "chance", "shuffled", "scored")
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -11,12 +11,10 @@ def cells(row: dict[str, Any]) -> list[str]:
     if row["missing"]:
         return [row["name"], "missing", "", "", "", "", row["missing"], row["how"]]
     controls = [
-        f"{name.replace('_', ' ')} {found['score']:.1f}"
+        f"{name.removeprefix('shuffled_')} {found['score']:.1f}"
         for name, found in row["controls"].items()
         if name != "blind"
     ]
-    if "wer" in row["details"]:
-        controls.append(f"WER {row['details']['wer']:.0f} %")
     return [
         row["name"],
         f"{row['score']:.1f}",
@@ -39,8 +37,12 @@ def notes(result: dict[str, Any]) -> list[str]:
         )
     said.append(
         "official: scored by the official code; static: by the official code without the judge "
-        "that published numbers used; own: defined here. Blind: the same model, image removed."
+        "that published numbers used; own: defined here. Blind and shuffled: the same model "
+        "without the images, or with those of other things."
     )
+    if rates := [r for r in result["rows"] if "wer" in r["details"]]:
+        found = ", ".join(f"{row['name']} {row['details']['wer']:.0f} %" for row in rates)
+        said.append(f"Word error rate: {found}.")
     if result["limit"]:
         said.append(f"Limited to {result['limit']} questions a row: not a full run.")
     if result["problems"]:
@@ -58,12 +60,13 @@ def markdown(result: dict[str, Any]) -> str:
 
 def rich_table(result: dict[str, Any]) -> Any:
     """A rich Table; print it on a console."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=f"suite {result['suite']}", caption="\n".join(notes(result)))
+    table = Table(box=box.SIMPLE_HEAD, caption="\n".join(notes(result)), caption_justify="left")
     for name in HEAD:
         right = name in ("score", "95 % interval", "n", "blind", "chance")
-        table.add_column(name, justify="right" if right else "left", no_wrap=right)
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "shuffled")
     for row in result["rows"]:
         table.add_row(*cells(row))
     return table

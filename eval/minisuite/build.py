@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..heldout import HeldOut
+from ..store import code_digest
 from . import hallusion, ocr, recognition
 from .schema import write_parquet
 
 SEED = 7_310  # of the evaluation alone; no training source uses it
-VERSION = 1  # raise it when a builder changes what it writes
 
 # benchmark -> builder of its rows, and their number of units (questions, sets)
 BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str, Any]]], int]] = {
@@ -22,7 +22,7 @@ BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str,
 
 
 def build_minisuite(held: HeldOut, benchmark: str, out: Path, limit: int | None = None) -> Path:
-    """Write OUT/<benchmark>-<digest>.parquet, or reuse it; the same data gives the same rows.
+    """Write a parquet file into `out`, or reuse it: same data, same builders, same rows.
 
     `limit` bounds the units: questions with all their rotated copies, or whole sets.
 
@@ -31,7 +31,8 @@ def build_minisuite(held: HeldOut, benchmark: str, out: Path, limit: int | None 
     """
     builder, units = BUILDERS[benchmark]
     units = min(units, limit or units)
-    path = out / f"{benchmark}-v{VERSION}-{units}-{held.digest[:16]}.parquet"
+    digest = f"{code_digest(Path(__file__).parent)[:8]}{held.digest[:8]}"
+    path = out / f"{benchmark}-{units}-{digest}.parquet"
     if not path.exists():
         rows = builder(held, random.Random(f"{SEED}:{benchmark}"), units)
         write_parquet(benchmark, rows, path)

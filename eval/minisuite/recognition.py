@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..heldout import HeldOut, Picture
@@ -14,22 +15,32 @@ ASK_CAPTION = "Which caption fits the picture?"
 ONLY_LETTER = "Please answer directly with only the letter of the correct option and nothing else."
 
 
+@dataclass(frozen=True)
+class Question:
+    """Options in order; `answer` is the right one's letter."""
+
+    picture: Picture
+    text: str
+    options: list[str]
+    answer: str
+
+
 def mmbench(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
-    """`units` questions, each in as many rotated copies as it has options; letters balanced."""
+    """`units` questions, each in as many rotated copies as it has options."""
     rows = []
-    for number, (picture, question, right, wrong) in enumerate(questions(held, rng, units)):
-        base = place(right, wrong, number, rng)
-        for turn in range(len(base)):
-            options = base[turn:] + base[:turn]
+    for number, question in enumerate(questions(held, rng, units)):
+        right = question.options[LETTERS.index(question.answer)]
+        for turn in range(len(question.options)):
+            options = question.options[turn:] + question.options[:turn]
             rows.append(
                 {
                     "index": number + COPY * turn,
-                    "question": question,
+                    "question": question.text,
                     "answer": LETTERS[options.index(right)],
                     **dict(zip(LETTERS, options, strict=False)),
                     "category": "image_topic",
                     "L2-category": "coarse_perception",
-                    "image": picture.data,
+                    "image": question.picture.data,
                     "source": held.source,
                     "split": "dev",
                 }
@@ -38,26 +49,26 @@ def mmbench(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any
 
 
 def realworldqa(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
-    """`units` questions with their lettered options inside the question; letters balanced."""
+    """`units` questions with their lettered options inside the question."""
     rows = []
-    for number, (picture, question, right, wrong) in enumerate(questions(held, rng, units)):
-        options = place(right, wrong, number, rng)
-        lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False)]
+    for number, made in enumerate(questions(held, rng, units)):
+        lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, made.options, strict=False)]
         rows.append(
             {
-                "image": picture.data,
+                "image": made.picture.data,
                 "image_path": f"{number}.png",
-                "question": "\n".join([question, "", *lines, ONLY_LETTER]),
-                "answer": LETTERS[options.index(right)],
+                "question": "\n".join([made.text, "", *lines, ONLY_LETTER]),
+                "answer": made.answer,
             }
         )
     return rows
 
 
-def questions(
-    held: HeldOut, rng: random.Random, units: int
-) -> list[tuple[Picture, str, str, list[str]]]:
-    """(picture, question, right option, wrong options): kinds and captions in turn.
+def questions(held: HeldOut, rng: random.Random, units: int) -> list[Question]:
+    """As many about kinds as about captions, where captions differ enough.
+
+    Within each sort the kinds of pictures take turns and the letters are dealt in equal numbers,
+    independently, so that neither the wording nor the options tell which letter is right.
 
     Raises:
         LookupError: fewer than two kinds of pictures are held out.
@@ -69,21 +80,53 @@ def questions(
             f"{len(held.pictures)} pictures of {len(categories)}"
         )
     captions = sorted({picture.caption for picture in held.pictures if picture.caption})
-    made = []
-    for number, picture in enumerate(spread(held.pictures, rng, units)):
-        ask_caption = number % 2 == 1 and picture.caption and len(captions) > len(LETTERS)
-        right = picture.caption if ask_caption else picture.category
-        wrong = distractors(right, captions if ask_caption else categories, rng)
-        made.append((picture, ASK_CAPTION if ask_caption else ASK_KIND, right, wrong))
-    return made
+    captioned = [p for p in held.pictures if p.caption] if len(captions) > len(LETTERS) else []
+    about_captions = units // 2 if captioned else 0
+    made = [
+        ask(ASK_KIND, picture, picture.category, categories, rng)
+        for picture in spread(held.pictures, rng, units - about_captions)
+    ]
+    letters = deal(made, rng)
+    made_captions = [
+        ask(ASK_CAPTION, picture, picture.caption, captions, rng)
+        for picture in spread(captioned, rng, about_captions)
+    ]
+    letters += deal(made_captions, rng)
+    return [
+        place(question, letter, rng)
+        for question, letter in zip(made + made_captions, letters, strict=True)
+    ]
+
+
+def ask(
+    text: str, picture: Picture, right: str, pool: Sequence[str], rng: random.Random
+) -> Question:
+    """A question with the right option first."""
+    return Question(picture, text, [right, *distractors(right, pool, rng)], LETTERS[0])
+
+
+def deal(made: Sequence[Question], rng: random.Random) -> list[str]:
+    """A letter for each question, every letter equally often, in random order."""
+    order = [LETTERS[k % len(question.options)] for k, question in enumerate(made)]
+    if len({len(question.options) for question in made}) == 1:
+        rng.shuffle(order)
+    return order
+
+
+def place(question: Question, letter: str, rng: random.Random) -> Question:
+    """The same question with its right option under `letter`."""
+    right, *wrong = question.options
+    rng.shuffle(wrong)
+    wrong.insert(LETTERS.index(letter), right)
+    return Question(question.picture, question.text, wrong, letter)
 
 
 def spread(pictures: Sequence[Picture], rng: random.Random, n: int) -> list[Picture]:
-    """`n` pictures, categories in turn, so that a frequent one does not fill the benchmark."""
+    """`n` pictures, kinds in turn, so that a frequent one does not fill the benchmark."""
     by_category: dict[str, list[Picture]] = {}
     for picture in rng.sample(list(pictures), len(pictures)):
         by_category.setdefault(picture.category, []).append(picture)
-    names, chosen = sorted(by_category), []
+    names, chosen = rng.sample(sorted(by_category), len(by_category)), []
     while len(chosen) < n:
         for name in names:
             kept = by_category[name]
@@ -106,10 +149,3 @@ def overlap(a: str, b: str) -> bool:
     """Whether one text is contained in the other."""
     a, b = normalise(a), normalise(b)
     return a in b or b in a
-
-
-def place(right: str, wrong: Sequence[str], number: int, rng: random.Random) -> list[str]:
-    """The options in order; the right one moves on by a letter from question to question."""
-    options = rng.sample(list(wrong), len(wrong))
-    options.insert(number % (len(wrong) + 1), right)
-    return options

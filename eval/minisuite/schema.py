@@ -1,5 +1,7 @@
 """The public parquet schemas of the benchmarks, and the only function that writes them."""
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ def write_parquet(benchmark: str, rows: list[dict[str, Any]], path: Path) -> Pat
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    datasets.Dataset.from_dict(data, features=features(benchmark)).to_parquet(str(partial))
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        datasets.Dataset.from_dict(data, features=features(benchmark)).to_parquet(str(partial))
     partial.rename(path)
     return path

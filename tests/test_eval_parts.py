@@ -1,0 +1,338 @@
+"""The parts of the evaluation one by one: scores, intervals, batches, schemas, drift, tables."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from eval.batching import Answerer, TokenCost, plan_batches
+from eval.drift import PAIRS, text_drift
+from eval.heldout import HeldOut, Picture, derangement
+from eval.minisuite import hallusion, ocr, recognition, schema
+from eval.scoring import (
+    Outcome,
+    bootstrap,
+    circular,
+    exact,
+    majority,
+    normalise,
+    wilson,
+    word_errors,
+    yes_no_sets,
+)
+from eval.store import weights_fingerprint
+from omni.media import MediaError
+from omni.messages import image, user
+
+
+def held_out(kinds: int = 4, each: int = 5) -> HeldOut:
+    png = b"any bytes"
+    pictures = [
+        Picture(f"{kind}{k}", f"kind {kind}", f"The thing {kind}{k}.", png, "shard:key")
+        for kind in "abcdefgh"[:kinds]
+        for k in range(each)
+    ]
+    return HeldOut(pictures, source="stamps")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "right"),
+    [
+        ("A lion.", "lion", 1),
+        ("the Lion!", "a lion", 1),
+        ("lioness", "lion", 0),
+        ("It is a lion", "lion", 0),
+        ("", "lion", 0),
+        ("stop  sign", "Stop sign.", 1),
+        ("The letter b.", "The letter a.", 0),
+        ("", "A", 0),
+    ],
+)
+def test_exact_match_after_normalisation(answer, expected, right):
+    assert exact(answer, expected) == right
+
+
+def test_word_errors_count_insertions_deletions_and_substitutions():
+    assert word_errors("The cat sat", "cat sat down") == (1, 3)
+    assert word_errors("dog", "cat") == (1, 1)
+    assert word_errors("", "two words") == (2, 2)
+    assert word_errors("one two three", "one three") == (1, 2)
+
+
+def test_wilson_against_known_values():
+    assert wilson(0, 10) == pytest.approx((0.0, 27.75), abs=0.01)
+    assert wilson(5, 10) == pytest.approx((23.66, 76.34), abs=0.01)
+    low, high = wilson(100, 100)
+    assert 96 < low < 97
+    assert high == 100
+
+
+def test_majority_is_the_best_constant():
+    assert majority(["a", "b", "a", "c"]) == 50
+    assert normalise("The, End.") == "end"
+
+
+def test_bootstrap_resamples_whole_groups():
+    groups = [[1.0] * 4] * 10 + [[0.0] * 4] * 10
+
+    def mean(items):
+        return 100 * sum(x for _, x in items) / len(items)
+
+    low, high = bootstrap(groups, mean)
+    assert 25 <= low <= 35  # 20 groups; 80 independent items would give about 39 to 61
+    assert 65 <= high <= 75
+    assert bootstrap(groups, mean) == (low, high)
+
+
+def test_circular_needs_every_copy_and_checks_the_official_score():
+    def copies(group, right):
+        return [Outcome(f"{group}{k}", "", "A", "A", r, group) for k, r in enumerate(right)]
+
+    outcomes = copies("q1", [1, 1, 1, 1]) + copies("q2", [1, 1, 1, 0])
+    scored = circular(outcomes, {"q1": 4, "q2": 4}, official=50.0)
+    assert (scored.score, scored.n) == (50.0, 2)
+    assert scored.chance == pytest.approx(100 / 256)
+    with pytest.raises(RuntimeError, match=r"lmms-eval says 75\.0"):
+        circular(outcomes, {"q1": 4, "q2": 4}, official=75.0)
+
+
+def test_yes_no_sets_pinned():
+    docs = [{"question_id": q, "figure_id": f} for q in "01" for f in "01"]
+    right = [1.0, 1.0, 1.0, 0.0]
+    outcomes = [Outcome(str(k), "", "Yes", "", r, "set") for k, r in enumerate(right)]
+    scored = yes_no_sets(docs, outcomes, {"aAcc": 75.0, "qAcc": 50.0, "fAcc": 50.0})
+    assert scored.score == pytest.approx(175 / 3)
+    assert scored.chance == pytest.approx((50 + 25 + 25) / 3)
+
+
+def test_batches_are_longest_first_and_within_budget():
+    rng = random.Random(0)
+    costs = {str(k): rng.randrange(5, 200) for k in range(100)}
+    batches = plan_batches(costs, token_budget=600, max_batch=8)
+    assert sorted(key for batch in batches for key in batch) == sorted(costs)
+    longest = [max(costs[key] for key in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    for batch, most in zip(batches, longest, strict=True):
+        assert len(batch) <= 8
+        assert len(batch) * most <= 600
+    assert len(plan_batches({"a": 900, "b": 900}, 600, 8)) == 2  # too long: alone, not dropped
+
+
+def test_order_is_restored_and_nothing_is_asked_twice():
+    asked = []
+
+    def answer_batch(batch, most, stop):
+        asked.extend(batch)
+        return [messages[0]["content"][0]["text"].upper() for messages in batch]
+
+    words = ["ccc", "a", "bb", "a", "dddd", "ccc"]
+    answerer = Answerer(answer_batch, lambda m: len(m[0]["content"][0]["text"]), max_batch=2)
+    conversations = [[user(word)] for word in words]
+    assert answerer(conversations, 4) == [word.upper() for word in words]
+    assert [m[0]["content"][0]["text"] for m in asked] == ["dddd", "ccc", "bb", "a"]
+    assert answerer(conversations[:2], 4) == ["CCC", "A"]
+    assert len(asked) == 4
+    answerer(conversations[:2], 5)  # another limit is another question
+    assert len(asked) == 6
+
+
+def test_pictures_of_the_same_bytes_but_another_shape_are_other_questions():
+    asked = []
+    answerer = Answerer(lambda b, m, s: [asked.extend(b) or "x"] * len(b), lambda m: 1)
+    answerer([[user(image(Image.new("RGB", size)), "?")] for size in ((2, 3), (3, 2))], 1)
+    assert len(asked) == 2
+
+
+def test_out_of_memory_halves_the_batch():
+    sizes = []
+
+    def answer_batch(batch, most, stop):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return ["ok"] * len(batch)
+
+    answerer = Answerer(answer_batch, lambda m: 1, max_batch=8)
+    assert answerer([[user(str(k))] for k in range(8)], 4) == ["ok"] * 8
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_other_failures_are_not_swallowed():
+    def answer_batch(batch, most, stop):
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        Answerer(answer_batch, lambda m: 1)([[user("a")], [user("b")]], 4)
+
+
+def test_one_unreadable_medium_costs_one_answer():
+    def answer_batch(batch, most, stop):
+        if any("bad" in m[0]["content"][0]["text"] for m in batch):
+            raise MediaError("img: not a readable image")
+        return ["fine"] * len(batch)
+
+    answerer = Answerer(answer_batch, lambda m: 1)
+    conversations = [[user(word)] for word in ("a", "bad", "c", "d", "e")]
+    assert answerer(conversations, 4) == ["fine", "", "fine", "fine", "fine"]
+    assert answerer.problems == ["MediaError: img: not a readable image"]
+
+
+def test_cost_encodes_one_example_of_each_kind_only():
+    encoded = []
+
+    def encode(messages, generation):
+        encoded.append(messages)
+        return range(116)
+
+    cost = TokenCost(SimpleNamespace(encode=encode))
+    assert cost([user("x" * 400)]) == 100
+    assert cost([user(image(b"1"), "x" * 400)]) == 116
+    assert cost([user(image(b"2"), "x" * 800)]) == 216
+    assert len(encoded) == 1
+
+
+@pytest.mark.parametrize("most", [2, 10, 20, 30])
+def test_derangement_never_keeps_an_identity(most):
+    identities = ["same"] * most + [f"other{k}" for k in range(20)]
+    order = derangement(identities, seed=1)
+    assert all(identities[i] != identities[j] for i, j in enumerate(order))
+    assert order == derangement(identities, seed=1)
+    if most <= 20:
+        assert sorted(order) == list(range(len(identities)))
+    with pytest.raises(ValueError, match="one identity"):
+        derangement(["same"] * 5, seed=1)
+
+
+def test_letters_are_balanced_within_each_wording():
+    rows = recognition.realworldqa(held_out(8), random.Random(0), 64)
+    for text in (recognition.ASK_KIND, recognition.ASK_CAPTION):
+        letters = [row["answer"] for row in rows if row["question"].startswith(text)]
+        assert len(letters) == 32
+        assert [letters.count(letter) for letter in "ABCD"] == [8] * 4
+
+
+def test_circular_copies_rotate_all_options_through_all_letters():
+    rows = recognition.mmbench(held_out(), random.Random(0), 6)
+    assert len(rows) == 24
+    for number in range(6):
+        copies = [row for row in rows if row["index"] % 1_000_000 == number]
+        assert sorted(row["answer"] for row in copies) == list("ABCD")
+        assert len({row[row["answer"]] for row in copies}) == 1
+        assert len({row["question"] for row in copies}) == 1
+        assert sorted(row["index"] // 1_000_000 for row in copies) == [0, 1, 2, 3]
+
+
+def test_hallusion_constants_gain_nothing():
+    rows = hallusion.hallusionbench(held_out(), random.Random(0), 16)
+    yes = [int(row["gt_answer"]) for row in rows]
+    assert sum(yes) * 2 == len(rows) == 64
+    keys = {tuple(row[k] for k in ("set_id", "figure_id", "question_id")) for row in rows}
+    assert len(keys) == 64
+    for group in ("question_id", "figure_id"):
+        pairs = {}
+        for row in rows:
+            pairs.setdefault((row["set_id"], row[group]), []).append(int(row["gt_answer"]))
+        assert sum(map(min, pairs.values())) * 4 == len(pairs)
+        assert sum(1 - max(pair) for pair in pairs.values()) * 4 == len(pairs)
+    same = {(row["set_id"], row["question_id"]): set() for row in rows}
+    for row in rows:
+        same[row["set_id"], row["question_id"]].add(row["question"])
+    assert all(len(questions) == 1 for questions in same.values())
+
+
+def test_too_few_pictures_are_refused_in_words():
+    for builder, kinds in ((recognition.mmbench, 1), (hallusion.hallusionbench, 2)):
+        with pytest.raises(LookupError, match="kinds"):
+            builder(held_out(kinds), random.Random(0), 4)
+
+
+def test_ocr_covers_the_ten_official_types_and_is_deterministic():
+    one, two = (ocr.ocrbench(HeldOut(), random.Random("s"), 20) for _ in range(2))
+    assert one == two
+    assert [row["question_type"] for row in one[:10]] == list(ocr.TYPES)
+    assert all(len(row["answer"][0]) > 1 for row in one)  # "a" would be found in anything
+
+
+def test_training_sources_render_no_text():
+    """OCR rows are held out by construction: nothing that makes training data draws letters."""
+    folder = Path(__file__).parents[1] / "data_shards" / "sources"
+    assert list(folder.glob("*.py"))
+    for file in folder.glob("*.py"):
+        assert "ImageFont" not in file.read_text(encoding="utf-8"), file
+
+
+@pytest.mark.parametrize("benchmark", list(schema.SCHEMAS))
+def test_parquet_has_the_published_features(benchmark, tmp_path):
+    import datasets
+    import pyarrow.parquet
+
+    text, picture = datasets.Value("string"), datasets.Image()
+    published = {
+        "mmbench_en": {"index": datasets.Value("int64"), "L2-category": text, "image": picture},
+        "realworldqa": {"image": picture, "image_path": text, "question": text, "answer": text},
+        "hallusionbench": {"set_id": text, "gt_answer": text, "image": picture},
+        "ocrbench": {"answer": datasets.List(text), "question_type": text, "image": picture},
+    }[benchmark]
+    row = {column: "x" for column, kind in schema.SCHEMAS[benchmark].items() if kind == "string"}
+    row |= {"index": 3, "answer": ["x"] if benchmark == "ocrbench" else "x"}
+    row = {k: v for k, v in row.items() if k in schema.SCHEMAS[benchmark]} | {"image": b"1"}
+    path = schema.write_parquet(benchmark, [row], tmp_path / "x.parquet")
+    read = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(path))
+    assert list(read) == list(schema.SCHEMAS[benchmark])
+    assert {column: read[column] for column in published} == published
+
+
+class TinyLM(torch.nn.Module):
+    def __init__(self, seed, vocabulary=300):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table = torch.nn.Embedding(vocabulary, 16)
+        self.head = torch.nn.Linear(16, vocabulary)
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(self, input_ids):
+        return SimpleNamespace(logits=self.head(self.table(input_ids)))
+
+
+def byte_encode(messages):
+    texts = [turn["content"][0]["text"].encode() for turn in messages]
+    ids = torch.tensor(list(texts[0] + texts[1]))
+    labels = ids.clone()
+    labels[: len(texts[0])] = -100
+    return SimpleNamespace(input_ids=ids, labels=labels)
+
+
+def test_text_drift_is_zero_only_for_the_same_language_model():
+    processor = SimpleNamespace(encode=byte_encode)
+    model = SimpleNamespace(language_model=TinyLM(0))
+    assert text_drift(model, TinyLM(0), processor) == 0
+    moved = text_drift(model, TinyLM(1), processor)
+    assert 0.01 < moved < 10
+    shifted = TinyLM(0)
+    with torch.no_grad():
+        shifted.head.bias[:] += 5.0  # softmax does not notice
+    assert text_drift(model, shifted, processor) == pytest.approx(0, abs=1e-5)
+    assert len(PAIRS) == 20
+
+
+def test_fingerprint_notices_one_weight():
+    one, two = TinyLM(0), TinyLM(0)
+    assert weights_fingerprint(one) == weights_fingerprint(two)
+    with torch.no_grad():
+        two.head.bias[3] += 1e-6
+    assert weights_fingerprint(one) != weights_fingerprint(two)
+    assert weights_fingerprint(one.bfloat16())
+
+
+def test_importing_the_harness_is_light():
+    heavy = "[m for m in ('lmms_eval', 'datasets', 'transformers') if m in sys.modules]"
+    code = f"import eval.run, eval.cli, sys; print({heavy})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
