@@ -1,6 +1,7 @@
 """`omni-shards build`: run a source, write its shards, and know when that was done already."""
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,16 @@ def build(
         SourceUnavailable, SourceError: nothing is written then.
     """
     console = console or Console(stderr=True)
+    # names of files may hold what rich takes for markup, and wrapped paths cannot be copied
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     wanted = request(source, seed, heldout)
     manifest = None if force else existing(out, wanted)
     if manifest:
-        console.print(
-            f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)", soft_wrap=True
-        )
+        say(f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)")
         return manifest
     from .write import ShardSet  # here, because torch behind webdataset takes seconds to import
 
-    note = Build(seed=seed, heldout=heldout, say=console.print)
+    note = Build(seed=seed, heldout=heldout, say=say)
     note.licenses.update(source.licenses)
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
@@ -100,7 +101,7 @@ def build(
         skipped = {"count": len(note.skipped), "first": note.skipped[:100]}
         facts = {"licenses": note.licenses, "facts": note.facts, "skipped": skipped}
         manifest = shards.commit({**wanted, **facts})
-    _report(manifest, out, note, console)
+    _report(manifest, out, note)
     return manifest
 
 
@@ -110,12 +111,11 @@ def summary(manifest: dict[str, Any]) -> str:
     return ", ".join(parts) + " samples"
 
 
-def _report(manifest: dict[str, Any], out: Path, note: Build, console: Console) -> None:
+def _report(manifest: dict[str, Any], out: Path, note: Build) -> None:
     for line in note.skipped[:SHOWN]:
-        console.print(f"[yellow]skipped[/] {line}", highlight=False, soft_wrap=True)
+        note.say(f"skipped {line}")
     if len(note.skipped) > SHOWN:
-        more = len(note.skipped) - SHOWN
-        console.print(f"[yellow]skipped[/] {more:,} more, see {out / MANIFEST}", soft_wrap=True)
-    console.print(f"{out}: {summary(manifest)} in {len(manifest['shards'])} shards", soft_wrap=True)
+        note.say(f"skipped {len(note.skipped) - SHOWN:,} more, see {out / MANIFEST}")
+    note.say(f"{out}: {summary(manifest)} in {len(manifest['shards'])} shards")
     for name, licence in manifest["licenses"].items():
-        console.print(f"licence of {name}: {licence}", soft_wrap=True)
+        note.say(f"licence of {name}: {licence}")

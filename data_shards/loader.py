@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from omni.processor import PlaceholderError
 from .read import Bad, BadSample, read_entry
 from .stream import Stream
 
+log = logging.getLogger(__name__)
 ATTEMPTS = 16
 VERSION = 1
 
@@ -78,6 +80,11 @@ class Loader:
         self.drawn = self.quarantined = 0
         self._quarantine = Quarantine(quarantine)
         if rank == 0:
+            if stream.bad:
+                first = stream.bad[0]
+                log.warning(
+                    "%d damaged places in the shards, the first: %s", len(stream.bad), first
+                )
             for bad in stream.bad:
                 self._quarantine.add({**asdict(bad), "draw": None})
 

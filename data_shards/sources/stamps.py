@@ -81,7 +81,10 @@ def _caption(path: Path) -> str:
 
 
 def _images(root: Path, build: Build, limit: int) -> list[tuple[str, str, Image.Image]]:
-    """Load every PNG with a caption as (name without extension, caption, small RGB image)."""
+    """Load every PNG with a caption as (name without extension, caption, small RGB image).
+
+    The SVG stamps are left out: rendering them takes a library that nothing else here needs.
+    """
     from omni.media import MediaError  # here, because torch behind it takes seconds to import
 
     images = []
