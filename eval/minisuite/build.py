@@ -14,8 +14,8 @@ SEED = 7_310  # of the evaluation alone; no training source uses it
 
 # benchmark -> builder of its rows, and their number of units (questions, sets)
 BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str, Any]]], int]] = {
-    "mmbench_en": (recognition.mmbench, 24),
-    "realworldqa": (recognition.realworldqa, 60),
+    "mmbench_en": (recognition.mmbench, 20),
+    "realworldqa": (recognition.realworldqa, 48),
     "hallusionbench": (hallusion.hallusionbench, 16),
     "ocrbench": (ocr.ocrbench, 40),
 }

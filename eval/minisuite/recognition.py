@@ -10,6 +10,7 @@ from ..scoring import normalise
 
 LETTERS = "ABCD"
 COPY = 1_000_000  # what MMBench adds to the index of each rotated copy
+LONGEST_CAPTION = 40  # characters; four long ones would cost more than the picture
 ASK_KIND = "What kind of thing is shown in the picture?"
 ASK_CAPTION = "Which caption fits the picture?"
 ONLY_LETTER = "Please answer directly with only the letter of the correct option and nothing else."
@@ -79,8 +80,10 @@ def questions(held: HeldOut, rng: random.Random, units: int) -> list[Question]:
             f"recognition needs held-out pictures of two kinds or more; {held.root} holds "
             f"{len(held.pictures)} pictures of {len(categories)}"
         )
-    captions = sorted({picture.caption for picture in held.pictures if picture.caption})
-    captioned = [p for p in held.pictures if p.caption] if len(captions) > len(LETTERS) else []
+    captioned = [p for p in held.pictures if 0 < len(p.caption) <= LONGEST_CAPTION]
+    captions = sorted({picture.caption for picture in captioned})
+    if len(captions) <= len(LETTERS):
+        captioned = []
     about_captions = units // 2 if captioned else 0
     made = [
         ask(ASK_KIND, picture, picture.category, categories, rng)
