@@ -53,7 +53,7 @@ def load_heldout(data: Path) -> HeldOut:
     Raises:
         FileNotFoundError: there is no held-out shard; says how to build one.
     """
-    shards = sorted({*data.glob("heldout-*.tar"), *data.glob("*/heldout-*.tar")})
+    shards = sorted({*data.glob("heldout-*.tar"), *data.glob("[!.]*/heldout-*.tar")})  # no builds
     if not shards:
         raise FileNotFoundError(
             f"{data}: no heldout-*.tar here or one folder below; build some with "

@@ -3,13 +3,13 @@
 import io
 from typing import Any
 
-HEAD = ("row", "score", "95 % interval", "n", "blind", "chance", "shuffled", "scored")
+HEAD = ("row", "score", "95 %", "n", "blind", "chance", "swapped", "scored")
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """One line of text cells; a missing row says why in place of its numbers."""
+    """One line of text cells; why a row is missing stands in the notes."""
     if row["missing"]:
-        return [row["name"], "missing", "", "", "", "", row["missing"], row["how"]]
+        return [row["name"], "missing", "", "", "", "", "", row["how"]]
     controls = [
         f"{name.removeprefix('shuffled_')} {found['score']:.1f}"
         for name, found in row["controls"].items()
@@ -36,10 +36,13 @@ def notes(result: dict[str, Any]) -> list[str]:
             "task code; they are not the benchmarks of that name and not comparable with them."
         )
     said.append(
-        "official: scored by the official code; static: by the official code without the judge "
-        "that published numbers used; own: defined here. Blind and shuffled: the same model "
-        "without the images, or with those of other things."
+        "scored: official code; static, the official code without the judge that published numbers "
+        "used; own, defined here. blind: the images removed. swapped: images or sounds of other "
+        "things in their place."
     )
+    said += [
+        f"{row['name']} is missing: {row['missing']}" for row in result["rows"] if row["missing"]
+    ]
     if rates := [r for r in result["rows"] if "wer" in r["details"]]:
         found = ", ".join(f"{row['name']} {row['details']['wer']:.0f} %" for row in rates)
         said.append(f"Word error rate: {found}.")
@@ -63,12 +66,20 @@ def rich_table(result: dict[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, caption="\n".join(notes(result)), caption_justify="left")
+    caption = "\n".join(notes(result))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        caption=caption,
+        caption_justify="left",
+    )
     for name in HEAD:
-        right = name in ("score", "95 % interval", "n", "blind", "chance")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "shuffled")
+        right = name in ("score", "95 %", "n", "blind", "chance")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "swapped")
     for row in result["rows"]:
-        table.add_row(*cells(row))
+        *numbers, swapped, how = cells(row)
+        table.add_row(*numbers, swapped.replace(", ", "\n"), how)
     return table
 
 

@@ -283,11 +283,12 @@ def test_other_weights_or_data_are_never_served_old_answers(data, tmp_path):
 
 def test_missing_data_is_listed_with_its_reason(tmp_path):
     write_shards(picture_samples(), tmp_path / "data" / "stamps")
+    write_shards(spoken_samples(), tmp_path / "data" / ".speech.building")  # half done: not read
     names = ["category", "spoken_word"]
     result = evaluate(constant("x"), "w", "mini", tmp_path / "data", tmp_path, rows=names)
     assert result["rows"][1]["score"] is None
     assert "transcription" in result["rows"][1]["missing"]
-    assert "missing" in (tmp_path / "table.md").read_text()
+    assert "spoken_word is missing: no held-out" in (tmp_path / "table.md").read_text()
 
 
 def test_no_heldout_data_says_how_to_build_it(tmp_path):
