@@ -1,6 +1,7 @@
 """Bytes -> arrays, under limits: a media file is hostile until it is decoded."""
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise MediaError(f"too many pixels: {error}") from error
     except (OSError, ValueError, SyntaxError, TypeError) as error:
-        raise MediaError(f"not a readable image: {error}") from error
+        raise MediaError(f"not a readable image: {_reason(error)}") from error
 
 
 def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.ndarray:
@@ -119,4 +120,9 @@ def _decode_audio(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
             wave = file.read(dtype="float32", always_2d=True)  # (samples, channels)
             return wave.mean(axis=1), file.samplerate
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise MediaError(f"not readable audio: {error}") from error
+        raise MediaError(f"not readable audio: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Drop the in-memory file's address from a decoder's message."""
+    return re.sub(r"<_io\.BytesIO object at 0x[0-9a-f]+>", "the data", str(error))

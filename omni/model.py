@@ -11,6 +11,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .config import OmniConfig
 from .encoders import build_encoder, encoder_class
+from .feature_cache import FeatureCache
 from .processor import IGNORE_INDEX, PlaceholderError
 from .projectors import build_projector, complete
 from .weights import resolve
@@ -40,6 +41,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.projectors = nn.ModuleDict()
         for name in config.modalities:
             self._add_modality(name)
+        self.feature_cache: FeatureCache | None = None  # set it to run frozen encoders once
         self.post_init()
 
     def _add_modality(self, name: str) -> None:
@@ -128,6 +130,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         position_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the model.
@@ -139,6 +142,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             labels: (B, T), `IGNORE_INDEX` where there is none. With labels, logits exist only
                 at the positions that predict one: (B, N, V).
             num_items_in_batch: divides the summed loss; default: the labels of this batch.
+            logits_to_keep: without labels: how many last positions (0: all), or which ones.
             kwargs: media tensors; everything else goes to the LLM.
 
         Raises:
@@ -148,11 +152,10 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if labels is None:
             return self.language_model(
                 inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
-                **kwargs,
+                logits_to_keep=logits_to_keep, **kwargs,
             )  # fmt: skip
-        targets = F.pad(
-            labels[:, 1:], (0, 1), value=IGNORE_INDEX
-        )  # the next token of each position
+        # what each position is to predict: the token after it
+        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         where = (targets != IGNORE_INDEX).any(0).nonzero()[:, 0]  # (N,)
         output = self.language_model(
             inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
@@ -179,7 +182,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             media = [inputs.pop(n, None) for n in names]
             if media[0] is None:
                 self._check_count(name, int(mask.sum()), 0)
-                embeds = embeds + self._anchor(name)
+                embeds = embeds + self.anchor(name)
                 continue
             features = self.encode(name, *media).to(embeds.dtype)
             self._check_count(name, int(mask.sum()), len(features))
@@ -190,8 +193,12 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Turn one modality's media tensors into LLM tokens, all items joined: (sum L, D)."""
         encoder, projector = self.encoders[name], self.projectors[name]
         trained = any(p.requires_grad for p in encoder.parameters())
+        media = (media[0].to(self.dtype), *media[1:])
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            features = encoder(media[0].to(self.dtype), *media[1:])
+            if self.feature_cache and not trained:
+                features = self.feature_cache(encoder, list(media))
+            else:
+                features = encoder(*media)
         tokens = projector(features)  # (N, L, D)
         if len(media) == 1:
             return tokens.flatten(0, 1)
@@ -199,7 +206,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         return tokens[real]
 
-    def _anchor(self, name: str) -> torch.Tensor | float:
+    def anchor(self, name: str) -> torch.Tensor | float:
         """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""
         if not (self.training and torch.is_grad_enabled()):
             return 0.0

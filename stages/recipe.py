@@ -10,6 +10,8 @@ import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
+
 
 class RecipeError(ValueError):
     """A recipe that cannot be run; the text names file, line and what to write instead."""
@@ -40,6 +42,7 @@ class StageConfig:
     """module or parameter pattern -> learning rate; what no pattern names is frozen"""
     data: DataConfig = field(default_factory=DataConfig)
     objective: str = "sft"
+    """sft (through the LLM) or align (projectors only, without running the LLM)"""
     attach: dict[str, Any] = field(default_factory=dict)
     """modality -> {encoder: {...}, projector: {...}} added before this stage"""
     warmup: float = 0.05
@@ -67,6 +70,8 @@ class Recipe:
     """auto (probed), fp32 or bf16"""
     save_seconds: float = 120.0
     """a resumable checkpoint is written this often inside a stage"""
+    feature_cache_mb: int = 0
+    """memory in which outputs of frozen encoders are kept, so that each medium is encoded once"""
     threads: int = 2
     """data threads"""
 
@@ -176,6 +181,8 @@ def _check_values(recipe: Recipe, path: Path) -> None:
             raise RecipeError(f"{where}: mixture names {sorted(unknown)}; sources: {have}")
         if not stage.data.mixture or not stage.trainable:
             raise RecipeError(f"{where}: needs data.mixture and trainable")
+        if stage.objective not in OBJECTIVES:
+            raise RecipeError(f"{where}: objective {stage.objective!r}; known: {list(OBJECTIVES)}")
         if stage.steps < 1:
             raise RecipeError(f"{where}: steps must be at least 1")
     if recipe.precision not in ("auto", "fp32", "bf16"):

@@ -6,7 +6,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from accelerate.utils import set_seed
 from data_shards.loader import Loader
 from data_shards.stream import Stream
 from omni import OmniForConditionalGeneration, OmniProcessor
+from omni.feature_cache import FeatureCache
 from omni.model import load_text_tokenizer
 
 from .checkpoint import CheckpointError, finished, load_model, load_step, save_model, save_step
 from .metrics import Metrics
-from .objectives import OBJECTIVES
+from .objectives import Task
 from .recipe import Recipe, StageConfig, stage_settings
 from .trainable import frozen_hashes, param_groups
 
@@ -87,17 +88,18 @@ def train_stage(
     if state:
         loader.load_state_dict(state["data"])
         accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
-    trained, optimizer = accelerator.prepare(model, optimizer)
-    trained.train()
+    if recipe.feature_cache_mb:
+        model.feature_cache = FeatureCache(recipe.feature_cache_mb << 20)
+    task, optimizer = accelerator.prepare(Task(model, stage.objective), optimizer)
+    task.train()
     metrics = Metrics(stage, Path(recipe.output), model, accelerator.is_main_process, state)
-    with metrics, _Signals() as signals:
+    with metrics, _Signals() as signals, closing(iter(loader)) as batches:
         start = (state["step"] if state else 0) + 1
         saved_at = time.monotonic()
-        batches = _prefetch_free(iter(loader))
         for step in range(start, stage.steps + 1):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * schedule(step, stage)
-            loss = _step(stage, trained, optimizer, batches, accelerator, metrics)
+            loss = _step(stage, task, optimizer, batches, accelerator, metrics)
             metrics.step(step, loss, optimizer.param_groups[0]["lr"])
             stop = signals.arrived
             if stop or (time.monotonic() - saved_at > recipe.save_seconds and step < stage.steps):
@@ -120,7 +122,7 @@ def schedule(step: int, stage: StageConfig) -> float:
 
 def _step(
     stage: StageConfig,
-    model: Any,
+    task: Any,
     optimizer: Any,
     batches: Iterator[Any],
     accelerator: Accelerator,
@@ -128,21 +130,22 @@ def _step(
 ) -> torch.Tensor:
     """Take one optimizer update; return its loss per label token of the whole global batch."""
     with metrics.waiting():
-        micro = list(itertools.islice(batches, stage.data.accumulate))
+        # the loader itself knows the state after the last batch that it handed out
+        micro = [batch for batch, _ in itertools.islice(batches, stage.data.accumulate)]
     for batch in micro:
         metrics.count(batch["meta"])
     device = accelerator.device
     labels = torch.tensor(sum(b["meta"]["label_tokens"] for b in micro), device=device)
-    total = accelerator.reduce(labels, "sum")
+    total: Any = accelerator.reduce(labels, "sum")
     # DDP averages gradients over ranks, so each rank divides by its share of the global count
     share = total.clamp(min=1) / accelerator.num_processes
-    loss = torch.zeros((), device=device)
+    loss: Any = torch.zeros((), device=device)
     for i, batch in enumerate(micro):
         tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if k != "meta"}
         last = i == len(micro) - 1
-        with nullcontext() if last else accelerator.no_sync(model), accelerator.autocast():
-            part = OBJECTIVES[stage.objective](model, tensors, share)
-        with nullcontext() if last else accelerator.no_sync(model):
+        with nullcontext() if last else accelerator.no_sync(task):
+            with accelerator.autocast():
+                part = task(tensors, share)
             accelerator.backward(part)
         loss += part.detach()
     loss = accelerator.reduce(loss, "mean")
@@ -152,7 +155,7 @@ def _step(
             f"the loss is {float(loss)} on the samples {', '.join(keys)}: nothing was updated. "
             "Lower the learning rate, or look at these samples."
         )
-    accelerator.clip_grad_norm_(model.parameters(), stage.clip)
+    accelerator.clip_grad_norm_(task.parameters(), stage.clip)
     optimizer.step()
     optimizer.zero_grad()
     return loss
@@ -178,11 +181,6 @@ def _loader(
         threads=recipe.threads, quarantine=folder / "quarantine.jsonl",
         max_length=stage.data.max_length,
     )  # fmt: skip
-
-
-def _prefetch_free(pairs: Iterator[tuple[Any, Any]]) -> Iterator[Any]:
-    """Drop the states: the loader itself knows the state after the last batch handed out."""
-    return (batch for batch, _ in pairs)
 
 
 def _save_step(target, step, model, optimizer, loader, metrics, settings, accelerator) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..sample import Sample
 from .base import Build, facts, heldout
-from .questions import Picture, Questioner, caption_only, first_kind
+from .questions import Picture, Questioner, caption_only
 
 
 def samples(
@@ -14,6 +14,7 @@ def samples(
     build: Build,
     variants: int,
     turns: int,
+    kinds: str,
 ) -> Iterator[Sample]:
     """Yield `variants` conversations per training image and one caption per held-out image.
 
@@ -24,6 +25,7 @@ def samples(
         build: seed and share to hold out; stratified by category.
         variants: conversations per training image.
         turns: questions per conversation.
+        kinds: of the questions, comma-separated.
     """
     strata: dict[str, str] = {}
     for picture, _ in pictures:
@@ -32,13 +34,13 @@ def samples(
     train = [pair for pair in pictures if pair[0].identity not in out]
     test = [pair for pair in pictures if pair[0].identity in out]
     build.total = len(train) * variants + len(test)
-    questioner = Questioner([picture for picture, _ in train], build.rng(source, "turns"))
+    questioner = Questioner([picture for picture, _ in train], build.rng(source, "turns"), kinds)
     for variant in range(variants):
         for index, (picture, data) in enumerate(train):
             # shifting by the image keeps the kinds mixed even where `variants` is small
             step = index + variant
             messages = questioner.conversation(picture, "img0.jpg", step, turns)
-            meta = facts(source, licence, first_kind(step), **about(picture))
+            meta = facts(source, licence, questioner.first_kind(step), **about(picture))
             yield Sample(messages, {"img0.jpg": data}, meta)
     for picture, data in test:
         meta = facts(source, licence, "caption", **about(picture))

@@ -7,12 +7,13 @@ import numpy as np
 
 from omni.messages import Message, assistant, image, user
 
-from .base import Deck
+from .base import Deck, SourceError
 
 # which kind comes first, by variant: the category in a third of them, because later answers of a
 # conversation can lean on earlier ones and only the first has to be read off the picture
 FIRST = ("category", "caption", "choice", "category", "yes_no", "match")
 KINDS = ("category", "caption", "choice", "yes_no", "match")
+ALL_KINDS = ",".join(KINDS)
 
 ASK_CAPTION = ("What is this?", "What do you see in this picture?", "Describe the picture briefly.")
 ASK_CATEGORY = (
@@ -62,8 +63,11 @@ class Questioner:
     about as often when it is wrong as when it is right, and a blind guess gains nothing.
     """
 
-    def __init__(self, pictures: Sequence[Picture], rng: np.random.Generator):
-        self.pictures, self.rng = pictures, rng
+    def __init__(
+        self, pictures: Sequence[Picture], rng: np.random.Generator, kinds: str = ALL_KINDS
+    ):
+        self.pictures, self.rng, self.kinds = pictures, rng, parse_kinds(kinds)
+        self.first = tuple(kind for kind in FIRST if kind in self.kinds)
         self.categories = sorted({picture.category for picture in pictures})
         self.decks = {
             "yes_no": Deck(("Yes", "No"), rng),
@@ -80,8 +84,8 @@ class Questioner:
 
     def conversation(self, picture: Picture, ref: str, variant: int, turns: int) -> list[Message]:
         """Return `turns` turns of different kinds about one image; `variant` rotates the first."""
-        first = FIRST[variant % len(FIRST)]
-        rest = [kind for kind in KINDS if kind != first]
+        first = self.first_kind(variant)
+        rest = [kind for kind in self.kinds if kind != first]
         kinds = [first, *(rest[i] for i in self.rng.permutation(len(rest))[: turns - 1])]
         messages: list[Message] = []
         for kind in kinds:
@@ -89,6 +93,10 @@ class Questioner:
             messages.append(user(question) if messages else user(image(ref), question))
             messages.append(assistant(answer))
         return messages
+
+    def first_kind(self, variant: int) -> str:
+        """Return the kind of the first turn of a variant."""
+        return self.first[variant % len(self.first)]
 
     def _pick(self, questions: Sequence[str]) -> str:
         # the first wording, which evaluation uses, is as frequent as all the others together
@@ -132,9 +140,16 @@ class Questioner:
         return self._pick(ASK_CHOICE).format(options=lines), letter
 
 
-def first_kind(variant: int) -> str:
-    """Return the kind of the first turn of a variant."""
-    return FIRST[variant % len(FIRST)]
+def parse_kinds(kinds: str) -> tuple[str, ...]:
+    """Split a comma-separated list of kinds.
+
+    Raises:
+        SourceError: one of them does not exist.
+    """
+    found = tuple(kind.strip() for kind in kinds.split(","))
+    if unknown := [kind for kind in found if kind not in KINDS]:
+        raise SourceError(f"--kinds: {', '.join(unknown)!r} is none of {ALL_KINDS}")
+    return found
 
 
 def caption_only(picture: Picture, ref: str) -> list[Message]:

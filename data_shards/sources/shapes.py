@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from ..sample import Sample
 from . import pictures
 from .base import Build, SourceError, jpeg
-from .questions import Picture, with_article
+from .questions import ALL_KINDS, Picture, with_article
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "diamond")
 COLOURS = {
@@ -38,6 +38,7 @@ class Shapes:
     count: Annotated[int, "images"] = 480
     variants: Annotated[int, "conversations per training image"] = 6
     turns: Annotated[int, "questions per conversation"] = 3
+    kinds: Annotated[str, "of the questions, comma-separated"] = ALL_KINDS
 
     name: ClassVar[str] = "shapes"
     licenses: ClassVar[dict[str, str]] = {"shapes": "Apache-2.0"}
@@ -63,7 +64,9 @@ class Shapes:
             picture = Picture(f"{size}-{colour}-{shape}-{place}", shape, _caption(colour, shape))
             found.append((picture, jpeg(draw(shape, colour, size, place, background))))
         licence = self.licenses["shapes"]
-        yield from pictures.samples(self.name, licence, found, build, self.variants, self.turns)
+        yield from pictures.samples(
+            self.name, licence, found, build, self.variants, self.turns, self.kinds
+        )
 
 
 def _caption(colour: str, shape: str) -> str:

@@ -15,7 +15,7 @@ from ..sample import Sample
 from . import pictures
 from .base import Build, Groups, SourceError, facts, flac, jpeg
 from .debian import fetch_package
-from .questions import ASK_TRANSCRIPT, Picture
+from .questions import ALL_KINDS, ASK_TRANSCRIPT, Picture
 
 PACKAGE = "tuxpaint-stamps-default"
 # the eight largest top folders, and the word a person would answer with
@@ -43,6 +43,7 @@ class Stamps:
     path: Annotated[Path | None, "unpacked stamps folder; otherwise fetched from Debian"] = None
     variants: Annotated[int, "conversations per training image"] = 6
     turns: Annotated[int, "questions per conversation"] = 3
+    kinds: Annotated[str, "of the questions, comma-separated"] = ALL_KINDS
     limit: Annotated[int, "use only so many images (0: all)"] = 0
 
     name: ClassVar[str] = "stamps"
@@ -64,7 +65,9 @@ class Stamps:
             for name, caption, picture in images
         ]
         licence = self.licenses["tuxpaint-stamps"]
-        yield from pictures.samples(self.name, licence, found, build, self.variants, self.turns)
+        yield from pictures.samples(
+            self.name, licence, found, build, self.variants, self.turns, self.kinds
+        )
         yield from _human_speech(root, licence, build, self.limit)
 
 

@@ -98,6 +98,19 @@ class WhisperEncoder(nn.Module):
         """Tell the feature grid (frames,) of each window in `item`."""
         return [(int(n),) for n in item["audio_frames"]]
 
+    @staticmethod
+    def split(
+        input_features: torch.Tensor, audio_frames: torch.Tensor
+    ) -> list[tuple[torch.Tensor, ...]]:
+        """Undo `collate`: the inputs of each window alone, without the batch's padding."""
+        lengths = [2 * _padded(n) for n in audio_frames.tolist()]
+        return [
+            (mel[..., :length], frames)
+            for mel, frames, length in zip(
+                input_features.split(1), audio_frames.split(1), lengths, strict=True
+            )
+        ]
+
     def forward(self, input_features: torch.Tensor, audio_frames: torch.Tensor) -> torch.Tensor:
         """Encode (N, mels, 2 * T) windows to (N, T, D); frames past a window's own are zero."""
         out = input_features.new_zeros(

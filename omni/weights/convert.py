@@ -16,8 +16,10 @@ def convert_gguf(file: Path, folder: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32
     )
-    # Saving the loaded model itself fails: it remembers the weight conversions of its quantised
-    # origin and tries to revert them. A fresh model of the same config has none to revert.
+    # Saving the loaded model itself fails: it remembers that it was quantised and the weight
+    # conversions to revert. A fresh model of a config without that memory has none of it.
+    if hasattr(loaded.config, "quantization_config"):
+        del loaded.config.quantization_config
     model = type(loaded)(loaded.config)
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(folder)
