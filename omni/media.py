@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio.functional
 from PIL import Image
 
 
@@ -105,7 +103,10 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
     if not np.isfinite(wave).all():
         raise MediaError("the audio holds NaN or infinite samples")
     if source_rate != rate:
-        wave = torchaudio.functional.resample(torch.from_numpy(wave), source_rate, rate).numpy()
+        import torch  # here, because it takes seconds to import and images do without it
+        from torchaudio.functional import resample
+
+        wave = resample(torch.from_numpy(wave), source_rate, rate).numpy()
     return wave
 
 
