@@ -1,5 +1,6 @@
 """The omni-eval command."""
 
+import resource
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,8 +28,11 @@ def main(
         bool, typer.Option(help="Also ask blind and with shuffled images and sounds.")
     ] = True,
     parent: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the text LLM that training began with: measures text drift."),
+        str | None,
+        typer.Option(
+            help="The text LLM that training began with, wheel:NAME, hub:ORG/NAME or a folder: "
+            "measures how far its text answers drifted."
+        ),
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")] = 16,
     token_budget: Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")] = 4096,
@@ -74,7 +78,7 @@ def _run(
     data: Path,
     out: Path,
     *,
-    parent: Path | None,
+    parent: str | None,
     rows: list[str],
     **options: Any,
 ) -> dict[str, Any]:
@@ -98,21 +102,30 @@ def _run(
         )  # fmt: skip
     if parent is not None:
         result["figures"]["text_drift"] = _drift(model, processor, parent)
-        _rewrite(result, out)
         console.print(
             f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
         )
+    from .example import worked_example
+    from .own import MissingDataError
+
+    try:
+        result["example"] = worked_example(model, processor, data, out)
+    except MissingDataError:
+        result["example"] = None  # there is no spoken question to show
+    result["peak_rss_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    _rewrite(result, out)
     return result
 
 
-def _drift(model: Any, processor: Any, parent: Path) -> float:
+def _drift(model: Any, processor: Any, parent: str) -> float:
     from transformers import AutoModelForCausalLM
+
+    from omni.weights import resolve
 
     from .drift import text_drift
 
-    return text_drift(
-        model, AutoModelForCausalLM.from_pretrained(parent, dtype="float32"), processor
-    )
+    bare = AutoModelForCausalLM.from_pretrained(resolve(parent).folder, dtype="float32")
+    return text_drift(model, bare, processor)
 
 
 def _rewrite(result: dict[str, Any], out: Path) -> None:

@@ -63,11 +63,14 @@ def load_heldout(data: Path) -> HeldOut:
 
     held = HeldOut(root=data, digest=_digest(shards))
     by_source: dict[str, dict[bytes, Picture]] = {}
+    heard: set[tuple] = set()  # two sets made of one source hold the same recordings
     for shard in shards:
         for sample in read_shard(shard):
             kind, source = sample.meta.get("kind", ""), sample.meta.get("source", "")
             if kind in SPOKEN_KINDS:
-                held.spoken.setdefault(kind, []).append(sample)
+                if (content := (kind, *sample.parts.values())) not in heard:
+                    heard.add(content)
+                    held.spoken.setdefault(kind, []).append(sample)
             elif picture := _picture(sample, shard):
                 by_source.setdefault(source, {}).setdefault(picture.data, picture)
     if by_source:

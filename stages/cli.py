@@ -6,8 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+class _RunByDefault(TyperGroup):
+    """`omni-train RECIPE` is `omni-train run RECIPE`."""
+
+    def parse_args(self, ctx, args):
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    help="Train a model through the stages of a recipe: `omni-train RECIPE [key=value ...]`.",
+)  # fmt: skip
 
 Overrides = Annotated[
     list[str] | None,
@@ -15,7 +29,7 @@ Overrides = Annotated[
 ]
 
 
-@app.command()
+@app.command("run")
 def train(
     recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe")],
     overrides: Overrides = None,
@@ -87,6 +101,27 @@ def _run(config, stage: str | None) -> None:
     except (CheckpointError, PatternError, WeightsError, TooManyBad, ValueError,
             FileNotFoundError, FloatingPointError) as error:  # fmt: skip
         _fail(error)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="output folder of omni-train")],
+    evaluation: Annotated[
+        Path | None, typer.Option("--eval", help="output folder of omni-eval [default: RUN/eval]")
+    ] = None,
+) -> None:
+    """Write RUN/report.json: every stage, every row, and a worked example."""
+    import json
+
+    from .report import build_report, describe_report
+
+    try:
+        content = build_report(run, evaluation or run / "eval")
+    except (FileNotFoundError, KeyError) as error:
+        _fail(error)
+    (run / "report.json").write_text(json.dumps(content, indent=1))
+    print(describe_report(content))
+    print(f"written: {run / 'report.json'}")
 
 
 def _fail(error: object) -> None:

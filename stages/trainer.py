@@ -1,8 +1,10 @@
 """THE loop. A stage loads its parent's checkpoint, trains, proves what stayed frozen, and saves."""
 
+import hashlib
 import itertools
 import math
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -41,7 +43,7 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
     root = Path(recipe.output)
     parent: Path | None = None
     for stage in recipe.stages:
-        target = root / stage.name / "checkpoint"
+        target = root / stage.name
         settings = stage_settings(recipe, stage) | {"parent": _identity(parent)}
         done = finished(target, settings)
         if only == stage.name or (only is None and not done):
@@ -61,8 +63,6 @@ def _identity(parent: Path | None) -> str:
     """Return what a stage's result depends on in its parent: when and as what it was made."""
     if parent is None or not (parent / "stage.json").is_file():
         return ""
-    import hashlib
-
     return hashlib.sha256((parent / "stage.json").read_bytes()).hexdigest()[:16]
 
 
@@ -83,8 +83,9 @@ def train_stage(
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
     before = frozen_hashes(model)
-    loader = _loader(recipe, stage, processor, target.parent, accelerator)
-    state = load_step(target.parent, model, optimizer, settings)
+    resume = _resume_folder(target)
+    loader = _loader(recipe, stage, processor, resume, accelerator)
+    state = load_step(resume, model, optimizer, settings)
     if state:
         loader.load_state_dict(state["data"])
         accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
@@ -93,7 +94,7 @@ def train_stage(
     task, optimizer = accelerator.prepare(Task(model, stage.objective), optimizer)
     task.train()
     metrics = Metrics(stage, Path(recipe.output), model, accelerator.is_main_process, state)
-    with metrics, _Signals() as signals, closing(iter(loader)) as batches:
+    with metrics, _Signals() as signals, closing(iter(loader)) as batches:  # type: ignore
         start = (state["step"] if state else 0) + 1
         saved_at = time.monotonic()
         for step in range(start, stage.steps + 1):
@@ -109,6 +110,11 @@ def train_stage(
                 accelerator.print(f"stopped after step {step}; the same command goes on from here")
                 raise Interrupted(128 + stop)
     _finish(target, model, processor, before, metrics, settings, accelerator)
+
+
+def _resume_folder(target: Path) -> Path:
+    """Return where a stage keeps its step checkpoints and its quarantine list."""
+    return target.parent / "resume" / target.name
 
 
 def schedule(step: int, stage: StageConfig) -> float:
@@ -186,7 +192,7 @@ def _loader(
 def _save_step(target, step, model, optimizer, loader, metrics, settings, accelerator) -> None:
     if accelerator.is_main_process:
         state = {"settings": settings, "data": loader.state_dict(), "metrics": metrics.state()}
-        save_step(target.parent, step, model, optimizer, state)
+        save_step(_resume_folder(target), step, model, optimizer, state)
     accelerator.wait_for_everyone()
 
 
@@ -208,9 +214,7 @@ def _finish(target, model, processor, before, metrics, settings, accelerator) ->
         )
     if accelerator.is_main_process:
         save_model(target, model, processor, facts)
-        for old in target.parent.glob("step-*"):
-            import shutil
-
+        for old in _resume_folder(target).glob("step-*"):
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
     accelerator.print(f"{facts['name']}: frozen parts unchanged, saved to {target}")

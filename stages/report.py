@@ -1,0 +1,66 @@
+"""One json file that says what a run did and how good its model is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+STAGE_KEYS = ("name", "seconds", "tokens", "first_loss", "last_loss", "frozen_ok")
+ROW_KEYS = ("name", "score", "n", "ci_low", "ci_high", "blind", "chance")
+
+
+def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
+    """Join the facts of every finished stage with the rows of an evaluation.
+
+    Returns what `run/report.json` is to hold; scores are on 0-100, a missing one is None.
+
+    Raises:
+        FileNotFoundError: no finished stage, or no evaluation; says what to run.
+    """
+    names = [s["name"] for s in _recipe_stages(run)]
+    done = [run / n / "stage.json" for n in names if (run / n / "stage.json").is_file()]
+    if not done:
+        raise FileNotFoundError(f"{run}: no finished stage; run omni-train first")
+    if not (evaluation / "rows.json").is_file():
+        raise FileNotFoundError(
+            f"{evaluation}: no rows.json; run omni-eval {run / names[-1]} --out {evaluation}"
+        )
+    stages = [json.loads(path.read_text()) for path in done]
+    result = json.loads((evaluation / "rows.json").read_text())
+    peaks = [s["peak_rss_gb"] for s in stages] + [result.get("peak_rss_gb", 0.0)]
+    return {
+        "images": result["images"],
+        "stages": [{key: stage[key] for key in STAGE_KEYS} for stage in stages],
+        "rows": [{key: row[key] for key in ROW_KEYS} for row in result["rows"]],
+        **result["figures"],
+        "peak_rss_gb": max(peaks),
+        "seconds": {"training": round(sum(s["seconds"] for s in stages), 1),
+                    "evaluation": result["seconds"]},
+        "example": result.get("example"),
+    }  # fmt: skip
+
+
+def _recipe_stages(run: Path) -> list[dict[str, Any]]:
+    import yaml
+
+    recipe = run / "recipe.yaml"
+    if not recipe.is_file():
+        raise FileNotFoundError(f"{run}: no recipe.yaml; is this the output folder of omni-train?")
+    return yaml.safe_load(recipe.read_text())["stages"]
+
+
+def describe_report(report: dict[str, Any]) -> str:
+    """Return the stages and the worked example as text for a terminal."""
+    lines = [f"{'stage':<14}{'seconds':>9}{'tokens':>9}{'first loss':>12}{'last loss':>11}  frozen"]
+    for s in report["stages"]:
+        lines.append(
+            f"{s['name']:<14}{s['seconds']:>9.0f}{s['tokens']:>9,}{s['first_loss']:>12.3f}"
+            f"{s['last_loss']:>11.3f}  {'unchanged' if s['frozen_ok'] else 'CHANGED'}"
+        )
+    if example := report["example"]:
+        lines += [
+            "",
+            f"A picture the model never saw ({example['image']}) and a spoken question "
+            f'({example["audio"]}: "{example["question"]}")',
+            f"  the model answers: {example['answer']}      (expected: {example['expected']})",
+        ]
+    return "\n".join(lines)
