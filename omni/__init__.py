@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .answer import answer
     from .config import OmniConfig
     from .model import OmniForConditionalGeneration
     from .processor import OmniProcessor
@@ -12,7 +11,6 @@ _HOMES = {
     "OmniConfig": "config",
     "OmniForConditionalGeneration": "model",
     "OmniProcessor": "processor",
-    "answer": "answer",
 }
 
 
@@ -33,4 +31,4 @@ def __getattr__(name: str) -> Any:
     return classes[name]
 
 
-__all__ = ["OmniConfig", "OmniForConditionalGeneration", "OmniProcessor", "answer"]
+__all__ = ["OmniConfig", "OmniForConditionalGeneration", "OmniProcessor"]

@@ -16,7 +16,8 @@ class OmniConfig(PreTrainedConfig):
     """
 
     model_type = "omni"
-    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 - transformers reads a class attribute
+    # transformers reads a class attribute
+    sub_configs = {"text_config": AutoConfig}  # type: ignore[assignment] # noqa: RUF012
 
     def __init__(
         self,

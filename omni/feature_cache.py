@@ -27,7 +27,7 @@ class FeatureCache:
 
     def _one(self, encoder: Any, item: tuple[torch.Tensor, ...]) -> torch.Tensor:
         raw = item[0].contiguous().cpu().view(torch.uint8)
-        digest = hashlib.blake2b(raw.numpy(), digest_size=16)
+        digest = hashlib.blake2b(raw.numpy().data, digest_size=16)
         digest.update(repr([int(length) for length in item[1:]]).encode())
         key = digest.digest()
         if key in self._features:

@@ -97,7 +97,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.config.parts[name] = part.record()
         self._match_embedding_scale(name)
         processor.modalities[name] = self.config.modalities[name]
-        self.to(device=self.device, dtype=self.dtype)
+        self.to(device=self.device, dtype=self.dtype)  # type: ignore[call-arg]
 
     def _match_embedding_scale(self, name: str) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""
@@ -150,6 +150,9 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         embeds = self.embed(input_ids, kwargs)  # (B, T, D)
         if labels is None:
+            if attention_mask is None and kwargs.get("past_key_values") is None:
+                # an empty cache would keep transformers from isolating packed documents
+                kwargs.setdefault("use_cache", position_ids is None)
             return self.language_model(
                 inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
                 logits_to_keep=logits_to_keep, **kwargs,

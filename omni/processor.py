@@ -136,7 +136,7 @@ class OmniProcessor(ProcessorMixin):
 
     def _render(self, flat: list[dict[str, str]], generation: bool) -> str:
         special = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
-        return _compile(self.chat_template).render(
+        return _compile(self.chat_template).render(  # type: ignore[arg-type]
             messages=flat, add_generation_prompt=generation, **special
         )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
 
@@ -96,14 +96,21 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
     for override in overrides or []:
         _apply(content, override)
     _check_keys(content, Recipe, "command line", "")
-    config: DictConfig = OmegaConf.structured(Recipe)
-    try:
-        recipe: Recipe = OmegaConf.to_object(OmegaConf.merge(config, content))  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        message = str(error).splitlines()[0]
-        raise RecipeError(f"{path}: {getattr(error, 'full_key', '')}: {message}") from error
+    for stage in content.get("stages") or []:  # alone first, so that an error names its stage
+        _typed(StageConfig, stage, f"{path}: stage {stage.get('name', '?')!r}")
+    recipe: Recipe = _typed(Recipe, content, str(path))
     _check_values(recipe, path)
     return recipe
+
+
+def _typed(cls: type, content: dict[str, Any], where: str) -> Any:
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
+    except MissingMandatoryValue as error:
+        raise RecipeError(f"{where}: the key {error.full_key!r} is required") from error
+    except OmegaConfBaseException as error:
+        message = str(error).splitlines()[0]
+        raise RecipeError(f"{where}: {getattr(error, 'full_key', '')}: {message}") from error
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -168,9 +175,6 @@ def _apply(content: dict[str, Any], override: str) -> None:
 
 
 def _check_values(recipe: Recipe, path: Path) -> None:
-    for name in ("output", "text"):
-        if OmegaConf.is_missing(OmegaConf.structured(recipe), name):
-            raise RecipeError(f"{path}: the key {name!r} is required")
     names = [stage.name for stage in recipe.stages]
     if not names or len(set(names)) < len(names):
         raise RecipeError(f"{path}: stages need distinct names, at least one; found {names}")

@@ -88,7 +88,7 @@ class TimmEncoder(ImageEncoder):
         stored = json.loads((folder / "config.json").read_text()) if folder else spec
         architecture = stored["architecture"]
         model_args = spec.get("model_args") or stored.get("model_args") or {}
-        model = timm.create_model(architecture, num_classes=0, **model_args)
+        model: Any = timm.create_model(architecture, num_classes=0, **model_args)
         cfg = {**model.pretrained_cfg, **stored.get("pretrained_cfg", {})}
         size = spec.get("image_size", cfg["input_size"][-1])
         with torch.no_grad():
@@ -140,7 +140,7 @@ class OpenClipEncoder(ImageEncoder):
         from open_clip.model import _build_vision_tower
 
         self.width = width
-        self.model = _build_vision_tower(embed_dim, vision_cfg)
+        self.model: Any = _build_vision_tower(embed_dim, vision_cfg)  # type: ignore[arg-type]
         self.model.output_tokens = True  # forward returns (pooled, patch tokens)
 
     @classmethod

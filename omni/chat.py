@@ -1,0 +1,182 @@
+"""omni-chat: one question from the command line, or a conversation in the terminal."""
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .messages import Message, assistant, audio, image, user
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+HELP = """\
+/image PATH   attach a picture to the next message (again for a second one)
+/audio PATH   attach a sound to the next message
+/reset        forget the conversation and what is attached
+/quit         leave (so does Ctrl-D); Ctrl-C stops an answer"""
+Ask = Callable[[list[Message]], str]  # streams the answer to stdout, and returns it
+
+
+class ChatError(RuntimeError):
+    """Something that the user can mend; one line says what."""
+
+
+@app.command()
+def chat(
+    checkpoint: Annotated[Path, typer.Argument(help="folder that a stage saved")],
+    text: Annotated[
+        str | None, typer.Argument(help="the question; none, and no media: a conversation")
+    ] = None,
+    images: Annotated[
+        list[str] | None, typer.Option("--image", metavar="PATH", help="a picture; repeatable")
+    ] = None,
+    sounds: Annotated[
+        list[str] | None, typer.Option("--audio", metavar="PATH", help="a sound; repeatable")
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="most tokens in an answer; more are cut off")
+    ] = 256,
+) -> None:
+    """Ask a model about pictures and sounds, once or in a conversation.
+
+    Example, after a quickstart:
+
+        omni-chat runs/quickstart/sft "What is this?" --image photo.jpg
+
+    A spoken question needs no text: `omni-chat CHECKPOINT --image photo.jpg --audio question.wav`
+    """
+    media = [("image", path) for path in images or []] + [("audio", path) for path in sounds or []]
+    try:
+        # a wrong path should not cost the time to load a model
+        parts = [_part(kind, path) for kind, path in media]
+        _check_checkpoint(checkpoint)
+        ask = _load(checkpoint, max_new_tokens)
+        if text is None and not parts:
+            converse(ask)
+        else:
+            ask([user(*parts, *([text] if text else []))])
+    except ChatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def converse(ask: Ask) -> None:
+    """Read lines from the terminal until /quit or Ctrl-D; no error ends the conversation."""
+    with contextlib.suppress(ImportError):  # a Python built without it
+        import readline  # noqa: F401 - line editing and history for input()
+    print(f"{HELP}\n")
+    history: list[Message] = []
+    attached: list[dict[str, Any]] = []
+    while True:
+        try:
+            line = input(f"[{len(attached)} attached] > " if attached else "> ").strip()
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print("  (/quit or Ctrl-D to leave)")
+            continue
+        if line == "/quit":
+            return
+        try:
+            if line == "/reset":
+                history, attached = [], []
+                print("forgotten")
+            elif line.startswith("/"):
+                attached.append(_attach(line))
+            elif line or attached:
+                turn = user(*attached, *([line] if line else []))
+                attached = []
+                history = [*history, turn, assistant(ask([*history, turn]))]
+        except ChatError as error:
+            print(f"error: {error}")
+        except KeyboardInterrupt:
+            print("\n(stopped; that message is forgotten)")
+
+
+def _attach(line: str) -> dict[str, Any]:
+    """Turn an `/image PATH` or `/audio PATH` line into a part."""
+    command, _, rest = line.partition(" ")
+    kind = command[1:]
+    if kind not in ("image", "audio"):
+        raise ChatError(f"{command}: unknown command; there are\n{HELP}")
+    try:
+        words = shlex.split(rest)  # a path with spaces may be quoted
+    except ValueError:
+        words = [rest]
+    path = rest if Path(rest).is_file() else " ".join(words)
+    if not path:
+        raise ChatError(f"{command}: give a path, e.g. {command} file")
+    part = _part(kind, path)
+    print(f"attached {path}")
+    return part
+
+
+def _part(kind: str, path: str) -> dict[str, Any]:
+    """Check that the file can be decoded, and return it as a message part."""
+    from .media import MediaError, load_audio, load_image
+
+    file = Path(path).expanduser()
+    try:
+        (load_image if kind == "image" else load_audio)(file)
+    except (MediaError, OSError) as error:
+        text = str(error)
+        raise ChatError(text if text.startswith(str(file)) else f"{file}: {text}") from error
+    return image(file) if kind == "image" else audio(file)
+
+
+def _check_checkpoint(folder: Path) -> None:
+    missing = [n for n in ("config.json", "processor_config.json") if not (folder / n).is_file()]
+    if missing:
+        inside = sorted(p.parent for p in folder.glob("*/processor_config.json"))
+        hint = f"did you mean {inside[0]}?" if inside else "give the folder that a stage saved"
+        raise ChatError(
+            f"{folder}: no complete checkpoint: {' and '.join(missing)} missing; {hint}"
+        )
+
+
+def _load(checkpoint: Path, max_new_tokens: int) -> Ask:
+    """Load the model and return the function that answers a conversation."""
+    import torch
+    from transformers import TextStreamer
+    from transformers.utils import logging
+
+    from . import OmniForConditionalGeneration, OmniProcessor
+    from .answer import answer
+    from .media import MediaError
+    from .messages import MessageError
+    from .processor import PlaceholderError
+
+    logging.disable_progress_bar()
+    try:
+        model = OmniForConditionalGeneration.from_pretrained(checkpoint, dtype="auto").eval()
+        processor = OmniProcessor.from_pretrained(checkpoint)
+    except Exception as error:  # a damaged file raises whatever its reader raises
+        raise ChatError(f"{checkpoint}: damaged or half written: {_one_line(error)}") from error
+    if torch.cuda.is_available():
+        model.to("cuda")  # type: ignore[arg-type]
+
+    def ask(messages: list[Message]) -> str:
+        streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        try:
+            return answer(
+                model, processor, [messages], max_new_tokens=max_new_tokens, streamer=streamer
+            )[0]
+        except (MediaError, MessageError, PlaceholderError, RuntimeError) as error:
+            raise ChatError(_one_line(error)) from error
+
+    return ask
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    app()

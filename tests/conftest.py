@@ -1,0 +1,143 @@
+"""Tiny random models and shards, made in milliseconds and without a network."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+VISION = {
+    "encoder": {
+        "kind": "timm",
+        "architecture": "test_vit",
+        "image_size": 48,
+        "model_args": {"img_size": 48},
+    },
+    "projector": {"kind": "patch_concat_mlp"},
+}
+AUDIO = {
+    "encoder": {
+        "kind": "whisper",
+        "model_config": {
+            "d_model": 32,
+            "encoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "num_mel_bins": 80,
+            "max_source_positions": 1500,
+        },
+    },
+    "projector": {"kind": "frame_concat_mlp"},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the tests away from the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMNI_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def specs() -> SimpleNamespace:
+    """Hold what `attach` takes for a tiny eye and a tiny ear."""
+    return SimpleNamespace(vision=VISION, audio=AUDIO)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Any]:
+    """Return a function: modality specs -> (model, processor), always the same weights."""
+
+    def make(**modalities: dict[str, Any]) -> Any:
+        import torch
+
+        from omni import OmniForConditionalGeneration, OmniProcessor
+        from omni.model import load_text_tokenizer
+
+        torch.manual_seed(0)
+        model = OmniForConditionalGeneration.from_text("tiny:llama").eval()
+        processor = OmniProcessor(load_text_tokenizer("tiny:llama"))
+        for name, spec in modalities.items():
+            model.attach(name, spec, processor)
+        return model.eval(), processor
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def omni_pair(make_model: Callable[..., Any]) -> Any:
+    """Hold one model with both modalities, shared: do not change it."""
+    return make_model(vision=VISION, audio=AUDIO)
+
+
+def _picture(seed: int, size: tuple[int, int] = (60, 40)) -> bytes:
+    rng = np.random.default_rng(seed)
+    colours = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(colours).resize(size, Image.Resampling.NEAREST).save(out, "PNG")
+    return out.getvalue()
+
+
+def _sound(seconds: float, pitch: float = 440.0, rate: int = 16_000, channels: int = 1) -> bytes:
+    t = np.arange(round(seconds * rate)) / rate
+    wave = 0.3 * np.sin(2 * np.pi * pitch * t)
+    out = io.BytesIO()
+    soundfile.write(out, np.stack([wave] * channels, 1), rate, format="WAV")
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def make_picture() -> Callable[..., bytes]:
+    """Return a function: seed -> PNG bytes of coloured squares."""
+    return _picture
+
+
+@pytest.fixture(scope="session")
+def make_sound() -> Callable[..., bytes]:
+    """Return a function: (seconds, pitch, rate, channels) -> WAV bytes of a tone."""
+    return _sound
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Write the five sources of recipes/tiny.yaml; return the overrides that name them."""
+    from data_shards.sample import Sample
+    from data_shards.sources.base import Build
+    from data_shards.sources.shapes import Shapes
+    from data_shards.write import write_shards
+    from omni.messages import assistant, audio, image, user
+
+    root = tmp_path_factory.mktemp("shards")
+    meta = {"source": "tones", "license": "Apache-2.0", "schema": 1}
+    pictures = Build(seed=0)
+    colours = ("red", "green", "blue", "pink")
+
+    def tone(n: int) -> dict[str, bytes]:
+        return {"aud0.wav": _sound(0.3 + 0.02 * n, 200.0 * (1 + n % 4))}
+
+    shapes = Shapes(count=16, variants=1, turns=1)
+    write_shards(shapes.generate(pictures), root / "captions")
+    write_shards(shapes.generate(Build(seed=1)), root / "images")
+    words = [Sample([user(audio("aud0.wav")), assistant(colours[n % 4])], tone(n), meta | {})
+             for n in range(12)]  # fmt: skip
+    write_shards(words, root / "words")
+    spoken = [
+        Sample(
+            [user(image("img0.png"), audio("aud0.wav")), assistant(colours[n % 4])],
+            {"img0.png": _picture(n % 4), **tone(n)},
+            meta | {},
+        )
+        for n in range(8)
+    ]
+    write_shards(spoken, root / "spoken")
+    text = [Sample([user(f"{a} plus 1?"), assistant(str(a + 1))], {}, meta | {}) for a in range(8)]
+    write_shards(text, root / "text")
+    names = ("captions", "images", "words", "spoken", "text")
+    return [f"sources.{name}=[{root / name}/train-*.tar]" for name in names]

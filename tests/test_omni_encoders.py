@@ -1,0 +1,171 @@
+"""Every registered encoder and projector: counts without weights equal what the model makes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import WhisperFeatureExtractor
+
+from omni import OmniForConditionalGeneration
+from omni.encoders import ENCODERS
+from omni.encoders.audio import WhisperEncoder, log_mel
+from omni.projectors import PROJECTORS, build_projector, complete, token_count
+
+OPEN_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1},
+}
+VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+       "intermediate_size": 48, "image_size": 32, "patch_size": 8}  # fmt: skip
+SPECS = {
+    "timm conv": {"kind": "timm", "architecture": "test_efficientnet", "image_size": 96},
+    "timm vit": {"kind": "timm", "architecture": "test_vit", "image_size": 48,
+                 "model_args": {"img_size": 48}},
+    "open_clip": {"kind": "open_clip", "architecture": "tiny"},
+    "transformers": {"kind": "transformers", "model_config": VIT},
+    "whisper": None,
+}  # fmt: skip
+
+
+@pytest.fixture(params=SPECS)
+def attached(request, make_model, specs, monkeypatch):
+    """Give (modality, model, processor) of each kind of encoder."""
+    import open_clip
+
+    monkeypatch.setattr(open_clip, "get_model_config", {"tiny": OPEN_CLIP}.get)
+    if request.param == "whisper":
+        return "audio", *make_model(audio=specs.audio)
+    spec = {"encoder": SPECS[request.param], "projector": {"kind": "patch_concat_mlp"}}
+    return "vision", *make_model(vision=spec)
+
+
+def test_every_registered_kind_is_tested():
+    assert {"whisper", *(s["kind"] for s in SPECS.values() if s)} == set(ENCODERS)
+
+
+def test_features_are_as_many_as_planned_and_survive_a_save(
+    attached, make_picture, make_sound, tmp_path
+):
+    name, model, _ = attached
+    config = model.config.modalities[name]
+    cls = ENCODERS[config["encoder"]["kind"]]
+    if name == "audio":
+        media = [make_sound(seconds) for seconds in (0.4, 0.96, 0.65)]  # 0.96 s: three quanta
+    else:
+        media = [make_picture(n, s) for n, s in enumerate([(40, 40), (90, 20), (300, 200)])]
+    items = [cls.preprocess(config["encoder"], one) for one in media]
+    batch = cls.collate(items)
+    tensors = [batch[n] for n in cls.inputs]
+    with torch.no_grad():
+        features = model.encoders[name](*tensors)
+        tokens = model.encode(name, *tensors)
+    grids = [g for item in items for g in cls.grids(config["encoder"], item)]
+    assert [max(sizes) for sizes in zip(*grids, strict=True)] == list(features.shape[1:-1])
+    assert len(tokens) == sum(token_count(config["projector"], g) for g in grids)
+    assert tokens.isfinite().all()
+    # a medium alone has the features that it has in a batch
+    with torch.no_grad():
+        alone = [model.encode(name, *[item[n] for n in cls.inputs]) for item in items]
+    torch.testing.assert_close(torch.cat(alone), tokens, atol=1e-5, rtol=1e-4)
+    assert (alone[0][0] - alone[1][0]).abs().max() > 1e-6
+    model.save_pretrained(tmp_path)
+    loaded = OmniForConditionalGeneration.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        # close, not equal: loaded weights may lie elsewhere in memory and take another kernel
+        torch.testing.assert_close(loaded.encode(name, *tensors), tokens, atol=1e-6, rtol=1e-4)
+
+
+def test_new_tokens_are_as_large_as_text(attached, make_picture, make_sound):
+    name, model, _ = attached
+    config = model.config.modalities[name]
+    cls = ENCODERS[config["encoder"]["kind"]]
+    item = cls.preprocess(
+        config["encoder"], make_sound(1.0) if name == "audio" else make_picture(0)
+    )
+    with torch.no_grad():
+        tokens = model.encode(name, *[item[n] for n in cls.inputs])
+    ratio = tokens.std() / model.get_input_embeddings().weight.std()
+    assert 0.2 < ratio < 5
+
+
+@pytest.mark.parametrize("concat", [1, 2, 3])
+@pytest.mark.parametrize("kind", PROJECTORS)
+def test_projectors_make_the_tokens_they_count(kind, concat):
+    config = complete({"kind": kind, "concat": concat})
+    for grid in [(7,), (8,), (1,)] if kind.startswith("frame") else [(5, 7), (6, 6), (1, 1)]:
+        projector = build_projector(config, 12, 20)
+        features = torch.randn(2, *grid, 12, requires_grad=True)
+        tokens = projector(features)
+        assert tokens.shape == (2, token_count(config, grid), 20)
+        tokens.square().sum().backward()
+        assert (features.grad.abs().sum(-1) > 0).all()  # no feature is dropped
+
+
+def test_a_patch_token_is_made_of_its_own_neighbours():
+    projector = build_projector(complete({"kind": "patch_concat_mlp"}), 4, 8)
+    grid = torch.randn(1, 4, 6, 4)
+    other = grid.clone()
+    other[0, 2, 5] += torch.randn(4)  # row 2, column 5: the last token of the second token row
+    changed = (projector(grid) - projector(other)).abs().sum(-1)[0] > 0
+    assert changed.nonzero().flatten().tolist() == [1 * 3 + 2]
+
+
+def test_a_projector_refuses_unknown_options():
+    with pytest.raises(ValueError, match="concat"):
+        complete({"kind": "patch_concat_mlp", "conact": 2})
+
+
+def test_log_mel_is_whispers():
+    noise = np.random.default_rng(0).standard_normal(480_000).astype(np.float32) * 0.1
+    expected = WhisperFeatureExtractor()(noise, sampling_rate=16_000, return_tensors="pt")
+    ours = log_mel(torch.from_numpy(noise), 80)
+    torch.testing.assert_close(ours, expected["input_features"][0], atol=1e-4, rtol=0)
+
+
+def test_our_whisper_encoder_is_transformers_on_a_full_window(specs):
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as Reference
+
+    config = specs.audio["encoder"]["model_config"]
+    torch.manual_seed(0)
+    reference = Reference(WhisperConfig(**config)).eval()
+    ours = WhisperEncoder(config).eval()
+    state = reference.state_dict()
+    ours.embed_positions.data = state.pop("embed_positions.weight")
+    ours.model.load_state_dict(state)
+    mel = torch.randn(1, 80, 3000)
+    with torch.no_grad():
+        expected = reference(mel).last_hidden_state
+        torch.testing.assert_close(ours(mel, torch.tensor([1500])), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_long_audio_becomes_several_windows(specs, make_sound):
+    config = {"model_config": specs.audio["encoder"]["model_config"]}
+    item = WhisperEncoder.preprocess(config, make_sound(61.0))
+    assert item["input_features"].shape[0] == 3
+    assert WhisperEncoder.grids(config, item) == [(1500,), (1500,), (50,)]
+    projector = complete(specs.audio["projector"])
+    assert token_count(projector, (50,)) == math.ceil(50 / 4)
+
+
+def test_collate_and_split_are_inverse(specs, make_sound):
+    config = {"model_config": specs.audio["encoder"]["model_config"]}
+    items = [WhisperEncoder.preprocess(config, make_sound(s)) for s in (0.3, 1.7)]
+    batch = WhisperEncoder.collate(items)
+    parts = WhisperEncoder.split(batch["input_features"], batch["audio_frames"])
+    for item, (mel, frames) in zip(items, parts, strict=True):
+        assert torch.equal(mel, item["input_features"])
+        assert torch.equal(frames, item["audio_frames"])
+
+
+def test_padding_does_not_reach_the_projector(specs, make_sound, make_model):
+    model, _ = make_model(audio=specs.audio)
+    config = model.config.modalities["audio"]["encoder"]
+    item = WhisperEncoder.preprocess(config, make_sound(0.4))
+    padded = F.pad(item["input_features"], (0, 400))
+    with torch.no_grad():
+        tokens = model.encode("audio", item["input_features"], item["audio_frames"])
+        assert torch.equal(model.encode("audio", padded, item["audio_frames"]), tokens)

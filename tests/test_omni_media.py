@@ -1,0 +1,144 @@
+"""Media are hostile until decoded: each bad file is one clear error."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from omni.media import Limits, MediaError, load_audio, load_image
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Return a tiny PNG file whose header claims any size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
+
+
+def jpeg() -> bytes:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, "JPEG")
+    return out.getvalue()
+
+
+def wav(samples, rate=16_000, subtype="FLOAT", kind="WAV") -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, np.asarray(samples, np.float32), rate, format=kind, subtype=subtype)
+    return out.getvalue()
+
+
+IMAGES = {
+    "the file is empty": b"",
+    "not a readable image: .*truncated": jpeg()[:2000],
+    "(50000x50000 pixels is over|too many pixels)": png_header(50_000, 50_000),
+    "8000x8000 pixels is over the limit of 50,000,000": png_header(8_000, 8_000),
+    "20000x1 is too thin": png_header(20_000, 1),
+    "not a readable image": b"<html>not found</html>" * 20,
+}
+
+
+@pytest.mark.parametrize("reason", IMAGES)
+def test_bad_images_say_why(reason):
+    with pytest.raises(MediaError, match=reason) as error:
+        load_image(IMAGES[reason])
+    assert " at 0x" not in str(error.value)  # no addresses of objects
+
+
+def test_a_bomb_costs_no_memory():
+    import tracemalloc
+
+    bomb = png_header(60_000, 60_000)
+    tracemalloc.start()
+    with pytest.raises(MediaError):
+        load_image(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for load in (load_image, load_audio):
+        with pytest.raises(MediaError, match=r"nowhere\.bin: no such file"):
+            load(tmp_path / "nowhere.bin")
+
+
+def test_a_large_file_is_refused_before_it_is_decoded():
+    with pytest.raises(MediaError, match="bytes is over the limit of 1,000"):
+        load_image(jpeg(), Limits(max_bytes=1000))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_becomes_white(mode):
+    picture = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    picture.putpixel((0, 0), (0, 0, 255, 255))
+    out = io.BytesIO()
+    if mode == "P":
+        picture = picture.quantize(4)
+    picture.convert(mode).save(out, "PNG")
+    loaded = load_image(out.getvalue())
+    assert loaded.mode == "RGB"
+    assert loaded.getpixel((2, 2)) == (255, 255, 255)
+    assert loaded.getpixel((0, 0)) != (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "1", "I;16"])
+def test_other_modes_become_rgb(mode):
+    assert load_image(Image.new(mode, (3, 3))).mode == "RGB"
+
+
+SOUNDS = {
+    "the file is empty": b"",
+    "the audio has no samples": wav([]),
+    "holds NaN or infinite samples": wav([0.0, float("nan"), 0.1]),
+    "holds NaN or infinite": wav([0.0, float("inf")]),
+    "3600 s of audio is over the limit of 300 s": wav(np.zeros(3600 * 100), 100, "PCM_U8"),
+    "not readable audio": b"ID3 this is no sound" * 9,
+}
+
+
+@pytest.mark.parametrize("reason", SOUNDS)
+def test_bad_sounds_say_why(reason):
+    with pytest.raises(MediaError, match=reason) as error:
+        load_audio(SOUNDS[reason])
+    assert " at 0x" not in str(error.value)
+
+
+def test_an_array_is_checked_as_a_file_is():
+    with pytest.raises(MediaError, match="mono"):
+        load_audio(np.zeros((2, 100), np.float32))
+    with pytest.raises(MediaError, match="301 s of audio"):
+        load_audio(np.zeros(301 * 16_000, np.float32))
+    assert load_audio(np.ones(10, np.float64)).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_stereo_at_another_rate_becomes_mono_at_16_khz(kind):
+    t = np.arange(44_100) / 44_100
+    left, right = np.sin(2 * np.pi * 440 * t), np.zeros_like(t)
+    wave = load_audio(wav(np.stack([left, right], 1), 44_100, "PCM_16", kind))
+    assert wave.dtype == np.float32
+    assert len(wave) == 16_000
+    spectrum = np.abs(np.fft.rfft(wave))
+    assert spectrum.argmax() == 440  # Hz, in a second of sound
+    assert np.abs(wave).max() == pytest.approx(0.5, abs=0.02)  # the mean of both channels
+
+
+def test_a_truncated_sound_is_an_error_or_what_is_left_of_it():
+    whole = wav(np.sin(np.arange(16_000) / 9), subtype="PCM_16", kind="FLAC")
+    try:
+        left = load_audio(whole[: len(whole) // 2])
+    except MediaError as error:
+        assert "not readable audio" in str(error)
+    else:
+        assert 0 < len(left) < 16_000

@@ -1,0 +1,130 @@
+"""A recipe's mistakes are named with file, line and what to write instead."""
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from stages.objectives import OBJECTIVES as REGISTERED
+from stages.recipe import OBJECTIVES, RecipeError, load_recipe, stage_settings
+
+GOOD = """\
+output: runs/x
+text: tiny:llama
+sources: {a: [a/*.tar]}
+stages:
+  - name: one
+    trainable: {projectors: 1.0e-3}
+    data: {mixture: {a: 1}}
+    steps: 3
+  - name: two
+    trainable: {language_model: 1.0e-4}
+    data:
+      mixture: {a: 0.5}
+      batch_size: 2
+    steps: 4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def load(old: str = "", new: str = "", *overrides: str):
+        assert old in GOOD
+        path = tmp_path / "r.yaml"
+        path.write_text(GOOD.replace(old, new, 1) if old else GOOD)
+        return load_recipe(path, list(overrides))
+
+    return load
+
+
+def test_a_good_recipe_is_typed(recipe):
+    loaded = recipe()
+    assert [s.steps for s in loaded.stages] == [3, 4]
+    assert loaded.stages[1].data.batch_size == 2
+    assert loaded.stages[0].trainable == {"projectors": 0.001}
+
+
+def test_stages_are_overridden_by_name(recipe):
+    loaded = recipe("", "", "stages.two.steps=9", "stages.two.data.mixture.a=0.25",
+                    "output=runs/y", "stages.one.trainable={language_model: 1e-5}")  # fmt: skip
+    assert [s.steps for s in loaded.stages] == [3, 9]
+    assert loaded.stages[1].data.mixture == {"a": 0.25}
+    assert loaded.output == "runs/y"
+    assert set(loaded.stages[0].trainable) == {"language_model"}
+
+
+BAD = [
+    ("    steps: 4", "    stpes: 4", r"r\.yaml:14: unknown key 'stages\.two\.stpes'; did you me"),
+    ("batch_size", "batchsize", r"r\.yaml:13: unknown key 'stages\.two\.data\.batchsize'; did you"),
+    ("output", "outptu", r"r\.yaml:1: unknown key 'outptu'; did you mean 'output'\?"),
+    ("output", "zzz", r"r\.yaml:1: unknown key 'zzz'; valid keys: output, text"),
+    ("steps: 4", "steps: soon", "stage 'two': steps: Value 'soon'"),
+    ("steps: 4", "steps: 0", "stage 'two': steps must be at least 1"),
+    ("    steps: 4\n", "", "stage 'two': the key 'steps' is required"),
+    ("output: runs/x\n", "", "the key 'output' is required"),
+    ("text: tiny:llama\n", "", "the key 'text' is required"),
+    ("mixture: {a: 1}", "mixture: {b: 1}", r"stage 'one': mixture names \['b'\]; sources: a"),
+    ("    data: {mixture: {a: 1}}\n", "", "stage 'one': needs data.mixture and trainable"),
+    ("name: two", "name: one", "distinct names"),
+    ("steps: 3", "steps: 3\n    objective: sfft", r"objective 'sfft'; known: \['align', 'sft'\]"),
+    ("output: runs/x", "output: [", "r.yaml: not YAML"),
+    ("output: runs/x", "output: runs/x\nprecision: fp8", "precision is auto, fp32 or bf16"),
+    ("    data: {mixture: {a: 1}}", "    data: 3", "data must be a mapping"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), BAD)
+def test_a_mistake_is_named(recipe, old, new, reason):
+    with pytest.raises(RecipeError, match=reason):
+        recipe(old, new)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("stages.three.steps=1", "no stage 'three'; stages: one, two"),
+        ("stages.two.stepz=1", r"command line: unknown key 'stages\.two\.stepz'; did you mean"),
+        ("seed", "write key=value"),
+        ("seed.x=1", "seed|has no keys"),
+    ],
+)
+def test_a_mistaken_override_is_named(recipe, override, reason):
+    with pytest.raises(RecipeError, match=reason):
+        recipe("", "", override)
+
+
+def test_an_unknown_recipe_lists_the_shipped(tmp_path):
+    with pytest.raises(RecipeError, match=r"no shipped recipe of that name \(.*tiny"):
+        load_recipe("nope")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(RecipeError, match="a recipe is a mapping"):
+        load_recipe(tmp_path / "list.yaml")
+
+
+SHIPPED = sorted(Path(str(resources.files("stages") / "recipes")).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_recipes_load_by_name(path):
+    recipe = load_recipe(path.stem)
+    assert OmegaConf.to_yaml(OmegaConf.structured(recipe))
+    assert [s.name for s in recipe.stages][:2] == ["vision_align", "audio_align"]
+
+
+def test_the_tiny_recipe_has_the_stages_of_the_quickstart():
+    tiny, quick = load_recipe("tiny"), load_recipe("quickstart")
+    for a, b in zip(tiny.stages, quick.stages, strict=True):
+        assert (a.name, a.objective, a.trainable.keys(), a.data.mixture.keys()) == (
+            b.name, b.objective, b.trainable.keys(), b.data.mixture.keys()
+        )  # fmt: skip
+
+
+def test_the_objectives_known_without_torch_are_those_registered():
+    assert set(OBJECTIVES) == set(REGISTERED)
+
+
+def test_settings_change_with_what_decides_the_result(recipe):
+    first, second = recipe(), recipe("", "", "seed=1", "threads=9", "save_seconds=1")
+    a, b = (stage_settings(r, r.stages[0]) for r in (first, second))
+    assert {k for k in a if a[k] != b[k]} == {"seed"}
