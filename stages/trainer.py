@@ -17,6 +17,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from data_shards.loader import Loader
+from data_shards.manifest import read_manifest
+from data_shards.read import find_shards
 from data_shards.stream import Stream
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.feature_cache import FeatureCache
@@ -79,6 +81,9 @@ def train_stage(
     model, processor = _load_parent(recipe, parent)
     for name, spec in stage.attach.items():
         model.attach(name, spec, processor)
+    model.config.parts |= _data_records(recipe, stage)
+    for name, part in model.config.parts.items():
+        accelerator.print(f"{name}: {part['source']}, licence {part['license']}")
     groups = param_groups(model, stage.trainable, stage.weight_decay)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -175,6 +180,20 @@ def _load_parent(
         return load_model(start)
     model = OmniForConditionalGeneration.from_text(recipe.text)
     return model, OmniProcessor(load_text_tokenizer(recipe.text))
+
+
+def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]]:
+    """Return what the checkpoint remembers of the stage's data: source and licences."""
+    records = {}
+    for name in stage.data.mixture:
+        folders = sorted({path.parent for path in find_shards(recipe.sources[name])})
+        manifests = [manifest for f in folders if (manifest := read_manifest(f))]
+        licenses = {f"{k}: {v}" for m in manifests for k, v in m["licenses"].items()}
+        records[f"data.{name}"] = {
+            "source": ", ".join(m["source"] for m in manifests) or "unknown: no manifest.json",
+            "license": ", ".join(sorted(licenses)) or "unknown",
+        }
+    return records
 
 
 def _loader(

@@ -200,7 +200,7 @@ def test_figures_and_files(oracle_run):
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     keys = {"row", "doc", "question", "expected", "answer", "correct", "condition", "group"}
     assert set(lines[0]) == keys
-    assert len([line for line in lines if line["row"] == "mini-mmbench_en"]) == 2 * 20 * 4
+    assert len([line for line in lines if line["row"] == "mini-mmbench_en"]) == 2 * 16 * 4
 
 
 @pytest.mark.parametrize("word", ["A", "Yes"])

@@ -14,10 +14,10 @@ SEED = 7_310  # of the evaluation alone; no training source uses it
 
 # benchmark -> builder of its rows, and their number of units (questions, sets)
 BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str, Any]]], int]] = {
-    "mmbench_en": (recognition.mmbench, 20),
-    "realworldqa": (recognition.realworldqa, 48),
-    "hallusionbench": (hallusion.hallusionbench, 16),
-    "ocrbench": (ocr.ocrbench, 40),
+    "mmbench_en": (recognition.mmbench, 16),
+    "realworldqa": (recognition.realworldqa, 40),
+    "hallusionbench": (hallusion.hallusionbench, 12),
+    "ocrbench": (ocr.ocrbench, 30),
 }
 
 
