@@ -188,9 +188,10 @@ def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str
     for name in stage.data.mixture:
         folders = sorted({path.parent for path in find_shards(recipe.sources[name])})
         manifests = [manifest for f in folders if (manifest := read_manifest(f))]
-        licenses = {f"{k}: {v}" for m in manifests for k, v in m["licenses"].items()}
+        licenses = {f"{k}: {v}" for m in manifests for k, v in m.get("licenses", {}).items()}
         records[f"data.{name}"] = {
-            "source": ", ".join(m["source"] for m in manifests) or "unknown: no manifest.json",
+            "source": ", ".join(m.get("source", "unknown") for m in manifests)
+            or "unknown: no manifest.json",
             "license": ", ".join(sorted(licenses)) or "unknown",
         }
     return records
