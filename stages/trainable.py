@@ -69,9 +69,12 @@ def param_groups(
 def frozen_hashes(model: nn.Module) -> dict[str, str]:
     """Hash what does not train, buffers included, per part: "language_model", "encoders.x", ..."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    owners = {name.rpartition(".")[0] for name in trained}  # their buffers (batch norm) may move
     digests: dict[str, Any] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if name in trained or getattr(tensor, "requires_grad", False):
+            continue
+        if name.rpartition(".")[0] in owners and not isinstance(tensor, nn.Parameter):
             continue
         head, second, *_ = name.split(".")
         part = f"{head}.{second}" if head in ("encoders", "projectors") else head
