@@ -77,6 +77,15 @@ def omni_pair(make_model: Callable[..., Any]) -> Any:
     return make_model(vision=VISION, audio=AUDIO)
 
 
+@pytest.fixture(scope="session")
+def tiny_checkpoint(omni_pair: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold the folder of that model, saved."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    for part in omni_pair:
+        part.save_pretrained(folder)
+    return folder
+
+
 def _picture(seed: int, size: tuple[int, int] = (60, 40)) -> bytes:
     rng = np.random.default_rng(seed)
     colours = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)

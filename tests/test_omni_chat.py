@@ -12,19 +12,10 @@ from omni import chat
 from omni.messages import MEDIA
 
 
-@pytest.fixture(scope="module")
-def checkpoint(omni_pair, tmp_path_factory):
-    model, processor = omni_pair
-    folder = tmp_path_factory.mktemp("chat") / "model"
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def run(checkpoint):
+def run(tiny_checkpoint):
     def call(*arguments: str, typed: str = ""):
-        return CliRunner().invoke(chat.app, [str(checkpoint), *arguments], input=typed)
+        return CliRunner().invoke(chat.app, [str(tiny_checkpoint), *arguments], input=typed)
 
     return call
 
@@ -76,14 +67,14 @@ def test_bad_files_are_one_line(run, files, arguments, reason):
     assert result.stderr.count("\n") == 1
 
 
-def test_a_missing_or_half_written_checkpoint_is_one_line(checkpoint, tmp_path):
+def test_a_missing_or_half_written_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
     import shutil
 
     missing = CliRunner().invoke(chat.app, [str(tmp_path / "none"), "x"])
     assert "config.json and processor_config.json missing" in missing.stderr
-    above = CliRunner().invoke(chat.app, [str(checkpoint.parent), "x"])
-    assert f"did you mean {checkpoint}?" in above.stderr
-    half = shutil.copytree(checkpoint, tmp_path / "half")
+    above = CliRunner().invoke(chat.app, [str(tiny_checkpoint.parent), "x"])
+    assert f"did you mean {tiny_checkpoint}?" in above.stderr
+    half = shutil.copytree(tiny_checkpoint, tmp_path / "half")
     weights = half / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     result = CliRunner().invoke(chat.app, [str(half), "x"])
