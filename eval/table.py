@@ -32,7 +32,7 @@ def notes(result: dict[str, Any]) -> list[str]:
     said = [f"Made on {result['images']}."]
     if any(row["name"].startswith("mini-") for row in result["rows"]):
         said.append(
-            "mini- rows are small procedural sets in the public schema, scored by lmms-eval's own "
+            "mini- rows are small sets of our own in the public schemas, scored by lmms-eval's own "
             "task code; they are not the benchmarks of that name and not comparable with them."
         )
     said.append(

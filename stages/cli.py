@@ -105,23 +105,30 @@ def _run(config, stage: str | None) -> None:
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="output folder of omni-train")],
+    runs: Annotated[list[Path], typer.Argument(help="output folders of omni-train")],
     evaluation: Annotated[
         Path | None, typer.Option("--eval", help="output folder of omni-eval [default: RUN/eval]")
     ] = None,
 ) -> None:
-    """Write RUN/report.json: every stage, every row, and a worked example."""
+    """Write RUN/report.json: every stage, every row, and a worked example.
+
+    Several runs, such as the seeds of one recipe, are also printed side by side with their mean.
+    """
     import json
 
-    from .report import build_report, describe_report
+    from .report import build_report, compare, describe_report
 
-    try:
-        content = build_report(run, evaluation or run / "eval")
-    except (FileNotFoundError, KeyError) as error:
-        _fail(error)
-    (run / "report.json").write_text(json.dumps(content, indent=1))
-    print(describe_report(content))
-    print(f"written: {run / 'report.json'}")
+    reports = []
+    for run in runs:
+        try:
+            reports.append(build_report(run, evaluation or run / "eval"))
+        except (FileNotFoundError, KeyError) as error:
+            _fail(error)
+        (run / "report.json").write_text(json.dumps(reports[-1], indent=1))
+        print(describe_report(reports[-1]))
+        print(f"written: {run / 'report.json'}")
+    if len(runs) > 1:
+        print(compare(reports))
 
 
 def _fail(error: object) -> None:

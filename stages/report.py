@@ -29,6 +29,7 @@ def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
     peaks = [s["peak_rss_gb"] for s in stages] + [result.get("peak_rss_gb", 0.0)]
     return {
         "images": result["images"],
+        "unit": "scores and accuracies are per cent; text_drift is nats a token",
         "stages": [{key: stage[key] for key in STAGE_KEYS} for stage in stages],
         "rows": [{key: row[key] for key in ROW_KEYS} for row in result["rows"]],
         **result["figures"],
@@ -63,4 +64,23 @@ def describe_report(report: dict[str, Any]) -> str:
             f'({example["audio"]}: "{example["question"]}")',
             f"  the model answers: {example['answer']}      (expected: {example['expected']})",
         ]
+    return "\n".join(lines)
+
+
+def compare(reports: list[dict[str, Any]]) -> str:
+    """Return a Markdown table of every figure and row: one column a run, and their mean."""
+    figures: dict[str, list[float | None]] = {}
+    for report in reports:
+        values = {f"{row['name']} (row)": row["score"] for row in report["rows"]}
+        values |= {k: v for k, v in report.items() if isinstance(v, float)}
+        values |= {f"{k}, seconds": v for k, v in report["seconds"].items()}
+        for name, value in values.items():
+            figures.setdefault(name, []).append(value)
+    head = [f"run {i}" for i in range(len(reports))]
+    lines = [f"| figure | {' | '.join(head)} | mean |", "|---" * (len(head) + 2) + "|"]
+    for name, values in figures.items():
+        known = [v for v in values if v is not None]
+        mean = f"{sum(known) / len(known):.1f}" if len(known) == len(reports) else "-"
+        shown = " | ".join("-" if v is None else f"{v:.1f}" for v in values)
+        lines.append(f"| {name} | {shown} | {mean} |")
     return "\n".join(lines)
