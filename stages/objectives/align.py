@@ -39,7 +39,8 @@ def align(model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor)
         objective = _ctc if cls.media == "audio" else _bag_of_words
         loss = loss + objective(tokens, owner, answers, F.normalize(table.float(), dim=1))
         length = tokens.norm(dim=1) / table.norm(dim=1).mean()
-        loss = loss + NORM_WEIGHT * (length - 1).square().mean() * label_count
+        labelled = sum(len(answer) for answer in answers)
+        loss = loss + NORM_WEIGHT * (length - 1).square().mean() * labelled
     return loss / label_count
 
 
@@ -71,15 +72,20 @@ def _bag_of_words(
 def _ctc(
     tokens: torch.Tensor, owner: torch.Tensor, answers: list[torch.Tensor], table: torch.Tensor
 ) -> torch.Tensor:
-    """Let each document's frames spell its answer; the blank is the first row of the table."""
+    """Let each document's frames spell its answer.
+
+    The blank is the first row of the table that no answer uses, an end-of-text token in most.
+    """
     present = owner.unique().tolist()
     scores = F.log_softmax(CTC_SCALE * F.normalize(tokens, dim=1) @ table.T, dim=1)  # (N, V)
     frames = [scores[owner == d] for d in present]
     targets = [answers[d] for d in present]
+    used = set(torch.cat(targets).tolist())
+    blank = next(row for row in range(len(table)) if row not in used)
     return F.ctc_loss(
         torch.nn.utils.rnn.pad_sequence(frames),  # (frames, docs, V)
         torch.cat(targets),
         torch.tensor([len(f) for f in frames]),
         torch.tensor([len(t) for t in targets]),
-        blank=0, reduction="sum", zero_infinity=True,
+        blank=blank, reduction="sum", zero_infinity=True,
     )  # fmt: skip
