@@ -1,14 +1,20 @@
 """Bytes -> arrays, under limits: a media file is hostile until it is decoded."""
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 import soundfile
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
+
+ORIENTATION = Base.Orientation.value
+RATES = (4_000, 192_000)  # Hz; outside, a header lies
 
 
 class MediaError(ValueError):
@@ -33,16 +39,21 @@ def _read(source: bytes | str | Path, limits: Limits) -> bytes:
         path = Path(source)
         if not path.is_file():
             raise MediaError(f"{path}: no such file")
+        _check_size(path.stat().st_size, limits)
         source = path.read_bytes()
-    if not source:
-        raise MediaError("the file is empty")
-    if len(source) > limits.max_bytes:
-        raise MediaError(f"{len(source):,} bytes is over the limit of {limits.max_bytes:,}")
+    _check_size(len(source), limits)
     return source
 
 
+def _check_size(size: int, limits: Limits) -> None:
+    if not size:
+        raise MediaError("the file is empty")
+    if size > limits.max_bytes:
+        raise MediaError(f"{size:,} bytes is over the limit of {limits.max_bytes:,}")
+
+
 def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
-    """Decode to RGB; transparency is composited on white.
+    """Decode to RGB, upright (EXIF); transparency is composited on white.
 
     Args:
         source: bytes, a path, or a PIL image.
@@ -52,9 +63,10 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
         MediaError: not an image, truncated, or over a limit.
     """
     try:
-        img = source
+        img, data = source, b""
         if not isinstance(source, Image.Image):
-            img = Image.open(io.BytesIO(_read(source, limits)))
+            data = _read(source, limits)
+            img = Image.open(io.BytesIO(data))  # reads the header only
         width, height = img.size
         if width * height > limits.max_pixels:
             raise MediaError(
@@ -64,15 +76,21 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
             raise MediaError(
                 f"{width}x{height} is too thin an image (limit 1:{limits.max_aspect:g})"
             )
+        orientation = img.getexif().get(ORIENTATION, 1)
+        if data and img.format == "JPEG" and img.mode in ("RGB", "L"):
+            img = Image.fromarray(simplejpeg.decode_jpeg(data))  # quicker, and strict
+        if orientation != 1:
+            img.getexif()[ORIENTATION] = orientation
+            img = ImageOps.exif_transpose(img)
         if img.mode in ("RGBA", "LA", "PA") or "transparency" in img.info:
             img = img.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", img.size, "white"), img).convert("RGB")
         return img.convert("RGB")
-    except MediaError:
+    except (MediaError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(f"too many pixels: {error}") from error
-    except (OSError, ValueError, SyntaxError, TypeError) as error:
+    except Exception as error:  # damaged files make decoders raise nearly anything
         raise MediaError(f"not a readable image: {_reason(error)}") from error
 
 
@@ -80,7 +98,8 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
     """Decode to mono float32 (samples,) at `rate` Hz.
 
     Args:
-        source: bytes or a path of anything libsndfile reads, or a mono float array at `rate`.
+        source: bytes or a path of anything libsndfile or FFmpeg reads, or a mono float array
+            at `rate`.
         rate: sampling rate in Hz of the result.
         limits: length limit, checked from the header before decoding.
 
@@ -95,33 +114,65 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
         wave, source_rate = _decode_audio(_read(source, limits), limits)
     if not len(wave):
         raise MediaError("the audio has no samples")
-    if len(wave) > limits.max_seconds * source_rate:
-        raise MediaError(
-            f"{len(wave) / source_rate:.0f} s of audio is over the limit of "
-            f"{limits.max_seconds:g} s"
-        )
+    _check_seconds(len(wave) / source_rate, limits)
     if not np.isfinite(wave).all():
         raise MediaError("the audio holds NaN or infinite samples")
     if source_rate != rate:
         import torch  # here, because it takes seconds to import and images do without it
         from torchaudio.functional import resample
 
+        if math.gcd(source_rate, rate) < 25:  # 44,101 Hz would need a filter of gigabytes
+            source_rate = round(source_rate / 100) * 100  # a pitch error nobody hears
         wave = resample(torch.from_numpy(wave), source_rate, rate).numpy()
     return wave
 
 
 def _decode_audio(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
+    """Decode with libsndfile, or FFmpeg (through PyAV) where it does not know the format."""
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            seconds = file.frames / file.samplerate
-            if seconds > limits.max_seconds:
-                raise MediaError(
-                    f"{seconds:.0f} s of audio is over the limit of {limits.max_seconds:g} s"
-                )
+        file = soundfile.SoundFile(io.BytesIO(data))
+    except soundfile.SoundFileError:
+        return _decode_with_av(data, limits)
+    with file:
+        _check_rate(file.samplerate)
+        _check_seconds(file.frames / file.samplerate, limits)
+        try:
             wave = file.read(dtype="float32", always_2d=True)  # (samples, channels)
-            return wave.mean(axis=1), file.samplerate
-    except (soundfile.SoundFileError, RuntimeError) as error:
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise MediaError(f"not readable audio: {_reason(error)}") from error
+        return wave.mean(axis=1), file.samplerate
+
+
+def _decode_with_av(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
+    import av
+
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            _check_rate(rate)
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            chunks: list[np.ndarray] = []
+            samples = 0
+            for frame in container.decode(stream):
+                chunks += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+                samples += frame.samples
+                _check_seconds(samples / rate, limits)
+            return np.concatenate([np.zeros(0, np.float32), *chunks]), rate
+    except (av.FFmpegError, IndexError, ValueError) as error:
+        if isinstance(error, MediaError):
+            raise
         raise MediaError(f"not readable audio: {_reason(error)}") from error
+
+
+def _check_rate(rate: int) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise MediaError(f"a sampling rate of {rate} Hz is outside {RATES[0]} to {RATES[1]} Hz")
+
+
+def _check_seconds(seconds: float, limits: Limits) -> None:
+    if seconds > limits.max_seconds:
+        raise MediaError(f"{seconds:.0f} s of audio is over the limit of {limits.max_seconds:g} s")
 
 
 def _reason(error: Exception) -> str:
