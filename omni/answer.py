@@ -36,7 +36,8 @@ def answer(
     batch = processor.pad([processor.encode(c, generation=True) for c in conversations])
     batch = {k: v.to(model.device) for k, v in batch.items()}
     tokenizer = processor.tokenizer
-    ends = {tokenizer.eos_token_id, model.config.eos_token_id} - {None}
+    ends = model.config.eos_token_id  # one id, a list of them, or none
+    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
     output = model.generate(
         **batch, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer,
         eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id or 0,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .load import CheckpointError, check_checkpoint, load
 from .messages import Message, assistant, audio, image, user
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -53,13 +54,13 @@ def chat(
     try:
         # a wrong path should not cost the time to load a model
         parts = [_part(kind, path) for kind, path in media]
-        _check_checkpoint(checkpoint)
+        check_checkpoint(checkpoint)
         ask = _load(checkpoint, max_new_tokens)
         if text is None and not parts:
             converse(ask)
         else:
             ask([user(*parts, *([text] if text else []))])
-    except ChatError as error:
+    except (ChatError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
@@ -131,34 +132,17 @@ def _part(kind: str, path: str) -> dict[str, Any]:
     return image(file) if kind == "image" else audio(file)
 
 
-def _check_checkpoint(folder: Path) -> None:
-    missing = [n for n in ("config.json", "processor_config.json") if not (folder / n).is_file()]
-    if missing:
-        inside = sorted(p.parent for p in folder.glob("*/processor_config.json"))
-        hint = f"did you mean {inside[0]}?" if inside else "give the folder that a stage saved"
-        raise ChatError(
-            f"{folder}: no complete checkpoint: {' and '.join(missing)} missing; {hint}"
-        )
-
-
 def _load(checkpoint: Path, max_new_tokens: int) -> Ask:
     """Load the model and return the function that answers a conversation."""
     import torch
     from transformers import TextStreamer
-    from transformers.utils import logging
 
-    from . import OmniForConditionalGeneration, OmniProcessor
     from .answer import answer
     from .media import MediaError
     from .messages import MessageError
     from .processor import PlaceholderError
 
-    logging.disable_progress_bar()
-    try:
-        model = OmniForConditionalGeneration.from_pretrained(checkpoint, dtype="auto").eval()
-        processor = OmniProcessor.from_pretrained(checkpoint)
-    except Exception as error:  # a damaged file raises whatever its reader raises
-        raise ChatError(f"{checkpoint}: damaged or half written: {_one_line(error)}") from error
+    model, processor = load(checkpoint)
     if torch.cuda.is_available():
         model.to("cuda")  # type: ignore[arg-type]
 

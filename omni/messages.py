@@ -60,7 +60,7 @@ def validate(messages: Any, parts: Collection[str] | None = None) -> None:
         raise MessageError("a conversation is a non-empty list of messages")
     for i, message in enumerate(messages):
         where = f"message {i}"
-        if not isinstance(message, dict) or set(message) < {"role", "content"}:
+        if not isinstance(message, dict) or not {"role", "content"} <= set(message):
             raise MessageError(f"{where}: needs the keys 'role' and 'content'")
         if message["role"] not in ROLES:
             raise MessageError(f"{where}: unknown role {message['role']!r}; use one of {ROLES}")

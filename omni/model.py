@@ -82,8 +82,15 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if name in self.config.modalities:
             raise ValueError(f"modality {name!r} is attached already")
+        if unknown := set(spec) ^ {"encoder", "projector"}:
+            raise ValueError(f"modality {name!r} takes encoder and projector; check {unknown}")
         encoder = dict(spec["encoder"])
         kind, weights = encoder.pop("kind", None), encoder.pop("weights", None)
+        known = encoder_class({"kind": kind}).options
+        if unknown := set(encoder) - set(known):
+            raise ValueError(f"encoder {kind!r} takes weights, {', '.join(known)}; not {unknown}")
+        if not weights and not encoder:
+            raise ValueError(f"encoder {kind!r} needs weights, or one of {', '.join(known)}")
         part = resolve(weights) if weights else None
         described = encoder_class({"kind": kind}).describe(part.folder if part else None, **encoder)
         self.config.modalities[name] = {

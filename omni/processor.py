@@ -124,7 +124,13 @@ class OmniProcessor(ProcessorMixin):
                     f"message {i}: the chat template rewrites earlier turns, so answers cannot be "
                     "labelled; pass another chat_template to OmniProcessor"
                 )
-            end = full.find(message["content"], len(prompt)) + len(message["content"])
+            start = full.find(message["content"], len(prompt))
+            if start < 0:
+                raise MessageError(
+                    f"message {i}: the chat template changes answers, so they cannot be labelled; "
+                    "pass another chat_template to OmniProcessor"
+                )
+            end = start + len(message["content"])
             eos = self.tokenizer.eos_token or ""
             tail = full[end:]
             cut = end + (tail.find(eos) + len(eos) if eos and eos in tail else 0)

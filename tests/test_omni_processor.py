@@ -90,6 +90,8 @@ BAD = {
     "system message can only come first": [user("a"), system("b")],
     "an assistant message holds text only": [user("a"), assistant(image(b"x"))],
     "needs the keys": [{"role": "user"}],
+    "needs the keys 'role'": [{"role": "user", "text": "x"}],
+    "needs the keys 'role' and": [{"from": "human", "value": "x"}],
     "text must be a string": [user({"type": "text", "text": 3})],
     "needs the key 'image'": [user({"type": "image"})],
 }

@@ -1,8 +1,9 @@
 """Pretrained encoders. Adding one is one class and one line in ENCODERS.
 
-An encoder class says which message part it reads (`media`), which tensors it takes (`inputs`),
-how a file becomes those tensors (`preprocess`, `collate`), and how many features come out
-(`grids`) - the last three without weights, so that data can be planned and tokenised alone.
+An encoder class says which message part it reads (`media`), what a recipe may set (`options`),
+which tensors it takes (`inputs`), how a file becomes those tensors (`preprocess`, `collate`),
+and how many features come out (`grids`) - the last three without weights, so that data can be
+planned and tokenised alone.
 """
 
 from typing import Any

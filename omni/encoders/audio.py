@@ -27,6 +27,7 @@ class WhisperEncoder(nn.Module):
     """
 
     media = "audio"
+    options = ("model_config",)
     inputs = ("input_features", "audio_frames")
 
     def __init__(self, model_config: dict[str, Any]):

