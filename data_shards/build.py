@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from omni.lock import exclusive
+
 from .manifest import MANIFEST, read_manifest, sha256
 from .sources import Build, SourceOptions
 
@@ -80,6 +82,13 @@ def build(
         SourceUnavailable, SourceError: nothing is written then.
     """
     console = console or Console(stderr=True)
+    with exclusive(out):
+        return _build(source, out, seed, heldout, force, console)
+
+
+def _build(
+    source: SourceOptions, out: Path, seed: int, heldout: float, force: bool, console: Console
+) -> dict[str, Any]:
     # names of files may hold what rich takes for markup, and wrapped paths cannot be copied
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     wanted = request(source, seed, heldout)

@@ -132,6 +132,7 @@ class Loader:
             batch["meta"] = {
                 "keys": [slot.where for slot in slots],
                 "sources": [slot.source for slot in slots],
+                "samples": len(slots),
                 "tokens": sum(len(slot.encoded) for slot in slots),
                 "label_tokens": int((batch["labels"] != -100).sum()),
                 "quarantined": len(bad),

@@ -41,3 +41,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("shards"), dict):
         raise ValueError(f"{path} lists no shards; rebuild with --force")
     return manifest
+
+
+def split_digest(manifest: dict[str, Any]) -> str:
+    """Return a digest of what is held out: equal for two sets exactly when their splits are."""
+    identities = json.dumps(sorted(manifest.get("heldout_identities", [])))
+    return hashlib.sha256(identities.encode()).hexdigest()[:16]

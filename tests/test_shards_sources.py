@@ -394,7 +394,9 @@ def test_the_command_line_builds_looks_and_verifies(tmp_path):
         ).exit_code
         == 0
     )
-    assert read_manifest(out)["options"] == {"count": 16, "variants": 1, "turns": 3}
+    assert read_manifest(out)["options"] | {"kinds": ""} == {
+        "count": 16, "variants": 1, "turns": 3, "kinds": "",
+    }  # fmt: skip
     shown = run(app, ["info", str(out)])
     assert "licence of shapes: Apache-2.0" in shown.output and "held out" in shown.output
     for name in ("sheet.html", "sheet.png"):

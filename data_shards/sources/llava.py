@@ -12,6 +12,7 @@ from PIL import Image
 
 from omni.messages import MessageError, image, validate
 
+from ..manifest import sha256
 from ..sample import Sample
 from .base import Build, Groups, SourceError, facts, heldout, jpeg
 
@@ -45,7 +46,7 @@ class Llava:
         build.licenses["llava"] = self.license
         rows = list(_rows(self.json, build))
         root = (self.images or self.json.parent).resolve()
-        identity = _identities([row for _, row in rows])
+        identity = _identities([row for _, row in rows], root)
         out = heldout(dict.fromkeys(identity, ""), build.heldout, build.seed)
         build.total, made = len(rows), 0
         for (where, row), name in zip(rows, identity, strict=True):
@@ -91,11 +92,19 @@ def _names(row: dict[str, Any]) -> list[Any]:
     return names if isinstance(names, list) else [names]
 
 
-def _identities(rows: list[dict[str, Any]]) -> list[str]:
-    """Name the identity of each row; rows that share an image, even by way of others, share it."""
+def _identities(rows: list[dict[str, Any]], root: Path) -> list[str]:
+    """Name the identity of each row; rows that share an image, even by way of others, share it.
+
+    Images are the same when their bytes are, whatever their names.
+    """
     groups, found = Groups(), []
+    content: dict[str, str] = {}
     for row in rows:
         names = [str(name) for name in _names(row)]
+        for name in names:
+            file = (root / name).resolve()
+            if file.is_relative_to(root) and file.is_file():
+                groups.join(content.setdefault(sha256(file), name), name)
         # a row without an image is known by what is said in it
         names = names or [json.dumps(row.get("conversations"), sort_keys=True)[:200]]
         for name in names:

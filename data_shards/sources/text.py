@@ -63,7 +63,8 @@ def _rows(path: Path, build: Build) -> Iterator[tuple[str, str, list[Message]]]:
             except (ValueError, RecursionError) as error:
                 build.skip(where, str(error))
                 continue
-            yield "text", json.dumps(messages[0]["content"], sort_keys=True), messages
+            asked = next((m for m in messages if m["role"] == "user"), messages[0])
+            yield "text", json.dumps(asked["content"], sort_keys=True), messages
 
 
 def builtin() -> Iterator[tuple[str, str, list[Message]]]:
