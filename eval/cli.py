@@ -43,8 +43,8 @@ def main(
     controls: the same model **blind** (image removed) or with **shuffled** images or sounds. A
     score that its control reaches as well was not earned by looking or listening.
 
-    * `mini-…` rows: lmms-eval's official task code on small files in the public schemas.
-    * `category`, `spoken_word`, `spoken_question`, `human_speech`: our own, open answers.
+    `mini-…` rows: lmms-eval's official task code on small files in the public schemas. The others
+    (`category`, `spoken_word`, `spoken_question`, `human_speech`) are ours, with open answers.
 
     Example, after a quickstart:
 
@@ -55,6 +55,9 @@ def main(
     """
     from rich.console import Console
 
+    from omni.load import CheckpointError
+    from omni.weights import WeightsError
+
     console = Console(file=sys.stdout)  # this very stream: lmms-eval's chatter is diverted later
     try:
         result = _run(
@@ -62,7 +65,7 @@ def main(
             limit=limit, controls=controls, parent=parent, max_batch=max_batch,
             token_budget=token_budget,
         )  # fmt: skip
-    except (ValueError, LookupError, OSError) as error:
+    except (ValueError, LookupError, OSError, CheckpointError, WeightsError) as error:
         console.print(f"[red]error:[/red] {error}", soft_wrap=True)
         raise typer.Exit(2) from error
     from .table import rich_table
@@ -82,26 +85,30 @@ def _run(
     rows: list[str],
     **options: Any,
 ) -> dict[str, Any]:
+    from omni.load import check_checkpoint, load
+    from omni.lock import exclusive
+    from omni.weights import resolve
+
+    from .heldout import refuse_other_split
     from .run import choose, run_suite
 
     choose(suite, rows)  # a typo should not cost the time to load a model
-    if not (checkpoint / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{checkpoint} is no checkpoint: there is no config.json; give the folder of a stage, "
-            "such as runs/quickstart/sft"
-        )
+    check_checkpoint(checkpoint)
+    bare = resolve(parent).folder if parent else None  # nor should a wrong name cost an evaluation
     with console.status("loading the model"):
-        from omni import OmniForConditionalGeneration, OmniProcessor
+        import torch
 
-        model = OmniForConditionalGeneration.from_pretrained(checkpoint).eval()
-        processor = OmniProcessor.from_pretrained(checkpoint)
-    with AnswerProgress(console) as progress:
+        model, processor = load(checkpoint)
+        refuse_other_split(model.config.parts, data)
+        if torch.cuda.is_available():
+            model.to("cuda")  # type: ignore[arg-type]
+    with exclusive(out), AnswerProgress(console) as progress:
         result = run_suite(
             model, processor, suite, data, out, rows=rows,
             progress=progress.answered, on_condition=progress.condition, **options,
         )  # fmt: skip
-    if parent is not None:
-        result["figures"]["text_drift"] = _drift(model, processor, parent)
+    if bare is not None:
+        result["figures"]["text_drift"] = _drift(model, processor, bare)
         console.print(
             f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
         )
@@ -117,14 +124,12 @@ def _run(
     return result
 
 
-def _drift(model: Any, processor: Any, parent: str) -> float:
+def _drift(model: Any, processor: Any, folder: Path) -> float:
     from transformers import AutoModelForCausalLM
-
-    from omni.weights import resolve
 
     from .drift import text_drift
 
-    bare = AutoModelForCausalLM.from_pretrained(resolve(parent).folder, dtype="float32")
+    bare = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(model.device)
     return text_drift(model, bare, processor)
 
 

@@ -5,14 +5,14 @@ from typing import Any
 from omni.messages import assistant, user
 
 PAIRS = (
-    ("What is the capital of France?", "The capital of France is Paris."),
+    ("What is the capital of Mexico?", "The capital of Mexico is Mexico City."),
     ("What colour is the sky on a clear day?", "The sky is blue."),
     ("How many days are in a week?", "There are seven days in a week."),
     ("What do bees make?", "Bees make honey."),
     ("Name a fruit that is yellow.", "A banana."),
     ("What is two plus two?", "Two plus two is four."),
     ("Which animal says meow?", "A cat says meow."),
-    ("What is the opposite of hot?", "The opposite of hot is cold."),
+    ("What do fish breathe with?", "Fish breathe with gills."),
     ("What is ice made of?", "Ice is frozen water."),
     ("Which planet do we live on?", "We live on Earth."),
     ("What do you use to cut paper?", "You use scissors to cut paper."),

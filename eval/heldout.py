@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_shards.manifest import read_manifest, split_digest
 from omni.messages import media_refs
 
 SPOKEN_KINDS = ("transcription", "spoken_question", "human_speech")
@@ -80,6 +81,30 @@ def load_heldout(data: Path) -> HeldOut:
     for samples in held.spoken.values():
         samples.sort(key=lambda sample: sample.key)
     return held
+
+
+def refuse_other_split(parts: dict[str, dict[str, str]], data: Path) -> None:
+    """Compare what `data` holds out with what was held out from the checkpoint's training.
+
+    Args:
+        parts: `config.parts` of the checkpoint.
+        data: the folder that `load_heldout` reads.
+
+    Raises:
+        ValueError: a source is held out here by another split, so some of it was trained on.
+    """
+    here: dict[str, set[str]] = {}
+    for folder in sorted({shard.parent for shard in data.glob("[!.]*/heldout-*.tar")}):
+        if manifest := read_manifest(folder):
+            here.setdefault(manifest.get("source", ""), set()).add(split_digest(manifest))
+    for name, part in parts.items():
+        for source, _, digest in (s.partition(":") for s in part.get("split", "").split(", ")):
+            if digest and source in here and digest not in here[source]:
+                raise ValueError(
+                    f"{data} holds out other samples of {source!r} than the checkpoint's {name} "
+                    "did: some were trained on. Evaluate with the data folder of its training, or "
+                    "build the shards again with that seed and share."
+                )
 
 
 def _picture(sample: Any, shard: Path) -> Picture | None:

@@ -182,7 +182,6 @@ ROWS = (
         open_answers,
         ("blind", "shuffled_images", "shuffled_audio"),
         12,
-        80,
     ),
     Own("human_speech", spoken_docs("human_speech"), transcripts, ("shuffled_audio",), 24, 80),
 )

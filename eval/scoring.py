@@ -105,8 +105,19 @@ def proportion(outcomes: list[Outcome], chance: float, **details: Any) -> Scored
 
 
 def open_answers(outcomes: list[Outcome]) -> Scored:
-    """Exact match after normalisation; chance is the most frequent expected answer."""
-    return proportion(outcomes, majority([normalise(o.expected) for o in outcomes]))
+    """Exact match after normalisation; chance is the most frequent expected answer.
+
+    `details` scores yes/no questions apart: swapped sounds mostly change the type of a question,
+    which is easier to hear than the noun in it.
+    """
+    scored = proportion(outcomes, majority([normalise(o.expected) for o in outcomes]))
+    by_type: dict[str, list[float]] = {}
+    for o in outcomes:
+        kind = "yes/no" if normalise(o.expected) in ("yes", "no") else "open"
+        by_type.setdefault(kind, []).append(o.correct)
+    if len(by_type) > 1:
+        scored.details |= {k: round(100 * sum(v) / len(v), 1) for k, v in by_type.items()}
+    return scored
 
 
 def transcripts(outcomes: list[Outcome]) -> Scored:

@@ -46,6 +46,10 @@ def notes(result: dict[str, Any]) -> list[str]:
     if rates := [r for r in result["rows"] if "wer" in r["details"]]:
         found = ", ".join(f"{row['name']} {row['details']['wer']:.0f} %" for row in rates)
         said.append(f"Word error rate: {found}.")
+    for row in result["rows"]:
+        if "yes/no" in row["details"]:
+            kinds = ", ".join(f"{k} {row['details'][k]:.0f}" for k in ("open", "yes/no"))
+            said.append(f"{row['name']} by type of question: {kinds} (yes/no by guessing: 50).")
     if result["limit"]:
         said.append(f"Limited to {result['limit']} questions a row: not a full run.")
     if result["problems"]:

@@ -231,7 +231,7 @@ def test_ocrbench_does_not_accumulate_over_runs(data, tmp_path):
         names = ["mini-ocrbench"]
         result = evaluate(oracle, "o", "mini", data, out, rows=names, controls=False)
         scores.append((result["rows"][0]["score"], result["rows"][0]["n"]))
-    assert scores == [(100.0, 40), (100.0, 40)]
+    assert scores == [(100.0, 30), (100.0, 30)]
 
 
 def test_limit_counts_questions(data, tmp_path):

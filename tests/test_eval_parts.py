@@ -336,3 +336,11 @@ def test_importing_the_harness_is_light():
     code = f"import eval.run, eval.cli, sys; print({heavy})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_drift_pairs_are_not_trained_on():
+    from data_shards.sources.text import builtin
+    from eval.drift import PAIRS
+
+    trained = {part["text"] for *_, messages in builtin() for part in messages[0]["content"]}
+    assert not trained & {question for question, _ in PAIRS}
