@@ -24,7 +24,7 @@ elif [ $code -ne 0 ]; then
   exit $code
 fi
 echo "$source" > "$data/.source"
-omni-shards build "$source" --out "$data/images"
+omni-shards build "$source" --out "$data/images" --turns 2
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # an interrupted build must not go on behind the next
 omni-shards build speech --out "$data/words" --text words &
 omni-shards build speech --out "$data/spoken" --text none --questions "$data/images"
@@ -34,6 +34,6 @@ trap - EXIT
 
 omni-train quickstart "output=$out" "seed=$seed" \
   "sources={captions: ['$data/captions'], images: ['$data/images'], words: ['$data/words'], spoken: ['$data/spoken'], text: ['$data/text']}" "$@"
-omni-eval "$out/sft" --suite mini --data "$data" --out "$out/eval" --parent wheel:smollm2-135m-instruct
+omni-eval "$out/sft" --suite mini --data "$data" --out "$out/eval" --parent "$(sed -n 's/^text: //p' "$out/recipe.yaml")"
 omni-train report "$out"
 echo "$((SECONDS - began)) s in all, after set-up"

@@ -10,13 +10,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from omni import OmniForConditionalGeneration, OmniProcessor
+from omni.load import CheckpointError
+
+from .trainable import moving_state
 
 DONE = "stage.json"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, half written or made by other settings."""
 
 
 def write_atomically(folder: Path, fill: Any) -> None:
@@ -29,7 +27,7 @@ def write_atomically(folder: Path, fill: Any) -> None:
         for path in scratch.rglob("*"):
             _flush(path)
         _flush(scratch)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is any of them
         shutil.rmtree(scratch, ignore_errors=True)
         raise CheckpointError(
             f"{folder}: could not be written ({error}); earlier checkpoints are untouched"
@@ -58,28 +56,10 @@ def save_model(folder: Path, model: Any, processor: Any, facts: dict[str, Any]) 
     write_atomically(folder, fill)
 
 
-def load_model(folder: Path) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
-    """Load a checkpoint in fp32.
-
-    Raises:
-        CheckpointError: not there, or not complete; says which file is at fault.
-    """
-    for name in ("config.json", "processor_config.json"):
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{folder}: no {name}: not a complete omni checkpoint. If a save was interrupted, "
-                "run the stage that makes it again."
-            )
-    try:
-        model = OmniForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: damaged or half written: {error}") from error
-    return model, OmniProcessor.from_pretrained(folder)
-
-
 def save_step(folder: Path, step: int, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
     """Write what a stage needs to go on: trained weights, optimizer and `state` (json)."""
-    trained = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    # tied weights have two names and one memory; one name restores both
+    trained = dict({t.data_ptr(): (n, t) for n, t in moving_state(model).items()}.values())
 
     def fill(scratch: Path) -> None:
         save_file(

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def train(
         print(OmegaConf.to_yaml(OmegaConf.structured(config)))
         return
     output = Path(config.output)
-    if fresh and output.exists():
+    if fresh and output.exists() and os.environ.get("RANK", "0") == "0":
         number = sum(1 for _ in output.parent.glob(f"{output.name}.old*"))
         output.rename(output.with_name(f"{output.name}.old{number}"))
     _run(config, stage)
@@ -78,9 +79,10 @@ def _run(config, stage: str | None) -> None:
     from omegaconf import OmegaConf
 
     from data_shards.loader import TooManyBad
+    from omni.load import CheckpointError
+    from omni.lock import exclusive
     from omni.weights import WeightsError
 
-    from .checkpoint import CheckpointError
     from .precision import choose_precision
     from .trainable import PatternError
     from .trainer import run_recipe
@@ -89,15 +91,16 @@ def _run(config, stage: str | None) -> None:
     if stage and stage not in names:
         _fail(f"no stage {stage!r} in the recipe; stages: {', '.join(names)}")
     accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
+    output = Path(config.output)
     if accelerator.is_main_process:
-        output = Path(config.output)
         try:
             output.mkdir(parents=True, exist_ok=True)
             (output / "recipe.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
         except OSError as error:
             _fail(f"output {output}: cannot be written: {error}")
     try:
-        run_recipe(config, accelerator, stage)
+        with exclusive(output) if accelerator.is_main_process else nullcontext():
+            run_recipe(config, accelerator, stage)
     except (CheckpointError, PatternError, WeightsError, TooManyBad, ValueError,
             FileNotFoundError, FloatingPointError) as error:  # fmt: skip
         _fail(error)

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .recipe import StageConfig
 
+COUNTS = ("label_tokens", "tokens", "samples", "quarantined")  # of a batch's meta
 PRINT_SECONDS = 15.0  # between lines where there is no terminal to draw a bar on
 
 
@@ -67,15 +68,12 @@ class Metrics:
         yield
         self._wait += time.monotonic() - began
 
-    def count(self, meta: dict[str, Any]) -> None:
-        """Count one micro-batch of this rank."""
-        facts = Counter(
-            tokens=meta["tokens"], label_tokens=meta["label_tokens"], samples=len(meta["keys"]),
-            quarantined=meta["quarantined"],
-        )  # fmt: skip
+    def count(self, totals: list[int], sources: list[str]) -> None:
+        """Count one step: `COUNTS` over all ranks, and the sources of this rank's samples."""
+        facts = dict(zip(COUNTS, totals, strict=True))
         self.totals.update(facts)
         self._window.update(facts)
-        self.totals.update({f"source.{name}": n for name, n in Counter(meta["sources"]).items()})
+        self.totals.update({f"source.{name}": n for name, n in Counter(sources).items()})
 
     def step(self, step: int, loss: torch.Tensor, lr: float) -> None:
         """Log one optimizer update."""

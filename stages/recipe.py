@@ -131,6 +131,8 @@ def _check_keys(content: Any, cls: type, path: Any, text: str, prefix: str = "")
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: {prefix.rstrip('.') or 'the recipe'} must be a mapping")
     known = {f.name: f.type for f in fields(cls)}
+    if "stages" in content and not isinstance(content["stages"], list):
+        raise RecipeError(f"{_where(path, text, 'stages')}: 'stages' must be a list")
     for key, value in content.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
@@ -171,7 +173,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
             node = node.setdefault(part, {})
     if not isinstance(node, dict):
         raise RecipeError(f"override {override!r}: {'.'.join(parents)} has no keys")
-    node[last] = yaml.safe_load(value)
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: the value is not YAML") from error
 
 
 def _check_values(recipe: Recipe, path: Path) -> None:
@@ -187,8 +192,8 @@ def _check_values(recipe: Recipe, path: Path) -> None:
             raise RecipeError(f"{where}: needs data.mixture and trainable")
         if stage.objective not in OBJECTIVES:
             raise RecipeError(f"{where}: objective {stage.objective!r}; known: {list(OBJECTIVES)}")
-        if stage.steps < 1:
-            raise RecipeError(f"{where}: steps must be at least 1")
+        if min(stage.steps, stage.data.batch_size, stage.data.accumulate) < 1:
+            raise RecipeError(f"{where}: steps, batch_size and accumulate must be at least 1")
     if recipe.precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
 

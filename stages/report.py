@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 STAGE_KEYS = ("name", "seconds", "tokens", "first_loss", "last_loss", "frozen_ok")
-ROW_KEYS = ("name", "score", "n", "ci_low", "ci_high", "blind", "chance")
+ROW_KEYS = ("name", "score", "n", "ci_low", "ci_high", "blind", "chance", "how", "controls")
 
 
 def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
@@ -69,18 +69,18 @@ def describe_report(report: dict[str, Any]) -> str:
 
 def compare(reports: list[dict[str, Any]]) -> str:
     """Return a Markdown table of every figure and row: one column a run, and their mean."""
-    figures: dict[str, list[float | None]] = {}
+    columns = []
     for report in reports:
-        values = {f"{row['name']} (row)": row["score"] for row in report["rows"]}
-        values |= {k: v for k, v in report.items() if isinstance(v, float)}
-        values |= {f"{k}, seconds": v for k, v in report["seconds"].items()}
-        for name, value in values.items():
-            figures.setdefault(name, []).append(value)
+        column = {f"{row['name']} (row)": row["score"] for row in report["rows"]}
+        column |= {k: v for k, v in report.items() if v is None or isinstance(v, float)}
+        columns.append(column | {f"{k}, seconds": v for k, v in report["seconds"].items()})
+    names = dict.fromkeys(name for column in columns for name in column)
+    figures = {name: [column.get(name) for column in columns] for name in names}
     head = [f"run {i}" for i in range(len(reports))]
     lines = [f"| figure | {' | '.join(head)} | mean |", "|---" * (len(head) + 2) + "|"]
     for name, values in figures.items():
         known = [v for v in values if v is not None]
-        mean = f"{sum(known) / len(known):.1f}" if len(known) == len(reports) else "-"
-        shown = " | ".join("-" if v is None else f"{v:.1f}" for v in values)
+        mean = f"{sum(known) / len(known):.3g}" if len(known) == len(reports) else "-"
+        shown = " | ".join("-" if v is None else f"{v:.3g}" for v in values)
         lines.append(f"| {name} | {shown} | {mean} |")
     return "\n".join(lines)

@@ -66,18 +66,27 @@ def param_groups(
     return groups
 
 
+def moving_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return what training may change: trained parameters, and their modules' own buffers."""
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    owners = {name.rpartition(".")[0] for name in trained}  # of batch norm statistics
+    return {
+        name: tensor.detach()
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if tensor.requires_grad
+        or (name.rpartition(".")[0] in owners and not isinstance(tensor, nn.Parameter))
+    }
+
+
 def frozen_hashes(model: nn.Module) -> dict[str, str]:
     """Hash what does not train, buffers included, per part: "language_model", "encoders.x", ..."""
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    owners = {name.rpartition(".")[0] for name in trained}  # their buffers (batch norm) may move
+    moving = moving_state(model)
     digests: dict[str, Any] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if name in trained or getattr(tensor, "requires_grad", False):
-            continue
-        if name.rpartition(".")[0] in owners and not isinstance(tensor, nn.Parameter):
+    for name, tensor in model.state_dict().items():
+        if name in moving:
             continue
         head, second, *_ = name.split(".")
         part = f"{head}.{second}" if head in ("encoders", "projectors") else head
-        raw = tensor.detach().contiguous().cpu().view(torch.uint8 if tensor.ndim else tensor.dtype)
+        raw = tensor.contiguous().cpu().view(torch.uint8 if tensor.ndim else tensor.dtype)
         digests.setdefault(part, hashlib.sha256()).update(name.encode() + raw.numpy().tobytes())
     return {part: digest.hexdigest() for part, digest in digests.items()}

@@ -17,15 +17,16 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from data_shards.loader import Loader
-from data_shards.manifest import read_manifest
+from data_shards.manifest import read_manifest, split_digest
 from data_shards.read import find_shards
 from data_shards.stream import Stream
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.feature_cache import FeatureCache
+from omni.load import CheckpointError, load
 from omni.model import load_text_tokenizer
 
-from .checkpoint import CheckpointError, finished, load_model, load_step, save_model, save_step
-from .metrics import Metrics
+from .checkpoint import finished, load_step, save_model, save_step
+from .metrics import COUNTS, Metrics
 from .objectives import Task
 from .recipe import Recipe, StageConfig, stage_settings
 from .trainable import frozen_hashes, param_groups
@@ -96,12 +97,7 @@ def train_stage(
 ) -> None:
     """Train one stage from its parent's checkpoint (or the bare LLM) and save it to `target`."""
     set_seed(recipe.seed)
-    model, processor = _load_parent(recipe, parent)
-    for name, spec in stage.attach.items():
-        model.attach(name, spec, processor)
-    model.config.parts |= _data_records(recipe, stage)
-    for name, part in model.config.parts.items():
-        accelerator.print(f"{name}: {part['source']}, licence {part['license']}")
+    model, processor = _prepare(recipe, stage, parent, accelerator)
     groups = param_groups(model, stage.trainable, stage.weight_decay)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -172,13 +168,12 @@ def _step(
     with metrics.waiting():
         # the loader itself knows the state after the last batch that it handed out
         micro = [batch for batch, _ in itertools.islice(batches, stage.data.accumulate)]
-    for batch in micro:
-        metrics.count(batch["meta"])
     device = accelerator.device
-    labels = torch.tensor(sum(b["meta"]["label_tokens"] for b in micro), device=device)
-    total: Any = accelerator.reduce(labels, "sum")
+    counted = [[b["meta"][name] for name in COUNTS] for b in micro]
+    totals: Any = accelerator.reduce(torch.tensor(counted, device=device).sum(0), "sum")
+    metrics.count(totals.tolist(), [source for b in micro for source in b["meta"]["sources"]])
     # DDP averages gradients over ranks, so each rank divides by its share of the global count
-    share = total.clamp(min=1) / accelerator.num_processes
+    share = totals[0].clamp(min=1) / accelerator.num_processes
     loss: Any = torch.zeros((), device=device)
     for i, batch in enumerate(micro):
         tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if k != "meta"}
@@ -201,18 +196,32 @@ def _step(
     return loss
 
 
+def _prepare(
+    recipe: Recipe, stage: StageConfig, parent: Path | None, accelerator: Accelerator
+) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    """Load the parent, attach what the stage adds, and print every licence."""
+    with accelerator.main_process_first():  # which fetches and converts, the others find it done
+        model, processor = _load_parent(recipe, parent)
+        for name, spec in stage.attach.items():
+            model.attach(name, spec, processor)
+    model.config.parts |= _data_records(recipe, stage)
+    for name, part in model.config.parts.items():
+        accelerator.print(f"{name}: {part['source']}, licence {part['license']}")
+    return model, processor
+
+
 def _load_parent(
     recipe: Recipe, parent: Path | None
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
     start = parent or Path(recipe.text)
     if parent or (start / "processor_config.json").is_file():
-        return load_model(start)
+        return load(start)
     model = OmniForConditionalGeneration.from_text(recipe.text)
     return model, OmniProcessor(load_text_tokenizer(recipe.text))
 
 
 def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]]:
-    """Return what the checkpoint remembers of the stage's data: source and licences."""
+    """Return what the checkpoint remembers of the stage's data: source, licences, split."""
     records = {}
     for name in stage.data.mixture:
         folders = sorted({path.parent for path in find_shards(recipe.sources[name])})
@@ -222,6 +231,7 @@ def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str
             "source": ", ".join(m.get("source", "unknown") for m in manifests)
             or "unknown: no manifest.json",
             "license": ", ".join(sorted(licenses)) or "unknown",
+            "split": ", ".join(f"{m.get('source')}:{split_digest(m)}" for m in manifests),
         }
     return records
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.answer import answer
+from omni.load import CheckpointError, load
 from omni.messages import image, user
 from stages import trainer
-from stages.checkpoint import CheckpointError, load_model
 from stages.cli import app
 from stages.recipe import load_recipe
 
@@ -215,7 +215,7 @@ def test_a_half_written_checkpoint_is_refused(copy, damage):
     else:
         file.unlink()
     with pytest.raises(CheckpointError, match=str(copy / "sft")):
-        load_model(copy / "sft")
+        load(copy / "sft")
 
 
 def test_a_half_written_parent_stops_the_chain_with_one_line(copy, shards):
@@ -270,3 +270,89 @@ def test_a_loss_that_is_not_finite_names_the_samples(shards, tmp_path):
     assert result.exit_code == 2
     assert "train-000000.tar:" in result.stderr
     assert "nothing was updated" in result.stderr
+
+
+def test_the_commands_measure_the_chain_and_report_it(chain, shards, tmp_path):
+    from eval.cli import app as evaluate
+
+    held_out = Path(shards[0].partition("=[")[2]).parent.parent  # the folder of all sources
+    out = chain / "eval"
+    done = CliRunner().invoke(
+        evaluate,
+        [str(chain / "sft"), "--data", str(held_out), "--out", str(out), "--rows",
+         "category,spoken_word", "--parent", "tiny:llama"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    reported = CliRunner().invoke(app, ["report", str(chain), str(chain)])
+    assert reported.exit_code == 0, reported.output
+    report = json.loads((chain / "report.json").read_text())
+    assert [stage["name"] for stage in report["stages"]] == list(STAGES)
+    assert all(stage["frozen_ok"] and stage["seconds"] > 0 for stage in report["stages"])
+    rows = {row["name"]: row for row in report["rows"]}
+    assert 0 <= rows["category"]["ci_low"] <= rows["category"]["score"] <= 100
+    assert rows["spoken_word"]["score"] is None  # no such shards here: missing, not zero
+    assert report["category_accuracy"] == rows["category"]["score"]
+    assert report["category_accuracy_shuffled_images"] is not None
+    assert report["text_drift"] > 0  # the LLM was trained
+    assert report["peak_rss_gb"] > 0.1
+    assert "| category_accuracy | " in reported.output
+    missing = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert missing.exit_code == 2
+    assert "no recipe.yaml" in missing.output
+
+
+def test_measuring_a_damaged_checkpoint_is_one_line(copy, shards, tmp_path):
+    from eval.cli import app as evaluate
+
+    file = copy / "sft" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    data = str(Path(shards[0].partition("=[")[2]).parent.parent)
+    result = CliRunner().invoke(
+        evaluate, [str(copy / "sft"), "--data", data, "--out", str(tmp_path)]
+    )
+    assert result.exit_code == 2
+    assert "damaged or half written" in result.output
+
+
+def test_rebuilt_shards_are_not_taken_for_those_of_a_finished_stage(copy, shards):
+    manifest = Path(shards[0].partition("=[")[2]).parent / "manifest.json"
+    before = manifest.read_text()
+    try:
+        manifest.write_text(before.replace('"heldout": ', '"heldout":  '))
+        result = train(*shards, f"output={copy}")
+    finally:
+        manifest.write_text(before)
+    assert result.exit_code == 2
+    assert "made with shards = " in result.output
+
+
+def test_a_second_run_waits_for_the_first(chain, shards):
+    import threading
+
+    from omni.lock import exclusive
+
+    finished = []
+    with exclusive(chain):
+        thread = threading.Thread(
+            target=lambda: finished.append(train(*shards, f"output={chain}").exit_code)
+        )
+        thread.start()
+        thread.join(timeout=3)
+        assert thread.is_alive()
+    thread.join(timeout=60)
+    assert finished == [0]
+
+
+def test_pictures_of_the_training_are_not_evaluated_as_held_out(chain, tmp_path):
+    from data_shards.sources.base import Build
+    from data_shards.sources.shapes import Shapes
+    from data_shards.write import write_shards
+    from eval.heldout import refuse_other_split
+
+    parts = OmniForConditionalGeneration.from_pretrained(chain / "sft").config.parts
+    write_shards(
+        Shapes(count=16, variants=1, turns=1).generate(Build(seed=7)), tmp_path / "shapes",
+        source="shapes",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="holds out other samples of 'shapes'"):
+        refuse_other_split(parts | {"data.x": {"split": "shapes:0123"}}, tmp_path)

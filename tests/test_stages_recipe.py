@@ -60,7 +60,7 @@ BAD = [
     ("output", "outptu", r"r\.yaml:1: unknown key 'outptu'; did you mean 'output'\?"),
     ("output", "zzz", r"r\.yaml:1: unknown key 'zzz'; valid keys: output, text"),
     ("steps: 4", "steps: soon", "stage 'two': steps: Value 'soon'"),
-    ("steps: 4", "steps: 0", "stage 'two': steps must be at least 1"),
+    ("steps: 4", "steps: 0", "stage 'two': steps, batch_size and accumulate must be"),
     ("    steps: 4\n", "", "stage 'two': the key 'steps' is required"),
     ("output: runs/x\n", "", "the key 'output' is required"),
     ("text: tiny:llama\n", "", "the key 'text' is required"),

@@ -3,8 +3,8 @@
 A projector's job is to make media look like text. So its tokens are scored against the rows of
 the embedding table (cosine times `SCALE`), and the labelled answer is the target: as a bag of
 words for an image, whose tokens have no reading order, and through CTC (Graves et al. 2006) for
-audio, whose frames have one. A step costs one encoder pass: on a CPU about a twentieth of
-a step through a 135M LLM. Only assistant tokens are targets, as in `sft`.
+audio, whose frames have one. A step costs an encoder pass and one product with the table, not
+a pass through the LLM and back. Only assistant tokens are targets, as in `sft`.
 """
 
 from typing import Any
