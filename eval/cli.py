@@ -46,9 +46,7 @@ def main(
     `mini-…` rows: lmms-eval's official task code on small files in the public schemas. The others
     (`category`, `spoken_word`, `spoken_question`, `human_speech`) are ours, with open answers.
 
-    Example, after a quickstart:
-
-        omni-eval runs/quickstart/sft --suite mini --data data --out runs/quickstart/eval
+    Example: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`
 
     OUT holds rows.json, table.md, table.txt and answers.jsonl (every question, expected and given
     answer). Finished rows are reused only for the same weights and the same held-out data.
