@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .attention import PACKED_SDPA, documents
 from .config import OmniConfig
 from .encoders import build_encoder, encoder_class
 from .feature_cache import FeatureCache
@@ -36,7 +37,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: OmniConfig):
         super().__init__(config)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model = _packing(AutoModelForCausalLM.from_config(config.text_config))
         self.encoders = nn.ModuleDict()
         self.projectors = nn.ModuleDict()
         for name in config.modalities:
@@ -62,7 +63,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         part = resolve(spec)
         language_model = AutoModelForCausalLM.from_pretrained(part.folder, dtype=torch.float32)
         model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
-        model.language_model = language_model
+        model.language_model = _packing(language_model)
         model.generation_config = language_model.generation_config
         return model
 
@@ -164,6 +165,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
                 logits_to_keep=logits_to_keep, **kwargs,
             )  # fmt: skip
+        if position_ids is not None and len(position_ids) == 1 and position_ids.device.type == "cpu":
+            kwargs["documents"] = documents(position_ids)
         # what each position is to predict: the token after it
         targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         where = (targets != IGNORE_INDEX).any(0).nonzero()[:, 0]  # (N,)
@@ -245,6 +248,13 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _media_inputs(self) -> list[str]:
         specs = self.config.modalities.values()
         return [n for m in specs for n in encoder_class(m["encoder"]).inputs]
+
+
+def _packing(language_model: Any) -> Any:
+    """Let an LLM that uses SDPA run packed documents one by one; other kernels stay as chosen."""
+    if language_model.config._attn_implementation == "sdpa":
+        language_model.set_attn_implementation(PACKED_SDPA)
+    return language_model
 
 
 def load_text_tokenizer(spec: str) -> Any:

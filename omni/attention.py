@@ -1,0 +1,45 @@
+"""Attention over packed rows: each document by itself, instead of one masked square over all."""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+PACKED_SDPA = "packed_sdpa"
+
+
+def documents(position_ids: torch.Tensor) -> list[int]:
+    """Return the lengths of the documents of a packed row of positions (1, T)."""
+    starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()
+    return [b - a for a, b in zip(starts, [*starts[1:], position_ids.shape[1]], strict=True)]
+
+
+def packed_sdpa(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    documents: list[int] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Run transformers' SDPA; a packed row, (1, heads, T, D), one document after the other.
+
+    The work is the sum of squared lengths, not the square of their sum. The mask is cut to each
+    document's own block, so sliding windows and the like stay as the LLM defines them.
+    """
+    if not documents or len(documents) == 1:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    outputs, start = [], 0
+    # split, not slices: the gradient of a slice is a row of zeros as long as the whole
+    for q, k, v in zip(*(t.split(documents, dim=2) for t in (query, key, value)), strict=True):
+        span = slice(start, start := start + q.shape[2])
+        mask = None if attention_mask is None else attention_mask[..., span, span]
+        outputs.append(sdpa_attention_forward(module, q, k, v, mask, **kwargs)[0])
+    return torch.cat(outputs, dim=1), None  # (1, T, heads, D)
+
+
+AttentionInterface.register(PACKED_SDPA, packed_sdpa)
+AttentionMaskInterface.register(PACKED_SDPA, sdpa_mask)
