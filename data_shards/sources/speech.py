@@ -37,7 +37,7 @@ class Speech:
     renditions: Annotated[int, "training renditions of each phrase"] = 12
     heldout_renditions: Annotated[int, "held-out renditions of each phrase"] = 3
     per_image: Annotated[int, "spoken questions about each training image"] = 2
-    heldout_per_image: Annotated[int, "spoken questions about each held-out image"] = 1
+    heldout_per_image: Annotated[int, "spoken questions about each held-out image"] = 2
 
     name: ClassVar[str] = "speech"
     licenses: ClassVar[dict[str, str]] = {"hibari-tts": LICENSE}
