@@ -10,8 +10,14 @@ from transformers.masking_utils import sdpa_mask
 PACKED_SDPA = "packed_sdpa"
 
 
-def documents(position_ids: torch.Tensor) -> list[int]:
-    """Return the lengths of the documents of a packed row of positions (1, T)."""
+def documents(position_ids: torch.Tensor | None) -> list[int] | None:
+    """Return the lengths of a packed row's documents from its positions (1, T), else None.
+
+    On a GPU it is None too: many small kernels and the wait for their lengths cost more there
+    than the mask does.
+    """
+    if position_ids is None or len(position_ids) > 1 or position_ids.device.type != "cpu":
+        return None
     starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()
     return [b - a for a, b in zip(starts, [*starts[1:], position_ids.shape[1]], strict=True)]
 

@@ -165,8 +165,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
                 logits_to_keep=logits_to_keep, **kwargs,
             )  # fmt: skip
-        if position_ids is not None and len(position_ids) == 1 and position_ids.device.type == "cpu":
-            kwargs["documents"] = documents(position_ids)
+        kwargs["documents"] = documents(position_ids)
         # what each position is to predict: the token after it
         targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         where = (targets != IGNORE_INDEX).any(0).nonzero()[:, 0]  # (N,)
