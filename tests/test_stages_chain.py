@@ -157,7 +157,7 @@ def test_kill_9_loses_at_most_the_step_under_way(shards, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "stages.cli", "tiny", *arguments],
                                stdout=subprocess.DEVNULL)  # fmt: skip
     try:
-        for _ in range(1200):
+        for _ in range(6000):
             if process.poll() is not None or len(list(run.glob("**/step-*/state.json"))):
                 break
             time.sleep(0.05)
