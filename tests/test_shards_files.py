@@ -180,7 +180,7 @@ def read_all(path):
 def test_a_bad_header_costs_one_sample(tmp_path, part, junk):
     path = write(tmp_path / "s")
     entry = scan_shard(path)[0][3]
-    damaged(path, next(at for name, at, _ in entry.parts if name == part) - BLOCK, junk)
+    damaged(path, next(at for name, at, _, _ in entry.parts if name == part) - BLOCK, junk)
     got, bad = read_all(path)
     assert got == [0, 1, 2, 4, 5, 6, 7]
     assert any(b.key == "00000003" for b in bad)
