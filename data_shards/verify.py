@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from omni.media import MediaError, load_audio, load_image
-from omni.messages import media_refs
 
 from .manifest import read_manifest, sha256
 from .read import Bad, read_shard
@@ -47,7 +46,7 @@ def verify(folder: Path, on_sample: Callable[[Sample], None] = lambda _: None) -
 
 def media_error(sample: Sample) -> str:
     """Decode all media of a sample; return what is wrong, or "" if nothing is."""
-    for kind, ref in media_refs(sample.messages):
+    for kind, ref in sample.refs():
         load = {"image": load_image, "audio": load_audio}.get(kind)
         try:
             if load:
