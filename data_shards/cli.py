@@ -1,6 +1,7 @@
 """The command `omni-shards`: build sets of shards, look at them, and check them."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -26,11 +27,20 @@ build_app = typer.Typer(
     no_args_is_help=True,
     help="Build a set of shards from a source.\n\n"
     "Writes train-*.tar, heldout-*.tar and manifest.json to --out, all at once or not at all. A "
-    f"folder that was built with the same options is kept. Exit code {UNAVAILABLE}: the source "
+    "folder that was built with the same options is kept; a build that was stopped goes on after "
+    f"its last finished shard when started again. Exit code {UNAVAILABLE}: the source "
     "cannot be had on this machine.",
 )
 app.add_typer(build_app, name="build")
 console = Console(stderr=True)
+COMMON: list[tuple[str, Any, Any, str]] = [
+    ("out", Path, ..., "folder of the shards"),
+    ("seed", int, 0, "another seed gives another split and other questions"),
+    ("heldout", float, 0.15, "share of identities that training never sees"),
+    ("jobs", int, 0, "files converted at a time; 0: one per core. Never changes the result"),
+    ("shard_samples", int, 10_000, "samples in a shard, which also ends at 256 MB"),
+    ("force", bool, False, "build even if the folder holds shards already"),
+]
 Folder = Annotated[
     Path, typer.Argument(help="folder of a set of shards", exists=True, file_okay=False)
 ]
@@ -41,14 +51,17 @@ def _fail(message: object, code: int = 1) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _build(source: Any, out: Path, seed: int, heldout: float, force: bool) -> None:
+def _build(source: Any, out: Path, jobs: int, heldout: float, **common: Any) -> None:
     from .build import OtherBuild, build
     from .sources import SourceError, SourceUnavailable
 
     if not 0 <= heldout < 1:
         raise _fail(f"--heldout {heldout}: give a share from 0 to below 1")
+    if jobs < 0 or common["shard_samples"] < 1:
+        raise _fail("--jobs starts at 0 and --shard-samples at 1")
     try:
-        build(source, out, seed, heldout, force, console)
+        jobs = jobs or len(os.sched_getaffinity(0))
+        build(source, out, heldout=heldout, jobs=jobs, console=console, **common)
     except SourceUnavailable as error:
         raise _fail(error, UNAVAILABLE) from error
     except (SourceError, OtherBuild, OSError, ValueError) as error:
@@ -59,16 +72,11 @@ def _command(name: str, source: type) -> Callable[..., None]:
     """Make the build command of a source: its dataclass fields become options."""
 
     def run(**given: Any) -> None:
-        common = {key: given.pop(key) for key in ("out", "seed", "heldout", "force")}
+        common = {key: given.pop(key) for key, *_ in COMMON}
         _build(source(**given), **common)
 
     hints = get_type_hints(source, include_extras=True)
-    specs: list[tuple[str, Any, Any, str]] = [
-        ("out", Path, ..., "folder of the shards"),
-        ("seed", int, 0, "another seed gives another split and other questions"),
-        ("heldout", float, 0.15, "share of identities that training never sees"),
-        ("force", bool, False, "build even if the folder holds shards already"),
-    ]
+    specs = list(COMMON)
     for option in fields(source):
         kind, text = get_args(hints[option.name])
         specs.append((option.name, kind, option.default, text))

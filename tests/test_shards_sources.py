@@ -280,7 +280,7 @@ def test_llava_names_bad_rows_and_keeps_the_rest(llava_file, tmp_path):
         "(id missing): image 'nowhere.jpg' is not in", "(id outside): image '../../etc/pas",
         "(id cut): image 'cut.jpg': not a readable image", "(id marks): 1 <image> marks for 2",
         "(id speaker): unknown speaker 'bot'", "(id open): the conversation does not end",
-        "(id none): 'conversations' must be", "bad.json:8: the row is not an object",
+        "(id none): a conversation must be", "bad.json:8: the row is not an object",
     ):  # fmt: skip
         assert words in named
 
