@@ -121,10 +121,24 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
         import torch  # here, because it takes seconds to import and images do without it
         from torchaudio.functional import resample
 
-        if math.gcd(source_rate, rate) < 25:  # 44,101 Hz would need a filter of gigabytes
-            source_rate = round(source_rate / 100) * 100  # a pitch error nobody hears
-        wave = resample(torch.from_numpy(wave), source_rate, rate).numpy()
+        wave = resample(torch.from_numpy(wave), _filter_rate(source_rate, rate), rate).numpy()
     return wave
+
+
+def _filter_rate(source_rate: int, rate: int) -> int:
+    if math.gcd(source_rate, rate) < 25:  # 44,101 Hz would need a filter of gigabytes
+        return round(source_rate / 100) * 100  # a pitch error nobody hears
+    return source_rate
+
+
+def resampled(counts: np.ndarray, rates: np.ndarray, rate: int) -> np.ndarray:
+    """Tell how many samples `load_audio` makes at `rate` of `counts` samples at `rates`, (n,)."""
+    out = counts.astype(np.int64)
+    for source in np.unique(rates):
+        old, mine = _filter_rate(int(source), rate), rates == source
+        if old != rate:
+            out[mine] = -(-out[mine] * rate // old)
+    return out
 
 
 def _decode_audio(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:

@@ -1,18 +1,23 @@
 """Messages -> tensors: the only place that does it, for training, evaluation and chat alike."""
 
+import hashlib
+import json
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import BatchFeature, ProcessorMixin
 
 from .encoders import encoder_class
-from .messages import Message, MessageError, validate
-from .projectors import token_count
+from .messages import Message, MessageError, media_refs, validate
+from .projectors import token_count, token_counts
 
 IGNORE_INDEX = -100
+_VERSION = 1  # of how messages become text: raise it when their number of tokens changes
 # ChatML without a default system prompt: twenty tokens saved in every short sample
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -71,7 +76,7 @@ class OmniProcessor(ProcessorMixin):
         """
         validate(messages)
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
-        flat = [{"role": m["role"], "content": self._content(m, media)} for m in messages]
+        flat = self._flatten(messages, media)
         ids: list[int] = []
         labels: list[int] = []
         for text, is_answer in self._segments(flat, generation):
@@ -82,14 +87,23 @@ class OmniProcessor(ProcessorMixin):
         self._check_placeholders(encoded)
         return encoded
 
-    def _content(self, message: Message, media: dict[str, list]) -> str:
-        """Flatten a message's parts to text with placeholders, and preprocess its media."""
+    def _flatten(self, messages: list[Message], media: dict[str, list] | None) -> list[dict]:
+        return [{"role": m["role"], "content": self._content(m, media)} for m in messages]
+
+    def _content(self, message: Message, media: dict[str, list] | None) -> str:
+        """Flatten a message's parts to text with placeholders, and preprocess its media.
+
+        Without `media`, each file is left unread and becomes a single placeholder.
+        """
         pieces = []
         for part in message["content"]:
             if part["type"] == "text":
                 pieces.append(part["text"])
                 continue
             name, config = self._modality(part["type"])
+            if media is None:
+                pieces.append(placeholder(name))
+                continue
             cls = encoder_class(config["encoder"])
             item = cls.preprocess(config["encoder"], part[part["type"]])
             media.setdefault(name, []).append(item)
@@ -161,6 +175,50 @@ class OmniProcessor(ProcessorMixin):
                     f"text probably contains {placeholder(name)} itself: media are parts of their "
                     "own, write no placeholders"
                 )
+
+    def text_length(self, messages: list[Message]) -> int:
+        """Count the tokens of a training conversation without those of its media.
+
+        `len(encode(messages))` is that plus `media_lengths` of each file, because a placeholder
+        is a token of its own wherever it stands.
+
+        Raises:
+            MessageError, PlaceholderError: as `encode`.
+        """
+        validate(messages)
+        segments = self._segments(self._flatten(messages, None), False)
+        tokens = self.tokenizer([text for text, _ in segments], add_special_tokens=False)
+        ids = Counter(i for row in tokens["input_ids"] for i in row)
+        shown = Counter(self._modality(kind)[0] for kind, _ in media_refs(messages))
+        for name, config in self.modalities.items():
+            if ids[config["token_id"]] != shown[name]:
+                raise PlaceholderError(f"the text contains {placeholder(name)} itself")
+        return ids.total() - shown.total()
+
+    def media_lengths(self, kind: str, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell the cost of files of one kind from their facts, (n,), without decoding any.
+
+        Returns:
+            LLM tokens (n,), and features that leave the encoder (n,): patches or audio frames.
+
+        Raises:
+            MessageError: no modality reads that kind.
+        """
+        _, config = self._modality(kind)
+        item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
+        costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
+        tokens, features = (np.bincount(item, cost, len(facts)).astype(np.int64) for cost in costs)
+        return tokens, features
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of everything that decides `text_length`."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        vocabulary = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
+        media = {name: encoder_class(c["encoder"]).media for name, c in self.modalities.items()}
+        special = self.tokenizer.bos_token, self.tokenizer.eos_token
+        told = json.dumps([_VERSION, vocabulary, special, self.chat_template, media])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def pack(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
         """Join samples into one padding-free row for training.
