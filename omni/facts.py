@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import soundfile
 from PIL import Image
 
-from .media import ORIENTATION, MediaError
+from .media import ORIENTATION, MediaError, open_av
 
 KINDS = ("", "image", "audio", "video")  # numbers on disk: append only
 _MOST = 2**32 - 1
@@ -57,22 +57,17 @@ def _audio(data: Any) -> Facts:
 
 
 def _audio_by_decoding(data: Any) -> Facts:
-    import av
-
-    with av.open(io.BytesIO(data)) as container:
+    with open_av(data) as container:
         stream = container.streams.audio[0]
         count = sum(frame.samples for frame in container.decode(stream))
         return Facts(count=count, rate=stream.rate)
 
 
 def _video(data: Any) -> Facts:
-    import av
+    from .video import scan_video
 
-    with av.open(io.BytesIO(data)) as container:
-        stream = container.streams.video[0]
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        seconds = (container.duration or 0) / av.time_base
-        return Facts(stream.width, stream.height, stream.frames or round(seconds * rate), rate)
+    scan = scan_video(data)
+    return Facts(scan.width, scan.height, len(scan.pts), scan.rate)
 
 
 _READERS = {"image": _image, "audio": _audio, "video": _video}
