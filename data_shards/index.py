@@ -199,7 +199,8 @@ def _join(
             number += 1
             part_at += len(rows.parts)
             key_at += len(rows.keys)
-    return (*map(np.concatenate, (samples, parts, keys)), list(names))
+    joined = [np.concatenate(tables) for tables in (samples, parts, keys)]
+    return joined[0], joined[1], joined[2], list(names)
 
 
 def text_tokens(side: Sidecar, processor: Processor, shards: list[Shard]) -> np.ndarray:

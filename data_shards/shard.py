@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .sample import MAX_PARTS
-from .tar import Member, scan
+from .tar import scan
 
 Patterns = str | Path | Iterable[str | Path]
 
@@ -26,8 +26,7 @@ class Part(NamedTuple):
     crc: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Where one sample lies: `span` bytes from `offset`, its first header, hold all its parts."""
 
     shard: str
@@ -98,55 +97,58 @@ def mapped(path: str | Path) -> Iterator[np.ndarray]:
 
 
 def group(path: str | Path, archive: np.ndarray) -> tuple[list[Entry], list[Bad]]:
-    """Group the members of a mapped shard to samples; what is no whole sample is listed as bad."""
+    """Group the files of a mapped shard to samples; what is no whole sample is listed as bad."""
     path, shard, found = str(path), Path(path).name, scan(archive)
     bad = [Bad(shard, split(d.name)[0], d.offset, d.reason) for d in found.damage]
-    hit = {b.key for b in bad}
-    groups: list[tuple[str, list[str], list[Member]]] = []
-    last = None
-    for member in found.members:
-        key, part = split(member.name)
-        if not part:
-            reason = f"{member.name!r} is no KEY.PART name"
-            bad.append(Bad(shard, key, member.start, reason))
-        elif key == last:
-            groups[-1][1].append(part)
-            groups[-1][2].append(member)
-        else:
-            groups.append((key, [part], [member]))
-            last = key
+    hit, seen = {b.key for b in bad}, set()
     entries: list[Entry] = []
-    seen: set[str] = set()
-    for key, names, members in groups:
-        if key in hit:
+    parts: list[Part] = []
+    last, start = "", 0
+
+    def close() -> None:
+        if not parts or last in hit:
+            return
+        if reason := _fault(last, parts, seen):
+            bad.append(Bad(shard, last, start, reason))
+        else:
+            span = parts[-1].offset + parts[-1].size - start
+            entries.append(Entry(path, last, start, span, tuple(parts)))
+        seen.add(last)
+
+    rows = zip(found.names, found.starts, found.data, found.sizes, strict=True)
+    for name, at, data, size in rows:
+        key, part = split(name)
+        if not part:
+            bad.append(Bad(shard, key, at, f"{name!r} is no KEY.PART name"))
             continue
-        start, last_one = members[0].start, members[-1]
-        reason = _fault(key, names, seen)
-        seen.add(key)
-        if reason:
-            bad.append(Bad(shard, key, start, reason))
-            continue
-        parts = tuple(Part(name, m.data, m.size) for name, m in zip(names, members, strict=True))
-        entries.append(Entry(path, key, start, last_one.data + last_one.size - start, parts))
+        if key != last:
+            close()
+            last, start, parts = key, at, []
+        parts.append(Part(part, data, size))
+    close()
     if not entries and not bad:
         bad.append(Bad(shard, "", 0, "the shard holds no sample"))
     return entries, bad
 
 
 def split(name: str) -> tuple[str, str]:
-    """Split a member's name at the first dot of its last component, as webdataset does."""
-    folder, _, base = name.rpartition("/")
-    stem, _, part = base.partition(".")
-    return (f"{folder}/{stem}" if folder else stem), part if stem else ""
+    """Split a file's name at the first dot of its last component, as webdataset does."""
+    stem, _, part = name.partition(".")
+    if "/" in part:
+        folder, _, base = name.rpartition("/")
+        stem, _, part = base.partition(".")
+        return f"{folder}/{stem}", part if stem else ""
+    return stem, "" if stem.endswith("/") else part if stem else ""
 
 
-def _fault(key: str, names: list[str], seen: set[str]) -> str:
+def _fault(key: str, parts: list[Part], seen: set[str]) -> str:
+    names = {part.name for part in parts}
     if key in seen:
         return "duplicate key: an earlier sample of this shard has the same one"
     if "json" not in names:
         return "there is no .json part (its header may be damaged)"
-    if len(set(names)) < len(names):
+    if len(names) < len(parts):
         return "two parts have the same name"
-    if len(names) > MAX_PARTS:
-        return f"{len(names)} parts; the limit is {MAX_PARTS}"
+    if len(parts) > MAX_PARTS:
+        return f"{len(parts)} parts; the limit is {MAX_PARTS}"
     return ""

@@ -4,6 +4,7 @@ Headers are followed in plain Python, one integer each, and checked a thousand a
 numpy: that is many times quicker than `tarfile`, and no less strict.
 """
 
+import struct
 import tarfile
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,24 +20,8 @@ _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)  # they hold the next member's name
 _DATALESS = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE,
              tarfile.CHRTYPE, tarfile.BLKTYPE)  # fmt: skip
-
-
-class Member(NamedTuple):
-    """A regular file of the archive, in byte offsets.
-
-    `start` is that of its first header, extension headers with its long name included; `data`
-    is that of its content.
-    """
-
-    name: str
-    start: int
-    data: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        """Return where the next member can begin."""
-        return self.data + -(-self.size // BLOCK) * BLOCK
+_SIZE = struct.Struct("11s").unpack_from  # octal digits; the twelfth byte ends them
+_PLAIN, _ENDS = (np.isin(np.arange(256), codes) for codes in ([*b"0\0007"], [0, 32]))
 
 
 class Damage(NamedTuple):
@@ -49,9 +34,16 @@ class Damage(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """What an archive holds: intact members in order, and damaged places."""
+    """What an archive holds: intact files in order, as columns, and damaged places.
 
-    members: list[Member] = field(default_factory=list)
+    All numbers are bytes: `starts` is the offset of a file's first header, extension headers
+    with a long name included, `data` that of its content.
+    """
+
+    names: list[str] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    data: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
 
 
@@ -83,25 +75,28 @@ class _Walk:
     """A position in an archive, `at` blocks from its start, and what was found before it."""
 
     def __init__(self, archive: np.ndarray, blocks: np.ndarray, found: Scan):
-        self.archive, self.blocks, self.found = archive, blocks, found
-        self.bytes = memoryview(archive)
+        self.blocks, self.found, self.size = blocks, found, len(archive)
+        self.bytes = memoryview(archive)  # type: ignore[arg-type]
         self.at, self.ended = 0, False
-        self._name, self._start = "", -1  # of an extension header, for the member that follows
+        self._name, self._start = "", -1  # of an extension header, for the file that follows
 
     def run(self) -> None:
         """Follow plain headers as long as each is good."""
-        while True:
+        good = _CHUNK
+        while good == _CHUNK:
             offsets, sizes = self._follow()
-            rows = self.blocks[np.asarray(offsets, np.int64) // BLOCK]  # (n, 512)
-            plain = valid(rows) & np.isin(rows[:, _TYPE], [*b"0\x007xL"])
-            good = len(rows) if plain.all() else int(plain.argmin())
-            names = _names(rows[:good])
-            kinds = rows[:good, _TYPE].tolist()
-            for offset, size, kind, name in zip(offsets, sizes, kinds, names, strict=False):
-                if not self._take(bytes((kind,)), name, offset, size):
-                    return
-            if good < _CHUNK:
-                return
+            rows = self.blocks[np.array(offsets, np.int64) // BLOCK]  # (n, 512)
+            plain = np.append(valid(rows) & _ENDS[rows[:, 135]], False)
+            good = int(np.argmin(plain))
+            rows, kinds = rows[:good], rows[:good, _TYPE]
+            if good and self._start < 0 and _PLAIN[kinds].all():
+                self._take_all(_names(rows), offsets[:good], sizes[:good])
+                continue
+            heads = zip(kinds.tolist(), _names(rows), offsets, sizes, strict=False)
+            for kind, name, offset, size in heads:
+                self._take(bytes((kind,)), name, offset, size)
+                if self.at * BLOCK != offset + BLOCK + (size + BLOCK - 1 & -BLOCK):
+                    return  # no content, or the end: what was followed from there is not so
 
     def _follow(self) -> tuple[list[int], list[int]]:
         """List the offsets and sizes that a chain of headers claims from here on, unchecked."""
@@ -110,7 +105,7 @@ class _Walk:
         at, view, last = self.at * BLOCK, self.bytes, len(self.blocks) * BLOCK
         try:
             while at < last and len(offsets) < _CHUNK:
-                size = int(bytes(view[at + 124 : at + 136]).rstrip(b"\0"), 8)
+                size = int(_SIZE(view, at + 124)[0], 8)
                 if size < 0:
                     break
                 offsets.append(at)
@@ -119,6 +114,15 @@ class _Walk:
         except ValueError:  # zeros, junk, or a size that is not octal: `step` looks closer
             pass
         return offsets, sizes
+
+    def _take_all(self, names: list[str], offsets: list[int], sizes: list[int]) -> None:
+        """Note files with nothing special about them; the last one may be cut off."""
+        found, last = self.found, len(names) - 1
+        found.names += names[:last]
+        found.starts += offsets[:last]
+        found.data += [offset + BLOCK for offset in offsets[:last]]
+        found.sizes += sizes[:last]
+        self._take(tarfile.REGTYPE, names[last], offsets[last], sizes[last])
 
     def step(self) -> None:
         """Deal with one block that is no plain header: an end mark, a rare kind, or damage."""
@@ -130,33 +134,35 @@ class _Walk:
             return
         info = _header(block)
         if info is not None:
-            size = 0 if info.type in _DATALESS else info.size
-            self._take(info.type, info.name, self.at * BLOCK, size)
+            self._take(info.type, info.name, self.at * BLOCK, info.size)
             return
         start, self.at = self.at, next_header(self.blocks, self.at + 1)
         self._name, self._start = "", -1
         reason = f"{(self.at - start) * BLOCK} bytes that are no tar header; skipped"
         self.found.damage.append(Damage(start * BLOCK, reason))
 
-    def _take(self, kind: bytes, name: str, offset: int, size: int) -> bool:
-        """Note the member under a good header and move behind it; False where it is cut off."""
-        data = offset + BLOCK
-        lack = data + size - len(self.archive)
+    def _take(self, kind: bytes, name: str, offset: int, size: int) -> None:
+        """Note what is under a good header, and move behind it."""
+        data, found = offset + BLOCK, self.found
         start = offset if self._start < 0 else self._start
-        long_name, self._name, self._start, self.ended = self._name, "", -1, False
+        name, long_name = self._name or name, self._name
+        self._name, self._start, self.ended = "", -1, False
+        if kind in _DATALESS:
+            size = 0
         self.at = (data + size + BLOCK - 1) // BLOCK
-        if lack > 0:
-            cut = long_name or name
-            reason = f"truncated: {lack} bytes of {cut!r} are missing"
-            self.found.damage.append(Damage(offset, reason, cut))
+        if data + size > self.size:
+            lack = data + size - self.size
+            reason = f"truncated: {lack} bytes of {name!r} are missing"
+            found.damage.append(Damage(offset, reason, name))
             self.at, self.ended = len(self.blocks), True
-            return False
-        if kind in _NAMES:
+        elif kind in _NAMES:
             text = bytes(self.bytes[data : data + min(size, _MAX_NAME_BYTES)])
             self._name, self._start = _long_name(kind, text) or long_name, start
         elif kind in _FILES:
-            self.found.members.append(Member(long_name or name, start, data, size))
-        return True
+            found.names.append(name)
+            found.starts.append(start)
+            found.data.append(data)
+            found.sizes.append(size)
 
 
 def valid(rows: np.ndarray) -> np.ndarray:
