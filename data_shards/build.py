@@ -17,9 +17,9 @@ from omni.lock import exclusive
 
 from .journal import JOURNAL
 from .manifest import MANIFEST, read_manifest, sha256
-from .sample import Sample, SampleError
+from .sample import Sample
 from .sources import Build, SourceError, SourceOptions, SourceUnavailable
-from .sources.convert import Converter, Row, attempt
+from .sources.convert import ROW_ERRORS, Converter, Row, attempt
 from .write import SHARD_SAMPLES, ShardSet
 
 SHOWN = 10
@@ -192,16 +192,15 @@ def _made(rows: Iterable[Row], shards: ShardSet, jobs: int) -> Iterator[tuple[in
 
 def _write(shards: ShardSet, number: int, row: Row, made: Made) -> None:
     """Write a sample, or note why the row made none."""
-    reason = made
-    if isinstance(made, Sample):
+    try:
+        if isinstance(made, Exception):
+            raise made
         made.split = row.split
-        try:
-            return shards.add(made, number)
-        except SampleError as error:
-            reason = error
-    if not row.where:  # a bad row is the user's; a bad sample of our own making is a bug
-        raise reason
-    shards.skip(row.split, number, f"{row.where}: {reason}")
+        shards.add(made, number)
+    except ROW_ERRORS as error:
+        if not row.where:  # a bad row is the user's; a bad sample of our own making is a bug
+            raise
+        shards.skip(row.split, number, f"{row.where}: {error}")
 
 
 def summary(manifest: dict[str, Any]) -> str:

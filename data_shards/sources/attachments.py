@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import soundfile
+from PIL import Image
+
+from omni.media import LIMITS, MediaError, load_audio, load_image
+
 from ..manifest import sha256
 from .base import flac, jpeg
 from .convert import RowError
@@ -37,8 +42,6 @@ class Attachments:
         Raises:
             MediaError: it is not what it is said to be, or over a limit.
         """
-        from omni.media import MediaError
-
         try:
             suffix, data = {"image": _image, "audio": _audio}[kind](data)
         except MediaError as error:
@@ -52,9 +55,12 @@ class Attachments:
         return part
 
     def read(self, root: Path, kind: str, names: list[Any]) -> None:
-        """Add files below `root`."""
+        """Add files below `root`; a kind of "" is that of each file's suffix."""
         for name in names:
-            self.add(kind, load(inside(root, name, kind)), str(name))
+            found = kind or kind_of(str(name))
+            if found is None:
+                raise RowError(f"file {name!r}: its suffix is not that of an image or of audio")
+            self.add(found, load(inside(root, name, found)), str(name))
 
 
 def listed(row: dict[str, Any], *columns: str) -> list[Any]:
@@ -94,8 +100,6 @@ def inside(root: Path, name: Any, what: str = "file") -> Path:
 
 def load(path: Path) -> bytes:
     """Read a media file that is within the size limit."""
-    from omni.media import LIMITS, MediaError
-
     size = path.stat().st_size
     if size > LIMITS.max_bytes:
         raise MediaError(f"{path.name}: {size:,} bytes is over the limit of {LIMITS.max_bytes:,}")
@@ -109,10 +113,6 @@ def content(data: bytes) -> str:
 
 def _image(data: bytes) -> tuple[str, bytes]:
     """Keep JPEG as it is; other formats become JPEG, which decodes fastest by far."""
-    from PIL import Image
-
-    from omni.media import load_image
-
     picture = load_image(data)
     with Image.open(io.BytesIO(data)) as opened:
         if opened.format == "JPEG":
@@ -122,10 +122,6 @@ def _image(data: bytes) -> tuple[str, bytes]:
 
 def _audio(data: bytes) -> tuple[str, bytes]:
     """Keep what libsndfile reads without loss; the rest becomes 16 kHz FLAC."""
-    import soundfile
-
-    from omni.media import load_audio
-
     wave = load_audio(data)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:

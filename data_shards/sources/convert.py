@@ -6,14 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from omni.media import MediaError
 from omni.messages import MessageError
 
 from ..sample import Sample, SampleError, check
-from .base import Build, Groups, SourceError, facts, heldout
+from .base import Build, Groups, SourceError, digest, facts, heldout
 
 
 class RowError(ValueError):
     """A row that cannot become a sample."""
+
+
+# what a bad row raises; anything else is a bug
+ROW_ERRORS = (RowError, SampleError, MessageError, MediaError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +92,9 @@ class Converter:
 
 def attempt(row: Row) -> Sample | Exception:
     """Make the sample of a row, or return what is wrong with the row."""
-    from omni.media import MediaError  # here, because torch behind it takes seconds to import
-
     try:
         return row.make()
-    except (RowError, SampleError, MessageError, MediaError, OSError) as error:
+    except ROW_ERRORS as error:
         return error
 
 
@@ -112,4 +115,5 @@ def files(given: Path, what: str, suffixes: Iterable[str]) -> list[Path]:
 
 def said(*values: Any) -> str:
     """Return a name for a row without media: what is said in it."""
-    return repr(values)[:200]
+    text = repr(values)
+    return text if len(text) < 100 else f"{text[:60]} {digest(text):016x}"

@@ -17,8 +17,8 @@ ROLES = {
 MARKS = {"<image>": "image", "<audio>": "audio"}
 MEDIA = frozenset(MARKS.values())
 _MARK = re.compile("(" + "|".join(MARKS) + ")")
-CONVERSATIONS = ("messages", "conversations", "conversation")
-ANSWERS = ("caption", "text", "transcription", "transcript", "sentence", "answer", "txt")
+CONVERSATIONS = ("messages", "conversations", "conversation", "texts")
+ANSWERS = ("txt", "caption", "text", "transcription", "transcript", "sentence", "answer")
 
 
 def conversation(turns: Any, media: Attachments, closed: bool = True) -> list[Message]:
@@ -37,6 +37,9 @@ def conversation(turns: Any, media: Attachments, closed: bool = True) -> list[Me
     """
     if not isinstance(turns, list) or not turns or not all(isinstance(t, dict) for t in turns):
         raise RowError("a conversation must be a list of {from, value} or {role, content}")
+    if all(turn.keys() >= {"user", "assistant"} for turn in turns):  # questions with answers
+        roles = ("user", "assistant")
+        turns = [{"role": role, "content": turn[role]} for turn in turns for role in roles]
     left = list(media.refs)
     messages = [_message(turn, media, left) for turn in turns]
     if left == media.refs and left:
