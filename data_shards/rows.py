@@ -1,7 +1,7 @@
 """The rows of one shard: where each sample lies, its checksums, and what its media are.
 
-A sample costs 44 bytes and its key, a part of it 46 more. So 10^9 samples of two parts (json and
-an image) with keys of eight letters are 140 GB on disk, of which only what is looked at is ever
+A sample costs 44 bytes and its key, a part of it 52 more. So 10^9 samples of two parts (json and
+an image) with keys of eight letters are 156 GB on disk, of which only what is looked at is ever
 in memory: rows are memory-mapped.
 """
 
@@ -40,6 +40,7 @@ PART = np.dtype([
     ("width", "<u4"), ("height", "<u4"),  # pixels as shown: image, video
     ("count", "<u4"), ("rate", "<f4"),  # samples and Hz: audio; frames and frames/s: video
     ("uses", "<u4"),  # how often the messages show it
+    ("fps", "<f4"), ("max_frames", "<u2"),  # of a video part; 0 where it leaves that open
     ("kind", "<u2"),  # see omni.facts.KINDS; 0 is json, or a file that no message names
 ])  # fmt: skip
 
@@ -118,7 +119,7 @@ def _parts(
     """Return the characters of text in a sample, and the row of each of its parts."""
     data = {p.name: archive[p.offset : p.offset + p.size] for p in entry.parts}
     sample = parse(entry.key, {**dict.fromkeys(data, b""), "json": data["json"].tobytes()})
-    uses, rows = _uses(sample), []
+    uses, sampling, rows = _uses(sample), _sampling(sample), []
     for part in entry.parts:
         kind, count = uses.get(part.name, ("", 0))
         facts = Facts()
@@ -129,7 +130,8 @@ def _parts(
                 raise MediaError(f"{part.name}: {error}") from error
         crc = google_crc32c.value(data[part.name])
         name = names.setdefault(part.name, len(names))
-        rows.append((part.offset, part.size, crc, name, *facts, count, KINDS.index(kind)))
+        rows.append((part.offset, part.size, crc, name, *facts, count,
+                     *sampling.get(part.name, (0, 0)), KINDS.index(kind)))  # fmt: skip
     return _chars(sample), rows
 
 
@@ -141,6 +143,16 @@ def _uses(sample: Sample) -> dict[str, tuple[str, int]]:
             raise SampleError(f"{name} is used as {uses[name][0]} and as {kind}")
         uses[name] = (kind, count)
     return uses
+
+
+def _sampling(sample: Sample) -> dict[str, tuple[float, int]]:
+    """Tell how the conversation asks for each video to be shown: fps and frames at most."""
+    found: dict[str, tuple[float, int]] = {}
+    for part in (p for m in sample.messages for p in m["content"] if p["type"] == "video"):
+        told = part.get("fps", 0), part.get("max_frames", 0)
+        if found.setdefault(part["video"], told) != told:
+            raise SampleError(f"{part['video']} is shown in two ways: store it twice")
+    return found
 
 
 def _chars(sample: Sample) -> int:

@@ -5,7 +5,7 @@ middle of each. S is the number of frames over their rate, both facts of the fil
 decoding. So `video_times` tells the result of `load_video` from an index alone:
 
 1. Facts and decoder see the same list of frames: `_scan` makes both from the packets' times.
-2. The rate is rounded to float32 before it is used, as an index stores it.
+2. Rates, of the file and asked for, are rounded to float32 first, as an index stores them.
 3. A frame that the decoder does not return is stood in for by the one before it, so N never
    depends on the decoder; a clip that ends early is an error.
 """
@@ -63,7 +63,7 @@ def video_frames(counts: Any, rates: Any, fps: Any = FPS, max_frames: Any = MAX_
         max_frames: what is returned at most; a longer clip is shown at fewer frames/s.
     """
     seconds = counts / np.float64(np.asarray(rates, np.float32))
-    found = np.floor(seconds * np.float64(fps) + 0.5).astype(np.int64)
+    found = np.floor(seconds * np.float64(np.asarray(fps, np.float32)) + 0.5).astype(np.int64)
     return np.clip(found, 1, np.minimum(counts, max_frames))
 
 

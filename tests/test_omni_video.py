@@ -8,7 +8,10 @@ import av
 import numpy as np
 import pytest
 
+from omni import OmniProcessor
 from omni.media import MediaError
+from omni.messages import MessageError, assistant, image, user
+from omni.messages import video as video_part
 from omni.video import VideoLimits, iter_video, load_video, scan_video, video_frames, video_times
 
 KINDS = {"mp4": "libx264", "avi": "mpeg4", "webm": "libvpx", "matroska": "libvpx-vp9"}
@@ -137,3 +140,53 @@ LIMITS = {
 def test_limits(reason):
     with pytest.raises(MediaError, match=reason):
         load_video(video(), limits=VideoLimits(**LIMITS[reason]))
+
+
+def test_a_video_is_images_after_their_times(omni_pair, make_picture):
+    model, processor = omni_pair
+    clip = video_part(video(), fps=1, max_frames=8)
+    encoded = processor.encode([user("Look: ", clip, " What?"), assistant("grey")])
+    text = processor.tokenizer.decode(encoded.input_ids)
+    mark = "<|vision|>" * text.count("<|vision|>")
+    each = len(mark) // 3
+    one = processor.encode([user(image(make_picture(0)))], generation=True)
+    assert each == len("<|vision|>") * int((one.input_ids == one.input_ids.max()).sum())
+    assert f"Look: 0.5s{mark[:each]}1.5s{mark[:each]}2.5s{mark[:each]} What?" in text
+    pixels = processor.pack([encoded])["pixel_values"]
+    assert pixels.shape == (3, 3, 48, 48)
+    assert pixels[:, :, 24, 24].mean(1).diff().gt(0).all()  # each frame is brighter
+    assert model(**processor.pack([encoded])).loss.isfinite()
+
+
+def test_how_a_video_is_shown_is_an_option_of_the_processor(omni_pair, tmp_path):
+    _, processor = omni_pair
+    (tmp_path / "clip.mp4").write_bytes(video())
+    talk = [user(video_part(tmp_path / "clip.mp4"))]
+    own = OmniProcessor(
+        processor.tokenizer, processor.modalities, processor.chat_template, {"max_frames": 2}
+    )
+    own.save_pretrained(tmp_path / "saved")
+    for loaded, frames in ((processor, 3), (own, 2)):
+        assert len(loaded.encode(talk, generation=True).media["vision"]) == frames
+    loaded = OmniProcessor.from_pretrained(tmp_path / "saved")
+    assert loaded.video == own.video == {"fps": 1.0, "max_frames": 2}
+    assert loaded.fingerprint == own.fingerprint != processor.fingerprint
+
+
+WRONG = {
+    "not 'start'": {"start": 1.0},
+    "fps must be a number above 0, not 0": {"fps": 0},
+    "fps must be a number above 0, not nan": {"fps": float("nan")},
+    "max_frames must be a whole number from 1, not 1.5": {"max_frames": 1.5},
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_wrong_options_are_refused(omni_pair, reason):
+    with pytest.raises(MessageError, match=f"message 0, part 0: .*{reason}"):
+        omni_pair[1].encode([user(video_part(video(), **WRONG[reason]))], generation=True)
+
+
+def test_a_broken_video_is_a_media_error_of_the_processor(omni_pair):
+    with pytest.raises(MediaError, match="not a readable video"):
+        omni_pair[1].encode([user(video_part(b"junk" * 99))], generation=True)
