@@ -44,7 +44,7 @@ class ShardSet:
         self.shards: dict[str, dict[str, Any]] = {}
         self.journal: Journal | None = None
         self._count: Counter[str] = Counter()  # samples, by split
-        self._keys: dict[str, set[str]] = {}
+        self._keys: set[str] = set()
         self._open: dict[str, tuple[str, TarWriter, Any]] = {}
         self._skipped: dict[str, list[tuple[int, str]]] = {}  # of no finished shard yet
 
@@ -86,7 +86,9 @@ class ShardSet:
         return self.journal.next_row(split) if self.journal else 0
 
     def add(self, sample: Sample, row: int = 0) -> None:
-        """Write one sample; a sample without a key gets its number within the split.
+        """Write one sample; a sample without a key gets its number within the split as one.
+
+        Keys are unique in the whole set: Energon refuses to index one that comes twice.
 
         `row` is its place in the source; rows of a split come in order.
 
@@ -94,12 +96,12 @@ class ShardSet:
             SampleError, MessageError: it breaks the contract, or its key was used before.
         """
         split = sample.split
-        sample.key = sample.key or f"{self._count[split]:08d}"
+        number = f"{self._count[split]:08d}"
+        sample.key = sample.key or (number if split == "train" else f"{split}-{number}")
         check(sample)
-        keys = self._keys.setdefault(split, set())
-        if sample.key in keys:
-            raise SampleError(f"key {sample.key!r} was already written to {split}")
-        keys.add(sample.key)
+        if sample.key in self._keys:
+            raise SampleError(f"key {sample.key!r} was already written")
+        self._keys.add(sample.key)
         name, writer = self._writer(split, row)
         # two calls, because TarWriter sorts the parts of a call and json has to come first
         size = writer.write({"__key__": sample.key, "json": sample.to_json()})
