@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from omni.lock import exclusive
 
+from .index import build_index
 from .journal import JOURNAL
 from .manifest import MANIFEST, read_manifest, sha256
 from .sample import Sample
@@ -119,10 +120,12 @@ def build(
         manifest = None if force else existing(out, wanted)
         if manifest:
             (out / JOURNAL).unlink(missing_ok=True)  # where a kill came right after the rename
+            build_index(out)
             say(f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)")
             return manifest
         note = Build(seed=seed, heldout=heldout, say=say)
         manifest = _build(source, note, out, wanted, jobs, shard_samples, console)
+        build_index(out)
     _report(manifest, out, note)
     return manifest
 

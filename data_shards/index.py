@@ -5,7 +5,7 @@ they were scanned, and names a folder of memory-mapped tables, see `rows`. Only 
 replaced, atomically and last, so a reader finds the old tables or the new ones, never a mixture.
 Where the folder of the shards cannot be written, the index lies in the cache of this machine.
 
-What it costs for 10^9 samples in shards of 10^4: the tables 140 GB, memory-mapped; token counts
+What it costs for 10^9 samples in shards of 10^4: the tables 156 GB, memory-mapped; token counts
 4 GB for each tokenizer, memory-mapped; `index.json` 20 MB, read whole. A source that is spread
 over several folders, or leaves out some train shards of one, is copied to memory instead; make
 such a source several ones.
@@ -14,7 +14,7 @@ such a source several ones.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -26,9 +26,11 @@ from omni.lock import exclusive
 from omni.messages import Message, MessageError
 from omni.weights import cache_dir
 
+from .offsets import write_offsets
 from .shard import Bad, BadSample, Entry, Part, Patterns, find_shards, mapped
 from .sidecar import UNKNOWN, Progress, Shard, Sidecar, update, write_table
 
+VIDEO = KINDS.index("video")
 _CHUNK = 1 << 20  # samples whose lengths are worked out at once
 
 
@@ -37,7 +39,7 @@ class Processor(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
-    def text_length(self, messages: list[Message]) -> int: ...
+    def text_length(self, messages: list[Message], facts: Mapping[str, Any]) -> int: ...
     def media_lengths(self, kind: str, facts: Any) -> tuple[np.ndarray, np.ndarray]: ...
 
 
@@ -165,9 +167,24 @@ class Index:
 def build_index(
     folder: str | Path, jobs: int = 1, check: bool = False, progress: Progress | None = None
 ) -> Sidecar:
-    """Index every shard of a folder, and write a `.tar.idx` beside each for Megatron-Energon."""
+    """Index every shard of a folder, and write a `.tar.idx` beside each for Megatron-Energon.
+
+    Args:
+        folder: what holds the shards; where it cannot be written, only the index is made.
+        jobs: processes that scan.
+        check: read every shard again, instead of trusting size and time.
+        progress: called with the bytes done and the bytes to do.
+
+    Raises:
+        FileNotFoundError: there is no shard.
+    """
     folder = Path(folder)
-    side = update(folder, folder.glob("*.tar"), check, jobs, progress)
+    shards = sorted(folder.glob("*.tar"))
+    if not shards:
+        raise FileNotFoundError(f"{folder} holds no .tar file")
+    side = update(folder, shards, check, jobs, progress)
+    if os.access(folder, os.W_OK):
+        write_offsets(side)
     return side
 
 
@@ -235,12 +252,15 @@ def _counted(path: Path, first: int, end: int) -> np.ndarray | None:
 
 
 def _count_text(side: Sidecar, shard: Shard, processor: Processor) -> Iterator[int]:
-    parts = side.parts[shard.first_part : shard.first_part + shard.parts]
-    rows = parts[parts["name"] == side.names.index("json")]  # one for each sample, in order
+    samples = side.samples[shard.first : shard.first + shard.rows]
+    json_name = side.names.index("json")
     with mapped(side.folder / shard.name) as archive:
-        for offset, size in zip(rows["offset"].tolist(), rows["size"].tolist(), strict=True):
-            messages = json.loads(archive[offset : offset + size].tobytes())["messages"]
+        for first, count in zip(samples["part"].tolist(), samples["parts"].tolist(), strict=True):
+            parts = side.parts[first : first + count]
+            row = parts[parts["name"] == json_name][0]
+            data = archive[int(row["offset"]) : int(row["offset"]) + int(row["size"])]
+            videos = {side.names[part["name"]]: part for part in parts[parts["kind"] == VIDEO]}
             try:
-                yield processor.text_length(messages)
+                yield processor.text_length(json.loads(data.tobytes())["messages"], videos)
             except (MessageError, ValueError):
                 yield 0

@@ -2,8 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+
+import google_crc32c
 
 from omni.messages import MessageError
 
@@ -19,16 +22,22 @@ def read_entry(entry: Entry) -> Sample:
     """Read one sample.
 
     Raises:
-        BadSample: it cannot be read, is no sample, or breaks the message contract.
+        BadSample: it cannot be read, differs from its checksums, is no sample, or breaks the
+            message contract.
     """
     try:
         with open(entry.shard, "rb") as file:
-            members = {
-                name: os.pread(file.fileno(), size, offset) for name, offset, size, _ in entry.parts
-            }
-        for name, _, size, _ in entry.parts:
-            if len(members[name]) < size:
+            data = os.pread(file.fileno(), entry.span, entry.offset)
+        members = {}
+        for name, offset, size, crc in entry.parts:
+            part = members[name] = data[offset - entry.offset : offset - entry.offset + size]
+            if len(part) < size:
                 raise SampleError(f"{name} is cut: the shard shrank since it was scanned")
+            if crc is not None and google_crc32c.value(part) != crc:
+                raise SampleError(
+                    f"{name} differs from its checksum: it changed since it was indexed "
+                    "(`omni-shards index --check` reads it again), or the disk is bad"
+                )
         split = Path(entry.shard).name.rpartition("-")[0] or "train"
         return parse(entry.key, members, entry.where, split)
     except (SampleError, MessageError, OSError) as error:
@@ -36,10 +45,15 @@ def read_entry(entry: Entry) -> Sample:
         raise BadSample(bad) from error
 
 
-def read_shard(path: str | Path, on_bad: Callable[[Bad], None] | None = None) -> Iterator[Sample]:
+def read_shard(
+    path: str | Path,
+    on_bad: Callable[[Bad], None] | None = None,
+    checksums: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> Iterator[Sample]:
     """Yield every intact sample in order; `on_bad` is called with each that is not.
 
     Without `on_bad` each bad one is logged as a warning, and their number at the end.
+    `checksums` hold the crc32c of parts by (key, part name), see `Sidecar.checksums`.
     """
     count = 0
 
@@ -52,8 +66,9 @@ def read_shard(path: str | Path, on_bad: Callable[[Bad], None] | None = None) ->
     for bad in damage:
         report(bad)
     for entry in entries:
+        parts = tuple(p._replace(crc=checksums.get((entry.key, p.name))) for p in entry.parts)
         try:
-            yield read_entry(entry)
+            yield read_entry(entry._replace(parts=parts))
         except BadSample as error:
             report(error.bad)
     if count and on_bad is None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import astuple, dataclass
 from multiprocessing import get_context
@@ -15,6 +15,7 @@ import google_crc32c
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from omni.facts import KINDS
 from omni.lock import exclusive
 from omni.weights import cache_dir
 
@@ -24,7 +25,7 @@ from .shard import Bad
 
 HOME = ".data_shards"
 LISTING = "index.json"
-SCHEMA = 1  # of the tables: raise it when they, or the facts in them, change their meaning
+SCHEMA = 2  # of the tables: raise it when they, or the facts in them, change their meaning
 UNKNOWN = 2**32 - 1  # a token count that was not asked for yet
 Progress = Callable[[int, int], None]  # bytes of shards done, and of all to do
 
@@ -63,6 +64,27 @@ class Sidecar:
             raise ValueError(f"{self.tables} does not hold what {home / LISTING} says")
         self.by_name = {shard.name: i for i, shard in enumerate(self.shards)}
 
+    @property
+    def bad(self) -> list[Bad]:
+        """Return everything that the scan found damaged."""
+        return [Bad(*row) for shard in self.shards for row in shard.bad]
+
+    def summary(self) -> Iterator[str]:
+        """Yield lines that say how much text and media of each kind there are."""
+        chars = int(self.samples["chars"].sum(dtype=np.int64))
+        yield f"text: {chars:,} characters"
+        for number, kind in enumerate(KINDS[1:], 1):
+            parts = self.parts[self.parts["kind"] == number]
+            if not len(parts):
+                continue
+            line = f"{kind}: {len(parts):,} files, {parts['size'].sum() / 1e6:,.1f} MB"
+            if kind != "audio":
+                wide, high = (int(np.median(parts[side])) for side in ("width", "height"))
+                line += f", median {wide}x{high} pixels"
+            if kind != "image":
+                line += f", {(parts['count'] / parts['rate']).sum() / 3600:,.2f} hours"
+            yield line
+
     def rows(self, shard: Shard) -> Rows:
         """Copy the rows of one shard, counting from 0 within it again."""
         samples = self.samples[shard.first : shard.first + shard.rows].copy()
@@ -74,6 +96,19 @@ class Sidecar:
         keys = self.keys[shard.first_key : shard.first_key + shard.keys]
         names = [self.names[i] for i in used]
         return Rows(samples, parts, keys, names, [Bad(*row) for row in shard.bad])
+
+    def checksums(self, name: str) -> dict[tuple[str, str], int]:
+        """Return the crc32c of every part of a shard by (key, part name); none if unknown."""
+        if name not in self.by_name:
+            return {}
+        rows, found = self.rows(self.shards[self.by_name[name]]), {}
+        for sample in rows.samples:
+            at, first = int(sample["key"]), int(sample["part"])
+            key = rows.keys[at : at + int(sample["key_size"])].tobytes()
+            for part in rows.parts[first : first + int(sample["parts"])]:
+                place = key.decode("utf-8", "surrogateescape"), rows.names[part["name"]]
+                found[place] = int(part["crc"])
+        return found
 
     def current(self, path: Path) -> bool:
         """Tell whether a shard is still what was scanned.

@@ -128,9 +128,9 @@ class _Walk:
         """Deal with one block that is no plain header: an end mark, a rare kind, or damage."""
         block = self.blocks[self.at].tobytes()
         if not any(block):
-            ahead = self.blocks[self.at : self.at + _CHUNK].any(1)
-            zeros = int(ahead.argmax()) if ahead.any() else len(ahead)
-            self.ended, self.at = True, self.at + zeros
+            ahead = self.blocks[self.at : self.at + _CHUNK]
+            other = np.flatnonzero(np.any(ahead, axis=1))
+            self.ended, self.at = True, self.at + int(other[0] if len(other) else len(ahead))
             return
         info = _header(block)
         if info is not None:

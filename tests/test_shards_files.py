@@ -293,7 +293,7 @@ def test_verify_finds_every_kind_of_damage(tmp_path):
     assert "not in the manifest" in bad["train-000007.tar:"][0]
     assert "checksum" in bad["heldout-000000.tar:"][0]
     assert "'train0' is in heldout too" in bad["train-000000.tar:00000000"][0]
-    assert sorted(sample.key for sample in good) == [
-        "00000000",
-        "00000003",
-    ]  # the held-out one, train 3
+    assert sorted(sample.where for sample in good) == [
+        "heldout-000000.tar:heldout-00000000",
+        "train-000000.tar:00000003",
+    ]
