@@ -62,7 +62,7 @@ class Journal:
     def finish(self, name: str, shard: dict[str, Any]) -> None:
         """Note a shard whose file is whole and synced."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"shard": name, **shard}, ensure_ascii=False) + "\n")
+            file.write(json.dumps({"shard": name, **shard}) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.shards[name] = shard

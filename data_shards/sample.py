@@ -48,12 +48,22 @@ class Sample:
         return bind(self.messages, self.parts)
 
     def to_json(self) -> bytes:
-        """Return the json part; its keys keep their order, so equal samples are equal bytes."""
+        """Return the json part; its keys keep their order, so equal samples are equal bytes.
+
+        Raises:
+            SampleError: it is too large, or holds text that is not Unicode.
+        """
         row: dict[str, Any] = {"id": self.key, "messages": self.messages}
         if self.chosen is not None:
             row |= {"chosen": self.chosen, "rejected": self.rejected}
         row["meta"] = self.meta
-        return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            data = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError as error:
+            raise SampleError("a text holds half a surrogate pair") from error
+        if len(data) > MAX_JSON_BYTES:
+            raise SampleError(f"{len(data):,} bytes of json; the limit is {MAX_JSON_BYTES:,}")
+        return data
 
 
 def check(sample: Sample) -> None:

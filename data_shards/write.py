@@ -1,19 +1,18 @@
 """Write a set of shards with its manifest: all of it appears at once, or nothing does."""
 
+import io
 import os
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 from .journal import JOURNAL, Journal
 from .manifest import MANIFEST, sha256, write_json
 from .sample import SCHEMA, Sample, SampleError, check
-
-if TYPE_CHECKING:
-    from webdataset.writer import TarWriter
 
 SHARD_SAMPLES = 10_000
 SHARD_BYTES = 256 << 20
@@ -45,7 +44,7 @@ class ShardSet:
         self.journal: Journal | None = None
         self._count: Counter[str] = Counter()  # samples, by split
         self._keys: set[str] = set()
-        self._open: dict[str, tuple[str, TarWriter, Any]] = {}
+        self._open: dict[str, tuple[str, tarfile.TarFile, BinaryIO]] = {}
         self._skipped: dict[str, list[tuple[int, str]]] = {}  # of no finished shard yet
 
     def __enter__(self) -> "ShardSet":
@@ -70,8 +69,7 @@ class ShardSet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for _, writer, file in self._open.values():
-            writer.close()
+        for _, _, file in self._open.values():
             file.close()
         self._open.clear()
         if self.journal is None or not self.journal.shards:
@@ -101,14 +99,16 @@ class ShardSet:
         check(sample)
         if sample.key in self._keys:
             raise SampleError(f"key {sample.key!r} was already written")
+        data = sample.to_json()
         self._keys.add(sample.key)
-        name, writer = self._writer(split, row)
-        # two calls, because TarWriter sorts the parts of a call and json has to come first
-        size = writer.write({"__key__": sample.key, "json": sample.to_json()})
-        size += writer.write({"__key__": sample.key, **sample.parts})
+        name, archive = self._archive(split, row)
+        for part, content in (("json", data), *sorted(sample.parts.items())):
+            info = tarfile.TarInfo(f"{sample.key}.{part}")  # no time: equal samples, equal files
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
         self._count[split] += 1
         shard, kind = self.shards[name], str(sample.meta.get("kind", "conversation"))
-        shard["samples"], shard["bytes"] = shard["samples"] + 1, shard["bytes"] + size
+        shard["samples"], shard["bytes"] = shard["samples"] + 1, archive.offset
         shard["kinds"][kind] = shard["kinds"].get(kind, 0) + 1
         if split != "train" and "identity" in sample.meta:
             shard["identities"][str(sample.meta["identity"])] = 1
@@ -169,29 +169,27 @@ class ShardSet:
     def _ours(self) -> bool:
         return (self.out / MANIFEST).is_file() or not any(self.out.iterdir())
 
-    def _writer(self, split: str, row: int) -> tuple[str, "TarWriter"]:
+    def _archive(self, split: str, row: int) -> tuple[str, tarfile.TarFile]:
         if split in self._open:
-            name, writer, _ = self._open[split]
+            name, archive, _ = self._open[split]
             shard = self.shards[name]
             if shard["samples"] < self.shard_samples and shard["bytes"] < self.shard_bytes:
-                return name, writer
+                return name, archive
             self._close(split, row)
         number = sum(shard["split"] == split for shard in self.shards.values())
         name = f"{split}-{number:06d}.tar"
-        from webdataset.writer import TarWriter  # here, because torch behind it loads slowly
-
         file = (self.building / name).open("wb")
-        # a fixed time makes equal samples equal files, so that checksums mean something
-        self._open[split] = (name, TarWriter(file, encoder=False, mtime=0), file)
+        archive = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)
+        self._open[split] = (name, archive, file)
         self.shards[name] = {
             **{"split": split, "samples": 0, "bytes": 0, "sha256": "", "next_row": 0},
             **{"kinds": {}, "identities": {}, "skipped": []},
         }
-        return name, self._open[split][1]
+        return name, archive
 
     def _close(self, split: str, next_row: int) -> None:
-        name, writer, file = self._open.pop(split)
-        writer.close()
+        name, archive, file = self._open.pop(split)
+        archive.close()
         file.flush()
         os.fsync(file.fileno())
         file.close()

@@ -10,6 +10,7 @@ from typing import Any
 import soundfile
 from PIL import Image
 
+from omni import video
 from omni.media import LIMITS, MediaError, load_audio, load_image
 
 from ..manifest import sha256
@@ -19,8 +20,9 @@ from .convert import RowError
 KINDS = {
     **dict.fromkeys(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"), "image"),
     **dict.fromkeys(("flac", "wav", "mp3", "ogg", "opus", "m4a", "aac", "aiff"), "audio"),
+    **dict.fromkeys(("mp4", "webm", "mkv", "mov", "avi"), "video"),
 }
-PREFIX = {"image": "img", "audio": "aud"}
+PREFIX = {"image": "img", "audio": "aud", "video": "vid"}
 # what libsndfile calls a format -> the suffix under which the file is kept as it is
 KEPT_AUDIO = {"FLAC": "flac", "WAV": "wav", "OGG": "ogg", "MP3": "mp3"}
 
@@ -37,13 +39,13 @@ class Attachments:
     names: dict[str, str] = field(default_factory=dict)
 
     def add(self, kind: str, data: bytes, name: str = "") -> str:
-        """Decode and keep one file; `kind` is image or audio. Return its part name.
+        """Decode and keep one file; `kind` is image, audio or video. Return its part name.
 
         Raises:
             MediaError: it is not what it is said to be, or over a limit.
         """
         try:
-            suffix, data = {"image": _image, "audio": _audio}[kind](data)
+            suffix, data = {"image": _image, "audio": _audio, "video": _video}[kind](data, name)
         except MediaError as error:
             raise MediaError(f"{kind} {name!r}: {error}" if name else f"{kind}: {error}") from error
         number = sum(kind == other for other, _ in self.refs)
@@ -59,8 +61,8 @@ class Attachments:
         for name in names:
             found = kind or kind_of(str(name))
             if found is None:
-                raise RowError(f"file {name!r}: its suffix is not that of an image or of audio")
-            self.add(found, load(inside(root, name, found)), str(name))
+                raise RowError(f"file {name!r}: its suffix is not that of image, audio or video")
+            self.add(found, load(inside(root, name, found), found), str(name))
 
 
 def listed(row: dict[str, Any], *columns: str) -> list[Any]:
@@ -80,7 +82,7 @@ def file_names(root: Path, files: list[Any]) -> tuple[str, ...]:
 
 
 def kind_of(name: str) -> str | None:
-    """Return image, audio or None by the suffix of a file name."""
+    """Return image, audio, video or None by the suffix of a file name."""
     return KINDS.get(name.rpartition(".")[2].lower())
 
 
@@ -90,7 +92,10 @@ def inside(root: Path, name: Any, what: str = "file") -> Path:
     Raises:
         RowError: it is outside `root`, for rows are hostile, or is not there.
     """
-    path = (root / str(name)).resolve()
+    try:
+        path = (root / str(name)).resolve()
+    except ValueError as error:  # a name with a null byte
+        raise RowError(f"{what} {name!r} is no name of a file") from error
     if not path.is_relative_to(root.resolve()):
         raise RowError(f"{what} {name!r} lies outside {root}")
     if not path.is_file():
@@ -98,11 +103,12 @@ def inside(root: Path, name: Any, what: str = "file") -> Path:
     return path
 
 
-def load(path: Path) -> bytes:
-    """Read a media file that is within the size limit."""
+def load(path: Path, kind: str) -> bytes:
+    """Read a media file that is within the size limit of its kind."""
     size = path.stat().st_size
-    if size > LIMITS.max_bytes:
-        raise MediaError(f"{path.name}: {size:,} bytes is over the limit of {LIMITS.max_bytes:,}")
+    limit = (video.LIMITS if kind == "video" else LIMITS).max_bytes
+    if size > limit:
+        raise MediaError(f"{path.name}: {size:,} bytes is over the limit of {limit:,}")
     return path.read_bytes()
 
 
@@ -111,7 +117,7 @@ def content(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()[:32]}"
 
 
-def _image(data: bytes) -> tuple[str, bytes]:
+def _image(data: bytes, name: str) -> tuple[str, bytes]:
     """Keep JPEG as it is; other formats become JPEG, which decodes fastest by far."""
     picture = load_image(data)
     with Image.open(io.BytesIO(data)) as opened:
@@ -120,7 +126,7 @@ def _image(data: bytes) -> tuple[str, bytes]:
     return "jpg", jpeg(picture, quality=95)
 
 
-def _audio(data: bytes) -> tuple[str, bytes]:
+def _audio(data: bytes, name: str) -> tuple[str, bytes]:
     """Keep what libsndfile reads without loss; the rest becomes 16 kHz FLAC."""
     wave = load_audio(data)
     try:
@@ -129,3 +135,11 @@ def _audio(data: bytes) -> tuple[str, bytes]:
     except soundfile.SoundFileError:
         kept = None
     return (kept, data) if kept else ("flac", flac(wave))
+
+
+def _video(data: bytes, name: str) -> tuple[str, bytes]:
+    """Keep a video as it is, once some of its frames could be decoded."""
+    for _ in video.iter_video(data):
+        pass
+    suffix = name.rpartition(".")[2].lower()
+    return (suffix if KINDS.get(suffix) == "video" else "mp4"), data

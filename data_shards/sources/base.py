@@ -62,7 +62,8 @@ class SourceOptions(Protocol):
 def digest(*names: object) -> int:
     """Return 64 bits that depend on the names only, on every machine."""
     text = "\0".join(str(name) for name in names)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    data = text.encode("utf-8", "surrogatepass")  # file names may be in any encoding
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def heldout(strata: Mapping[str, str], share: float, seed: int) -> set[str]:

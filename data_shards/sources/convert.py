@@ -75,7 +75,9 @@ class Converter:
 
     def _make(self, row: Input, identity: str) -> Sample:
         sample = row.make()
-        sample.meta = facts(self.name, self.license, **{**sample.meta, "identity": identity})
+        names = {**sample.meta, "identity": identity}
+        names = {key: name.encode("utf-8", "replace").decode() for key, name in names.items()}
+        sample.meta = facts(self.name, self.license, **names)
         check(sample)
         return sample
 

@@ -29,6 +29,7 @@ class HuggingFace(Converter):
     pattern: Annotated[str, "only files whose path matches, such as '*/train-*'"] = "*"
     image: Annotated[str, "columns of an image or a list of them, comma-separated"] = "image,images"
     audio: Annotated[str, "columns of audio"] = "audio"
+    video: Annotated[str, "columns of video"] = "video,videos"
     question: Annotated[str, "column of the question, or the text to ask"] = ""
     answer: Annotated[str, "column of the answer (default: conversations, then caption, ...)"] = ""
     identity: Annotated[str, "column that must not be in both splits, besides equal media"] = ""
@@ -76,7 +77,7 @@ class HuggingFace(Converter):
 
     def _media(self, columns: list[str]) -> list[tuple[str, str]]:
         """Return (column, kind) of the media columns that are there."""
-        wanted = {"image": self.image, "audio": self.audio}
+        wanted = {"image": self.image, "audio": self.audio, "video": self.video}
         named = [(c.strip(), kind) for kind, text in wanted.items() for c in text.split(",")]
         return [(column, kind) for column, kind in named if column in columns]
 
@@ -141,8 +142,8 @@ def _read(root: Path, value: Any) -> tuple[bytes, str]:
     if isinstance(data, bytes):
         return data, str(name or "")
     if isinstance(name, str) and kind_of(name):
-        return load(inside(root, name)), name
-    raise RowError("a media column holds neither bytes nor the path of an image or of audio")
+        return load(inside(root, name), kind_of(name) or ""), name
+    raise RowError("a media column holds neither bytes nor a path that ends as media do")
 
 
 def _parquet(pattern: str) -> str:

@@ -78,7 +78,8 @@ class Kaldi(Converter):
             raise RowError(f"wav.scp has no recording {cut.recording or utterance!r}")
         path = _path(root, sound)
         media = Attachments()
-        part = media.add("audio", load(path) if cut.end is None else _excerpt(path, cut), path.name)
+        data = load(path, "audio") if cut.end is None else _excerpt(path, cut)
+        part = media.add("audio", data, path.name)
         if not text:
             raise RowError("the transcript is empty")
         messages = [user(audio(part), self.ask), assistant(text)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from omni.messages import Message
 
 from ..sample import Sample
-from .attachments import Attachments, file_names, listed
+from .attachments import PREFIX, Attachments, file_names, listed
 from .base import Build, SourceError
 from .convert import Converter, Input, RowError, said
 from .jsonl import json_rows
@@ -37,7 +37,7 @@ class Preference(Converter):
             raise SourceError("preference needs --json FILE")
         root = self.media or self.json.parent
         for where, row in json_rows(self.json, "--json", build):
-            files = {kind: listed(row, kind, f"{kind}s") for kind in ("image", "audio")}
+            files = {kind: listed(row, kind, f"{kind}s") for kind in PREFIX}
             names = file_names(root, [name for found in files.values() for name in found])
             yield Input(where, names or (said(_prompt(row)),), partial(_sample, row, root, files))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from omni.messages import Message, assistant, user
 
-from .attachments import Attachments
+from .attachments import PREFIX, Attachments
 from .convert import RowError
 from .questions import ASK_CAPTION, ASK_TRANSCRIPT
 
@@ -14,18 +14,18 @@ ROLES = {
     **{"human": "user", "gpt": "assistant"},  # LLaVA
     **{role: role for role in ("system", "user", "assistant")},
 }
-MARKS = {"<image>": "image", "<audio>": "audio"}
-MEDIA = frozenset(MARKS.values())
+MARKS = {f"<{kind}>": kind for kind in PREFIX}
 _MARK = re.compile("(" + "|".join(MARKS) + ")")
 CONVERSATIONS = ("messages", "conversations", "conversation", "texts")
+ASK_VIDEO = "Describe the video briefly."
 ANSWERS = ("txt", "caption", "text", "transcription", "transcript", "sentence", "answer")
 
 
 def conversation(turns: Any, media: Attachments, closed: bool = True) -> list[Message]:
     """Turn LLaVA's {from, value} or chat {role, content} turns into messages.
 
-    Media are put where `<image>` and `<audio>` marks or media parts stand, in order; where
-    there is no mark at all, before the first question, which is what such sets mean.
+    Media are put where marks such as `<image>` or media parts stand, in order; where there is
+    no mark at all, before the first question, which is what such sets mean.
 
     Args:
         turns: list of turns; content is a text or a list of parts.
@@ -64,12 +64,12 @@ def _message(turn: dict[str, Any], media: Attachments, left: list[tuple[str, str
     parts: list[dict[str, Any]] = []
     for piece in [value] if isinstance(value, str) else _listed(value):
         kind = piece if isinstance(piece, str) else piece.get("type")
-        if kind in MEDIA and not isinstance(piece, str):
+        if kind in PREFIX and not isinstance(piece, str):
             parts.append(_medium(kind, piece.get(kind), media, left))
             continue
         text = piece if isinstance(piece, str) else piece.get("text")
         if not isinstance(text, str):
-            raise RowError(f"a turn holds a part of type {kind!r}; use text, image or audio")
+            raise RowError(f"a turn holds a part of type {kind!r}; use text, {', '.join(PREFIX)}")
         for bit in _MARK.split(text):
             if bit in MARKS:
                 parts.append(_medium(MARKS[bit], None, media, left))
@@ -103,7 +103,9 @@ def _medium(
 def ask(media: Attachments) -> str:
     """Return the question that is meant where a row has media and a caption only."""
     kinds = {kind for kind, _ in media.refs}
-    return ASK_TRANSCRIPT if kinds == {"audio"} else ASK_CAPTION[2]
+    if kinds == {"audio"}:
+        return ASK_TRANSCRIPT
+    return ASK_VIDEO if "video" in kinds else ASK_CAPTION[2]
 
 
 def described(
