@@ -26,7 +26,10 @@ from omni.lock import exclusive
 from omni.messages import Message, MessageError
 from omni.weights import cache_dir
 
+from .cache import ShardCache
 from .offsets import write_offsets
+from .remote import is_url
+from .remote_index import fetch_table, remote_sidecars
 from .shard import Bad, BadSample, Entry, Part, Patterns, find_shards, mapped
 from .sidecar import UNKNOWN, Progress, Shard, Sidecar, update, write_table
 
@@ -72,7 +75,7 @@ class Index:
     def __init__(self, pieces: list[tuple[Sidecar, int, int]]):
         self._pieces = pieces
         listed = [(side, shard) for side, a, b in pieces for shard in side.shards[a:b]]
-        self.shards = [str(side.folder / shard.name) for side, shard in listed]
+        self.shards = [side.place(shard) for side, shard in listed]
         self.bad = [Bad(*row) for _, shard in listed for row in shard.bad]
         told = json.dumps([(shard.name, shard.digest) for _, shard in listed])
         self.hash = hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -84,19 +87,27 @@ class Index:
     names: list[str]  # of parts, by parts["name"]
 
     @classmethod
-    def open(cls, patterns: Patterns, fs: Any = None) -> "Index":
-        """Open the index of shards, see `find_shards`; what it lacks is scanned now.
+    def open(cls, patterns: Patterns) -> "Index":
+        """Open the index of local or remote shards, see `find_shards` and `remote.find`.
+
+        Local shards that it lacks are scanned now; remote ones need an index beside them.
 
         Raises:
-            FileNotFoundError: a pattern that matches nothing.
+            FileNotFoundError, RemoteError: a pattern that matches nothing.
             BadSample: the shards hold no intact sample at all; names the first reason.
         """
-        pieces: list[tuple[Sidecar, int, int]] = []
-        for folder, group in groupby(find_shards(patterns), key=lambda path: path.parent):
-            paths = list(group)
-            side = update(folder, paths)
-            numbers = sorted(side.by_name[path.name] for path in paths)
-            pieces += [(side, a, b) for a, b in _runs(numbers)]
+        given = [patterns] if isinstance(patterns, str | Path) else [*patterns]
+        found = [side for url in given if is_url(url) for side in remote_sidecars(str(url))]
+        local = [path for path in given if not is_url(path)]
+        paths = find_shards(local) if local else []
+        for folder, group in groupby(paths, key=lambda path: path.parent):
+            mine = list(group)
+            found.append((update(folder, mine), [path.name for path in mine]))
+        pieces = [
+            (side, first, end)
+            for side, names in found
+            for first, end in _runs(sorted(side.by_name[name] for name in names))
+        ]
         index = cls(pieces)
         if not len(index):
             raise BadSample(index.bad[0])
@@ -224,6 +235,8 @@ def text_tokens(side: Sidecar, processor: Processor, shards: list[Shard]) -> np.
     """Return the text tokens of consecutive shards, counting those that nobody counted yet."""
     path = side.tables / f"tokens-{processor.fingerprint}.npy"
     first, end = shards[0].first, shards[-1].first + shards[-1].rows
+    if isinstance(side.folder, str) and not path.is_file():
+        fetch_table(side, path.name)
     if (counts := _counted(path, first, end)) is not None:
         return counts
     if not os.access(side.home, os.W_OK):
@@ -254,7 +267,7 @@ def _counted(path: Path, first: int, end: int) -> np.ndarray | None:
 def _count_text(side: Sidecar, shard: Shard, processor: Processor) -> Iterator[int]:
     samples = side.samples[shard.first : shard.first + shard.rows]
     json_name = side.names.index("json")
-    with mapped(side.folder / shard.name) as archive:
+    with mapped(ShardCache().path(side.place(shard))) as archive:
         for first, count in zip(samples["part"].tolist(), samples["parts"].tolist(), strict=True):
             parts = side.parts[first : first + count]
             row = parts[parts["name"] == json_name][0]

@@ -25,7 +25,7 @@ def write_offsets(side: Sidecar) -> list[Path]:
         rows = side.samples[shard.first : shard.first + shard.rows]
         end = int(rows["offset"][-1]) + int(rows["span"][-1])
         offsets = np.append(rows["offset"], -(-end // BLOCK) * BLOCK).astype("<u8")
-        path = side.folder / f"{shard.name}.idx"
+        path = Path(f"{side.place(shard)}.idx")
         if not path.is_file() or path.read_bytes() != offsets.tobytes():
             partial = path.with_name(f"{path.name}.partial")
             with partial.open("wb") as file:

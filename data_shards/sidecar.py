@@ -20,6 +20,7 @@ from omni.lock import exclusive
 from omni.weights import cache_dir
 
 from .manifest import write_json
+from .remote import beside
 from .rows import PART, SAMPLE, Rows, scan_rows
 from .shard import Bad
 
@@ -48,9 +49,9 @@ class Shard:
 
 
 class Sidecar:
-    """What `home` holds of the shards in `folder`, memory-mapped."""
+    """What `home` holds of the shards in `folder`, a path or a URL; memory-mapped."""
 
-    def __init__(self, folder: Path, home: Path, listing: dict[str, Any]):
+    def __init__(self, folder: Path | str, home: Path, listing: dict[str, Any]):
         self.folder, self.home, self.names = folder, home, listing["names"]
         self.tables = home / listing["tables"]
         self.shards = [Shard(*row) for row in listing["shards"]]
@@ -63,6 +64,12 @@ class Sidecar:
         if [len(table) for table in loaded] != at:
             raise ValueError(f"{self.tables} does not hold what {home / LISTING} says")
         self.by_name = {shard.name: i for i, shard in enumerate(self.shards)}
+
+    def place(self, shard: Shard) -> str:
+        """Return the path or URL of a shard."""
+        if isinstance(self.folder, Path):
+            return str(self.folder / shard.name)
+        return beside(self.folder, shard.name)
 
     @property
     def bad(self) -> list[Bad]:

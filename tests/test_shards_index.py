@@ -1,9 +1,12 @@
 """The index finds every intact sample, knows its cost without decoding, and stays current."""
 
+import http.server
 import io
 import os
 import shutil
 import tarfile
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from typer.testing import CliRunner
 from data_shards import sidecar
 from data_shards.index import Index, build_index
 from data_shards.read import read_entry, read_shard
+from data_shards.remote import RemoteError
 from data_shards.sample import Sample
 from data_shards.shard import BadSample, scan_shard
 from data_shards.tar import BLOCK, scan
@@ -410,3 +414,51 @@ def test_commands_index_info_and_verify(folder):
 def test_a_folder_without_shards_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no \.tar file"):
         build_index(tmp_path)
+
+
+@pytest.fixture
+def served(folder):
+    """Hold the URL of the folder on a web server of its own, and what was asked for."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            asked.append(self.path.rpartition("/")[2])
+            super().do_GET()
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Handler, directory=str(folder.parent))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/s", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_remote_index_is_fetched_without_the_shards(folder, served, omni_pair, tmp_path):
+    url, asked = served
+    with pytest.raises(RemoteError, match="no index beside the shards; run `omni-shards index`"):
+        Index.open(url)
+    build_index(folder)
+    here = Index.open(folder)
+    lengths = here.lengths(omni_pair[1])
+    asked.clear()
+    there = Index.open(url)
+    assert (there.hash, len(there), there.shards[0]) == (here.hash, 12, f"{url}/train-000000.tar")
+    assert there.lengths(omni_pair[1]).tokens.tolist() == lengths.tokens.tolist()
+    assert there.entry(5).parts == here.entry(5).parts
+    assert {name.partition("-")[0] for name in asked if name.endswith(".npy")} == {
+        "samples.npy", "parts.npy", "keys.npy", "tokens",
+    }  # fmt: skip
+    asked.clear()
+    assert len(Index.open([f"{url}/train-000001.tar"])) == 4
+    assert not [name for name in asked if name.endswith((".npy", ".tar"))]
+
+
+def test_token_counts_of_remote_shards_can_be_made_here(folder, served, omni_pair):
+    build_index(folder)
+    counts = Index.open(served[0]).text_tokens(omni_pair[1])
+    assert counts.tolist() == Index.open(folder).text_tokens(omni_pair[1]).tolist()
