@@ -21,19 +21,22 @@ import hashlib
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from omni.weights import cache_dir
 
+from .manifest import sha256
+from .prefetch import Prefetch
 from .remote import (
     Remote,
     RemoteError,
     chunks,
     file_name,
+    is_url,
     local_path,
     manifest_of,
     retrying,
@@ -43,6 +46,29 @@ from .remote import (
 
 log = logging.getLogger(__name__)
 GIB = 1 << 30
+GIB_VARIABLE = "OMNI_SHARD_CACHE_GIB"
+
+
+def open_shard(ref: str | Path) -> BinaryIO:
+    """Open a shard by path or URL for reading; a URL through the cache of this machine.
+
+    That is `$OMNI_CACHE/shards`, which holds up to `$OMNI_SHARD_CACHE_GIB` (64) GiB.
+
+    Raises:
+        RemoteError: it cannot be fetched, see `ShardCache.open`.
+        OSError: a local path that cannot be opened.
+    """
+    return shard_cache().open(ref) if is_url(ref) else open(ref, "rb", buffering=0)
+
+
+def shard_cache() -> "ShardCache":
+    """Return the cache that `open_shard` uses, one object for each process."""
+    return _cache(cache_dir() / "shards", float(os.environ.get(GIB_VARIABLE) or 64))
+
+
+@lru_cache
+def _cache(folder: Path, gib: float) -> "ShardCache":
+    return ShardCache(folder, int(gib * GIB))
 
 
 class ShardCache:
@@ -70,9 +96,8 @@ class ShardCache:
         self._remotes: dict[str, tuple[Remote, Path]] = {}
         self._manifests: dict[str, dict] = {}
         self._seen: set[str] = set()
-        self._wanted: deque[str] = deque()
-        self._asked: list[str] = []
-        self._room = self._workers = 0
+        self._mended: set[str] = set()
+        self._ahead = Prefetch(self.open, self.size, max_bytes // 2, threads)
 
     def __reduce__(self):
         return ShardCache, (self.folder, self.max_bytes, self.attempts, self.threads)
@@ -108,10 +133,27 @@ class ShardCache:
         with self.open(ref):
             return local_path(ref) or self._known(str(ref))[1]
 
-    def discard(self, ref: str | Path) -> None:
-        """Forget the local copy of a remote shard whose contents turned out to be damaged."""
-        if local_path(ref) is None:
-            self._known(str(ref))[1].unlink(missing_ok=True)
+    def mend(self, ref: str | Path) -> bool:
+        """Drop the local copy of a shard if it is not what was fetched; tell whether it was.
+
+        For readers that met a wrong checksum: True means that reading again is worth it. Where
+        there is no sha256 of the shard to tell by, that is once for each shard.
+        """
+        if not is_url(ref) or local_path(ref) is not None:
+            return False
+        remote, path = self._known(str(ref))
+        with self._lock:
+            if ref in self._mended:
+                return False
+            self._mended.add(str(ref))
+        try:
+            if remote.sha256 and sha256(path) == remote.sha256:
+                return False
+        except FileNotFoundError:
+            return True
+        log.warning("%s differs from what was fetched; fetching it again", path)
+        path.unlink(missing_ok=True)
+        return True
 
     def prefetch(self, refs: Iterable[str | Path]) -> None:
         """Fetch in the background what will be read next, in that order; return at once.
@@ -119,35 +161,12 @@ class ShardCache:
         A later call replaces the list. At most half of the cache is filled ahead, so that what
         is being read stays. Errors are left for `open` to meet.
         """
-        urls = list(dict.fromkeys(str(ref) for ref in refs if local_path(ref) is None))
-        with self._lock:
-            if urls == self._asked:
-                return
-            self._asked, self._wanted, self._room = urls, deque(urls), self.max_bytes // 2
-            while self._workers < min(self.threads, len(urls)):
-                self._workers += 1
-                # daemons, so that a process can end in the middle of a fetch (invariant 2)
-                threading.Thread(target=self._work, name="prefetch", daemon=True).start()
+        urls = (str(ref) for ref in refs if local_path(ref) is None)
+        self._ahead(list(dict.fromkeys(urls)))
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._wanted:
-                    self._workers -= 1
-                    return
-                url, asked = self._wanted.popleft(), self._asked
-            try:
-                size = self._known(url)[0].size
-                with self._lock:
-                    if asked is not self._asked:
-                        continue
-                    self._room -= size
-                    if self._room < 0:
-                        self._wanted.clear()
-                        continue
-                self.open(url).close()
-            except OSError as error:
-                log.debug("prefetch: %s", error)
+    def size(self, url: str) -> int:
+        """Return the bytes of a remote shard; raises RemoteError."""
+        return self._known(url)[0].size
 
     def _known(self, url: str) -> tuple[Remote, Path]:
         """Return what the file must be, by its manifest or else its store, and its place here."""

@@ -10,6 +10,8 @@ import google_crc32c
 
 from omni.messages import MessageError
 
+from .cache import open_shard, shard_cache
+from .remote import RemoteError, is_url
 from .sample import Sample, SampleError, parse
 from .shard import Bad, BadSample, Entry, find_shards, scan_shard
 
@@ -24,25 +26,39 @@ def read_entry(entry: Entry) -> Sample:
     Raises:
         BadSample: it cannot be read, differs from its checksums, is no sample, or breaks the
             message contract.
+        RemoteError: its shard cannot be fetched; that says nothing of the sample.
     """
     try:
-        with open(entry.shard, "rb") as file:
-            data = os.pread(file.fileno(), entry.span, entry.offset)
-        members = {}
-        for name, offset, size, crc in entry.parts:
-            part = members[name] = data[offset - entry.offset : offset - entry.offset + size]
-            if len(part) < size:
-                raise SampleError(f"{name} is cut: the shard shrank since it was scanned")
-            if crc is not None and google_crc32c.value(part) != crc:
-                raise SampleError(
-                    f"{name} differs from its checksum: it changed since it was indexed "
-                    "(`omni-shards index --check` reads it again), or the disk is bad"
-                )
+        try:
+            members = _members(entry)
+        except SampleError:
+            if not (is_url(entry.shard) and shard_cache().mend(entry.shard)):
+                raise
+            members = _members(entry)
         split = Path(entry.shard).name.rpartition("-")[0] or "train"
         return parse(entry.key, members, entry.where, split)
+    except RemoteError:
+        raise
     except (SampleError, MessageError, OSError) as error:
-        bad = Bad(Path(entry.shard).name, entry.key, entry.offset, str(error))
+        bad = Bad(entry.where.rpartition(":")[0], entry.key, entry.offset, str(error))
         raise BadSample(bad) from error
+
+
+def _members(entry: Entry) -> dict[str, bytes]:
+    """Read the parts of a sample at once and check them."""
+    with open_shard(entry.shard) as file:
+        data = os.pread(file.fileno(), entry.span, entry.offset)
+    members = {}
+    for name, offset, size, crc in entry.parts:
+        part = members[name] = data[offset - entry.offset : offset - entry.offset + size]
+        if len(part) < size:
+            raise SampleError(f"{name} is cut: the shard shrank since it was scanned")
+        if crc is not None and google_crc32c.value(part) != crc:
+            raise SampleError(
+                f"{name} differs from its checksum: it changed since it was indexed "
+                "(`omni-shards index --check` reads it again), or the disk is bad"
+            )
+    return members
 
 
 def read_shard(

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import fsspec
-from fsspec.core import url_to_fs
-
 from .manifest import MANIFEST
 
 log = logging.getLogger(__name__)
@@ -221,8 +218,11 @@ def _reason(error: BaseException) -> str:
 
 
 def _open_store(url: str) -> tuple[Any, str]:
+    from fsspec.config import conf  # here, so that local shards do without
+    from fsspec.core import url_to_fs
+
     options: dict[str, Any] = {}
-    if url.startswith("http") and "http" not in fsspec.config.conf:
+    if url.startswith("http") and "http" not in conf:
         import aiohttp
 
         # the default ends a request after five minutes, however well it goes

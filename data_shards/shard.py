@@ -38,7 +38,8 @@ class Entry(NamedTuple):
     @property
     def where(self) -> str:
         """Return "shard:key", the name under which a sample is reported."""
-        return f"{Path(self.shard).name}:{self.key}"
+        shard = Path(self.shard.partition("?")[0]).name  # a URL may end in a signature
+        return f"{shard}:{self.key}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,8 +178,9 @@ def test_a_copy_that_was_damaged_on_disk_is_replaced(web, cache):
     cache.path(url).write_bytes(b"short")
     assert read(cache, url) == web.shards["train-000000.tar"]
     cache.path(url).write_bytes(b"x" * SIZE)  # what only a checksum of the reader can find
-    cache.discard(url)
+    assert cache.mend(url)
     assert read(cache, url) == web.shards["train-000000.tar"]
+    assert not cache.mend(url)  # a shard that is damaged at its source is not fetched for ever
 
 
 def test_the_least_recently_used_goes_first(web, tmp_path, caplog):
