@@ -26,7 +26,7 @@ from omni.lock import exclusive
 from omni.messages import Message, MessageError
 from omni.weights import cache_dir
 
-from .cache import ShardCache
+from .cache import open_shard
 from .offsets import write_offsets
 from .remote import is_url
 from .remote_index import fetch_table, remote_sidecars
@@ -267,7 +267,7 @@ def _counted(path: Path, first: int, end: int) -> np.ndarray | None:
 def _count_text(side: Sidecar, shard: Shard, processor: Processor) -> Iterator[int]:
     samples = side.samples[shard.first : shard.first + shard.rows]
     json_name = side.names.index("json")
-    with mapped(ShardCache().path(side.place(shard))) as archive:
+    with open_shard(side.place(shard)) as file, mapped(file.fileno()) as archive:
         for first, count in zip(samples["part"].tolist(), samples["parts"].tolist(), strict=True):
             parts = side.parts[first : first + count]
             row = parts[parts["name"] == json_name][0]

@@ -88,9 +88,9 @@ def scan_shard(path: str | Path) -> tuple[list[Entry], list[Bad]]:
 
 
 @contextmanager
-def mapped(path: str | Path) -> Iterator[np.ndarray]:
-    """Map a file to memory: (bytes,) uint8, read-only."""
-    with open(path, "rb") as file:
+def mapped(path: str | Path | int) -> Iterator[np.ndarray]:
+    """Map a file, by its path or as it is open, to memory: (bytes,) uint8, read-only."""
+    with open(path, "rb", closefd=not isinstance(path, int)) as file:
         size = os.fstat(file.fileno()).st_size
         whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         # not closed by hand: arrays may still point into it, and go with it

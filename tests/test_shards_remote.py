@@ -16,8 +16,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from data_shards.cache import ShardCache
+from data_shards.cache import ShardCache, shard_cache
+from data_shards.index import Index, build_index
+from data_shards.read import read_entry
 from data_shards.remote import RemoteError, find, is_url, local_path, shown
+from data_shards.sample import Sample
+from data_shards.shard import BadSample
+from data_shards.write import ShardSet
+from omni.messages import assistant, image, user
 
 SIZE = 20 * 512
 
@@ -127,29 +133,72 @@ def test_a_shard_is_fetched_once_over_http(web, cache):
     assert (cache.fetched, again.fetched) == (1, 0)
 
 
-def test_s3(web, cache, monkeypatch):
-    server = pytest.importorskip("moto.server")
-    s3 = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    s3.start()
-    host, port = s3.get_host_and_port()
+@pytest.fixture(scope="module")
+def s3():
+    """Run an S3 server of moto on a free port and point fsspec to it; yield the filesystem."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
     options = {"key": "k", "secret": "s", "endpoint_url": f"http://{host}:{port}"}
-    monkeypatch.setitem(fsspec.config.conf, "s3", options)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fsspec.config.conf, "s3", options)
         fs = fsspec.filesystem("s3")
         fs.mkdir("bucket")
-        for name, data in web.shards.items():
-            fs.pipe(f"bucket/set/{name}", data)
-        urls = [f"s3://bucket/set/{name}" for name in web.shards]
-        # without a manifest: by listing, checked by size and version
-        assert find("s3://bucket/set") == find("s3://bucket/set/train-*.tar") == urls
-        assert [read(cache, url) for url in urls] == list(web.shards.values())
-        fs.pipe("bucket/set/train-000000.tar", shard(9))  # rebuilt: the copy is not used
-        fs.invalidate_cache()
-        assert read(ShardCache(cache.folder, cache.max_bytes), urls[0]) == shard(9)
-        with pytest.raises(RemoteError, match=r"s3://bucket/set/none.tar: there is no such file"):
-            cache.open("s3://bucket/set/none.tar")
-    finally:
-        s3.stop()
+        yield fs
+    server.stop()
+
+
+def test_s3(web, cache, s3):
+    for name, data in web.shards.items():
+        s3.pipe(f"bucket/set/{name}", data)
+    urls = [f"s3://bucket/set/{name}" for name in web.shards]
+    # without a manifest: by listing, checked by size and version
+    assert find("s3://bucket/set") == find("s3://bucket/set/train-*.tar") == urls
+    assert [read(cache, url) for url in urls] == list(web.shards.values())
+    s3.pipe("bucket/set/train-000000.tar", shard(9))  # rebuilt: the copy is not used
+    s3.invalidate_cache()
+    assert read(ShardCache(cache.folder, cache.max_bytes), urls[0]) == shard(9)
+    with pytest.raises(RemoteError, match=r"s3://bucket/set/none.tar: there is no such file"):
+        cache.open("s3://bucket/set/none.tar")
+
+
+def test_samples_of_an_indexed_set_in_s3_are_those_of_the_disk(s3, tmp_path, make_picture):
+    def samples():
+        for n in range(9):
+            talk = [user(image("img0.png"), str(n)), assistant("x")]
+            meta = {"source": "x", "license": "Apache-2.0", "schema": 1}
+            yield Sample(talk, {"img0.png": make_picture(n)}, meta)
+
+    with ShardSet(tmp_path / "set", shard_samples=4) as shards:
+        for sample in samples():
+            shards.add(sample)
+        shards.commit({})
+    build_index(tmp_path / "set")
+    s3.put(str(tmp_path / "set"), "bucket/indexed", recursive=True)
+    here, there = Index.open(tmp_path / "set"), Index.open("s3://bucket/indexed")
+    assert here.hash == there.hash
+    for row in range(9):
+        assert read_entry(here.entry(row)) == read_entry(there.entry(row))
+    # an outage is no damage: it must not quarantine what is intact
+    shard_cache().path(there.shards[0]).unlink()
+    s3.rm("bucket/indexed/train-000000.tar")
+    with pytest.raises(RemoteError, match=r"indexed/train-000000\.tar: there is no such file"):
+        read_entry(there.entry(0))
+    # a spoilt copy is fetched again; what is spoilt at its source is a bad sample
+    spoil(shard_cache().path(there.shards[1]), here.entry(4))
+    assert read_entry(there.entry(4)) == read_entry(here.entry(4))
+    local = shard_cache().path(there.shards[1])
+    spoil(local, here.entry(5))
+    with pytest.raises(BadSample, match=r"img0\.png differs from its checksum"):
+        read_entry(there.entry(5))
+
+
+def spoil(path: Path, entry) -> None:
+    with path.open("r+b") as file:
+        file.seek(entry.parts[1].offset + 20)
+        file.write(b"spoilt")
 
 
 def test_shards_are_found_by_manifest_braces_and_wildcards(web):
