@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from data_shards.build import OtherBuild, build
 from data_shards.cli import app
+from data_shards.export import export
 from data_shards.manifest import read_manifest
 from data_shards.read import read_shard
 from data_shards.sources import SOURCES, Build, SourceError, SourceUnavailable
@@ -234,24 +235,20 @@ def test_source_is_deterministic_and_seeded(source):
 
 
 @every
-def test_source_opens_in_hf_datasets(source, tmp_path, monkeypatch):
+def test_source_opens_in_hf_datasets(source, tmp_path):
     import datasets
-    from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
-    # without torchcodec, which needs a system FFmpeg, audio columns can only be read as bytes
-    monkeypatch.setattr(WebDataset, "AUDIO_EXTENSIONS", [])
-
-    if source.name == "llava":  # text-only and multi-image rows have other columns, by nature
-        pytest.skip("rows of a LLaVA file differ in their images")
-    build(source, tmp_path / "s")
-    for shard in (tmp_path / "s").glob("*.tar"):
-        data = datasets.load_dataset(
-            "webdataset", data_files=str(shard), split="train", cache_dir=str(tmp_path / "cache")
-        )
-        samples = list(read_shard(shard))
-        assert data["__key__"] == [sample.key for sample in samples]
-        assert data[-1]["json"]["messages"][-1]["role"] == "assistant"
-        assert {name for sample in samples for name in sample.parts} <= set(data.column_names)
+    out = tmp_path / "s"
+    build(source, out)
+    export(out, "hf")
+    data = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    found = {name.replace("_", "-"): rows for name, rows in data.items()}
+    assert set(found) == {path.name.rpartition("-")[0] for path in out.glob("*.tar")}
+    for split, rows in found.items():
+        samples = [s for path in sorted(out.glob(f"{split}-[0-9]*.tar")) for s in read_shard(path)]
+        assert rows["__key__"] == [sample.key for sample in samples]
+        assert rows[-1]["json"]["messages"] == samples[-1].messages
+        assert {name for sample in samples for name in sample.parts} <= set(rows.column_names)
 
 
 def answers(samples, kind) -> Counter:
