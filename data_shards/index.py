@@ -143,8 +143,8 @@ class Index:
         end = int(samples["part"][-1]) + int(samples["parts"][-1])
         parts = self.parts[int(samples["part"][0]) : end]
         row = np.repeat(np.arange(start, start + len(samples)), samples["parts"])
-        shown = parts["kind"] > 0
-        return Facts(row[shown], parts[shown])
+        shown = np.flatnonzero(parts["kind"])
+        return Facts(row[shown], _take(parts, shown))
 
     def text_tokens(self, processor: Processor) -> np.ndarray:
         """Return the tokens of each rendered conversation without its media, (N,) uint32.
@@ -164,9 +164,10 @@ class Index:
             stop = min(start + _CHUNK, len(self))
             facts = self.facts(start, stop)
             usable = text[facts.row] > 0
-            for kind in np.unique(facts.part["kind"][usable]):
-                mine = usable & (facts.part["kind"] == kind)
-                part, row = facts.part[mine], facts.row[mine] - start
+            kinds = np.ascontiguousarray(facts.part["kind"])
+            for kind in np.unique(kinds[usable]):
+                mine = np.flatnonzero(usable & (kinds == kind))
+                part, row = _take(facts.part, mine), facts.row[mine] - start
                 tokens, features = processor.media_lengths(KINDS[kind], part)
                 into = found.frames if KINDS[kind] == "audio" else found.patches
                 for column, cost in ((found.tokens, tokens), (into, features)):
@@ -197,6 +198,11 @@ def build_index(
     if os.access(folder, os.W_OK):
         write_offsets(side)
     return side
+
+
+def _take(parts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copy rows of a structured table as plain bytes: ten times quicker than field by field."""
+    return parts.view(f"V{parts.itemsize}").take(rows).view(parts.dtype)
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:

@@ -233,16 +233,16 @@ class OmniProcessor(ProcessorMixin):
             MessageError: no modality reads that kind.
         """
         _, config = self._modality(kind)
-        file = np.arange(len(facts))
+        files = len(facts)
+        file = np.arange(files)
         if kind == "video":  # as many images of its size as frames are shown
             fps = np.where(facts["fps"] > 0, facts["fps"], self.video["fps"])
             most = np.where(facts["max_frames"] > 0, facts["max_frames"], self.video["max_frames"])
             file = np.repeat(file, video_frames(facts["count"], facts["rate"], fps, most))
-        item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts[file])
+            facts = facts[file]
+        item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
         costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
-        tokens, features = (
-            np.bincount(file[item], cost, len(facts)).astype(np.int64) for cost in costs
-        )
+        tokens, features = (np.bincount(file[item], c, files).astype(np.int64) for c in costs)
         return tokens, features
 
     @property
