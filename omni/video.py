@@ -8,12 +8,15 @@ decoding. So `video_times` tells the result of `load_video` from an index alone:
 2. Rates, of the file and asked for, are rounded to float32 first, as an index stores them.
 3. A frame that the decoder does not return is stood in for by the one before it, so N never
    depends on the decoder; a clip that ends early is an error.
+4. Frames far from one another are decoded from the keyframes before them. Where that does not
+   meet exactly the frames of the scan, everything is decoded instead.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +47,13 @@ class Scan:
     """What a video is: upright size in pixels, and the time of each frame as shown.
 
     `pts` are sorted, in units of `unit` seconds; `rate` in frames/s is their mean, as a float32.
+    `keys` are those of them at which decoding can begin; none where the file cannot be trusted.
     """
 
     width: int
     height: int
     pts: list[int]
+    keys: list[int]
     unit: float
     rate: float
 
@@ -122,6 +127,8 @@ def scan_video(data: bytes, limits: VideoLimits = LIMITS) -> Scan:
 
 def _scan(data: bytes, limits: VideoLimits) -> Scan:
     pts: list[int] = []
+    keys: list[int] = []
+    timed = True
     first, latest, last, packets = None, 0, 0.0, 0
     with _opened(data, limits) as (container, stream):
         for packet in container.demux(stream):
@@ -133,6 +140,9 @@ def _scan(data: bytes, limits: VideoLimits) -> Scan:
                 if not pts or at > latest:
                     latest, last = at, packet.duration or 0
                 pts.append(at)
+                timed = timed and packet.pts is not None
+                if packet.is_keyframe:
+                    keys.append(at)
                 if len(pts) > limits.max_frames:
                     raise MediaError(f"over the limit of {limits.max_frames:,} frames")
             if first is None:
@@ -146,7 +156,9 @@ def _scan(data: bytes, limits: VideoLimits) -> Scan:
     span = pts[-1] - pts[0]
     last = last or (1 / nominal / unit if nominal else span / max(len(pts) - 1, 1) or 1 / unit)
     height, width, _ = _upright(first).shape
-    scan = Scan(width, height, pts, unit, float(np.float32(len(pts) / ((span + last) * unit))))
+    rate = float(np.float32(len(pts) / ((span + last) * unit)))
+    keys = sorted(keys) if timed and keys and min(keys) == pts[0] else []
+    scan = Scan(width, height, pts, keys, unit, rate)
     _check_cost(scan, limits)
     return scan
 
@@ -170,21 +182,55 @@ def _decode(
     # a frame that begins just then, but for the rounding of times, is on the screen
     spots = [bisect_right(scan.pts, begin + t / scan.unit + 0.01) - 1 for t in times]
     wanted = [scan.pts[spot] for spot in spots]
+    done = 0
+    if scan.keys:
+        try:
+            for frame in _seek(data, scan, wanted, limits):
+                yield frame, float(times[done])
+                done += 1
+            return
+        except MediaError:
+            pass  # only decoding everything tells what is broken (invariant 4)
+    for frame in islice(_sweep(data, scan, wanted, limits), done, None):
+        yield frame, float(times[done])
+        done += 1
+
+
+def _seek(data: bytes, scan: Scan, wanted: list[int], limits: VideoLimits) -> Iterator[np.ndarray]:
+    """Yield the wanted frames, decoding each from the last keyframe before it."""
+    with _opened(data, limits) as (container, stream):
+        frames, at, last = container.decode(stream), scan.pts[0] - 1, None
+        for pts in wanted:
+            key = scan.keys[bisect_right(scan.keys, pts) - 1]
+            if key > at + 1:
+                container.seek(key, stream=stream)
+                frames = container.decode(stream)
+            while at != pts or last is None:
+                last = next(frames, None)
+                if last is None or last.pts is None or last.pts > pts:
+                    raise MediaError("broken: a frame is missing behind a keyframe")
+                at = last.pts
+            yield _upright(last, scan)
+
+
+def _sweep(data: bytes, scan: Scan, wanted: list[int], limits: VideoLimits) -> Iterator[np.ndarray]:
+    """Yield the wanted frames, decoding all from the first on (invariant 3)."""
     done, last = 0, None
     with _opened(data, limits) as (container, stream):
         for frame in container.decode(stream):
             at = frame.dts if frame.pts is None else frame.pts
             while done < len(wanted) and at is not None and wanted[done] <= at:
-                shown = frame if wanted[done] == at or last is None else last
-                yield _upright(shown, scan), float(times[done])
+                yield _upright(frame if wanted[done] == at or last is None else last, scan)
                 done += 1
             if done == len(wanted):
                 return
             last = frame
-    if last is None or len(scan.pts) - spots[done] > TAIL:
-        raise MediaError(f"broken: no frame at {times[done]:.1f} s and later can be decoded")
-    for t in times[done:]:
-        yield _upright(last, scan), float(t)
+    lacking = scan.pts[-TAIL:][0]
+    if last is None or wanted[done] < lacking:
+        seconds = (wanted[done] - scan.pts[0]) * scan.unit
+        raise MediaError(f"broken: no frame at {seconds:.1f} s and later can be decoded")
+    for _ in wanted[done:]:
+        yield _upright(last, scan)
 
 
 def _upright(frame: Any, scan: Scan | None = None) -> np.ndarray:

@@ -17,12 +17,13 @@ from omni.video import VideoLimits, iter_video, load_video, scan_video, video_fr
 KINDS = {"mp4": "libx264", "avi": "mpeg4", "webm": "libvpx", "matroska": "libvpx-vp9"}
 
 
-def video(frames=24, fps=8, size=(64, 48), kind="mp4", times=None, paint=None) -> bytes:
+def video(frames=24, fps=8, size=(64, 48), kind="mp4", times=None, paint=None, gop=12) -> bytes:
     """Make a video whose n-th frame is grey of the level 8 n, unless `paint(n)` says otherwise."""
     out = io.BytesIO()
     with av.open(out, "w", format=kind) as container:
         stream = container.add_stream(KINDS[kind], rate=fps)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.gop_size = gop
         stream.codec_context.time_base, stream.bit_rate = Fraction(1, fps), 2_000_000
         for n in range(frames):
             pixels = np.full((size[1], size[0], 3), 8 * n % 256, np.uint8)
@@ -31,6 +32,12 @@ def video(frames=24, fps=8, size=(64, 48), kind="mp4", times=None, paint=None) -
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return out.getvalue()
+
+
+def noisy(frames, kind="mp4", **options) -> bytes:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (frames, 48, 64, 3), np.uint8)
+    return video(frames, kind=kind, paint=lambda n: noise[n], **options)
 
 
 def levels(frames: np.ndarray) -> list[int]:
@@ -78,6 +85,35 @@ def test_uneven_frames_are_shown_by_time_not_by_number():
     frames, times = load_video(data, fps=2, max_frames=99)
     assert times.round(2).tolist() == [0.31, 0.93, 1.55, 2.17, 2.79]
     assert levels(frames) == [0, 0, 3, 3, 3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fps", [0.3, 2, 8])
+def test_skipping_to_keyframes_changes_no_pixel(kind, fps, monkeypatch):
+    def refuse(*args):
+        raise MediaError("not this way")
+
+    data = noisy(100, kind, gop=7)
+    with monkeypatch.context() as patch:
+        patch.setattr("omni.video._sweep", refuse)
+        quick, times = load_video(data, fps, 99)
+    with monkeypatch.context() as patch:
+        patch.setattr("omni.video._seek", refuse)
+        whole, same = load_video(data, fps, 99)
+    assert (quick == whole).all() and (times == same).all()
+
+
+def test_damage_between_the_frames_that_are_shown_does_no_harm():
+    data = noisy(96, gop=8)
+    want, _ = load_video(data, fps=0.2, max_frames=2)  # at 3 and 9 s, so in frames 24 and 72
+    container = av.open(io.BytesIO(data))
+    packets = {p.pts * p.time_base * 8: p for p in container.demux(video=0) if p.size}
+    start, end = packets[40].pos + 100, packets[47].pos
+    hurt = data[:start] + bytes(end - start) + data[end:]
+    got, _ = load_video(hurt, fps=0.2, max_frames=2)
+    assert (got == want).all()
+    with pytest.raises(MediaError, match=r"broken|not a readable"):  # control: it is damaged
+        load_video(hurt, fps=8, max_frames=99)
 
 
 def test_a_phone_held_upright_is_turned():
