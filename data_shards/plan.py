@@ -14,9 +14,12 @@ from dataclasses import dataclass, fields
 from functools import partial
 from itertools import repeat
 from operator import mul
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .index import Index, Lengths
 
 VERSION = 2
 SCALE = 1 << 32  # the weights of a step sum to it
@@ -24,23 +27,6 @@ CHUNK = 1024  # rows whose lengths are looked up at once
 BIG = 1 << 100  # no limit
 COUNTS = ("position", "skipped", "truncated", "split")  # of a source: samples so far
 Weight = float | Mapping[int, float]
-
-
-class Lengths(Protocol):
-    """What a sample costs, (N,) each: LLM tokens, vision patches, audio frames."""
-
-    tokens: np.ndarray
-    patches: np.ndarray
-    frames: np.ndarray
-
-
-class Rows(Protocol):
-    """What the plan needs of an index: a hash of what row numbers mean, and `samples["shard"]`."""
-
-    hash: str
-    samples: np.ndarray
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -75,13 +61,13 @@ class PlanConfig:
             raise ValueError(f"by: {self.by!r}; use samples or tokens")
         if self.overlong not in ("skip", "truncate", "split"):
             raise ValueError(f"overlong: {self.overlong!r}; use skip, truncate or split")
-        if not (self.max_tokens or self.max_samples):
-            raise ValueError("a pack needs a limit: set max_tokens, max_samples or both")
         for field in fields(self):
             value = getattr(self, field.name)
             counts = field.name.startswith(("max_", "packs", "window", "shuffle"))
             if counts and value is not None and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, not {value}")
+        if not (self.max_tokens or self.max_samples):
+            raise ValueError("a pack needs a limit: set max_tokens, max_samples or both")
         if self.max_tokens and self.max_length and self.max_length > self.max_tokens:
             raise ValueError(
                 f"max_length {self.max_length} does not fit into a pack of {self.max_tokens} tokens"
@@ -150,7 +136,7 @@ class Plan:
     """Iterate over the steps of a mixture of sources, from the start or from a state."""
 
     def __init__(
-        self, sources: Mapping[str, Rows], config: PlanConfig, lengths: Mapping[str, Lengths]
+        self, sources: Mapping[str, "Index"], config: PlanConfig, lengths: Mapping[str, "Lengths"]
     ):
         """Check that every source has something to draw.
 
@@ -206,6 +192,10 @@ class Plan:
                     f"and is {self.identity.get(name)!r} now; restore it, or start the stage anew"
                 )
 
+    def start(self) -> "Snapshot":
+        """Return the state before the first step."""
+        return _Planner(self).snapshot()
+
     def steps(self, state: Mapping[str, Any] | None = None) -> Iterator[Step]:
         """Yield the steps, without end.
 
@@ -257,10 +247,13 @@ class _Planner:
         first = self.step * count
         packs = [self._pack(first + i) for i in range(count)]
         self.step += 1
+        return Step(self.step - 1, packs, self.snapshot())
+
+    def snapshot(self) -> Snapshot:
         counts = [source.counts() for source in self.sources]
-        after = Snapshot(self.step, self.drawn, self.credits[:], counts, self.items.copy(),
-                         self.plan.identity)  # fmt: skip
-        return Step(self.step - 1, packs, after)
+        return Snapshot(
+            self.step, self.drawn, self.credits[:], counts, self.items.copy(), self.plan.identity
+        )
 
     def _pack(self, number: int) -> Pack:
         c = self.config
@@ -283,7 +276,8 @@ class _Planner:
                 break
             items.append(self.items.pop(self.oldest))
             self.oldest += 1
-        self.sizes.clear(), self.serials.clear()  # nobody searches them
+        self.sizes.clear()  # nobody searches them
+        self.serials.clear()
         return items
 
     def _fill_best(self, samples: int, patches: int, frames: int) -> list[Item]:
@@ -352,7 +346,7 @@ class _Source:
     Position p is row `order(epoch)[p - epoch * N]`; the position is all there is to remember.
     """
 
-    def __init__(self, name: str, index: Rows, lengths: Lengths, config: PlanConfig):
+    def __init__(self, name: str, index: "Index", lengths: "Lengths", config: PlanConfig):
         self.name, self.lengths, self.config = name, lengths, config
         self.order = _Order(name, index, config.seed, config.shuffle_shards)
         self.position = self.skipped = self.truncated = self.split = 0
@@ -407,7 +401,7 @@ class _Source:
 class _Order:
     """The seeded orders of a source's rows: of all of them, or of windows of shuffled shards."""
 
-    def __init__(self, name: str, index: Rows, seed: int, shuffle_shards: int | None):
+    def __init__(self, name: str, index: "Index", seed: int, shuffle_shards: int | None):
         digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
         self.salt = int.from_bytes(digest[:8], "big")
         self.size, self.group = len(index), shuffle_shards
@@ -453,6 +447,11 @@ def _permutation(salt: int, epoch: int, part: int, size: int) -> np.ndarray:
     return np.argsort(words, kind="stable")
 
 
+def check_mixture(mixture: Mapping[str, Weight]) -> None:
+    """Raise ValueError if weights are wrong, or at some step none is above 0."""
+    _schedule(mixture, sorted(mixture))
+
+
 def _schedule(
     mixture: Mapping[str, Weight], names: Sequence[str]
 ) -> list[tuple[int, list[tuple[int, int]]]]:
@@ -460,7 +459,8 @@ def _schedule(
     given = {n: w if isinstance(w, Mapping) else {0: w} for n, w in mixture.items()}
     for name, weights in given.items():
         for step, weight in weights.items():
-            if not (isinstance(step, int) and step >= 0 and 0 <= weight < float("inf")):
+            numbers = isinstance(step, int) and isinstance(weight, int | float)
+            if not (numbers and step >= 0 and 0 <= weight < float("inf")):
                 raise ValueError(f"source {name!r}: {step}: {weight} is no from_step: weight >= 0")
     schedule = []
     for first in sorted({0, *(step for weights in given.values() for step in weights)}):
@@ -474,7 +474,7 @@ def _schedule(
     return schedule
 
 
-def _digest(lengths: Lengths) -> str:
+def _digest(lengths: "Lengths") -> str:
     """Hash the lengths, every one of up to four million, evenly spaced ones of more."""
     step = -(-len(lengths.tokens) // (1 << 22))
     digest = hashlib.blake2b(digest_size=8)
