@@ -1,5 +1,10 @@
 """`omni-shards build`: run a source, write its shards, and know when that was done already."""
 
+import glob
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -10,34 +15,55 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from omni.lock import exclusive
 
+from .index import build_index
+from .journal import JOURNAL
 from .manifest import MANIFEST, read_manifest, sha256
-from .sources import Build, SourceOptions
+from .sample import Sample
+from .sources import Build, SourceError, SourceOptions, SourceUnavailable
+from .sources.convert import ROW_ERRORS, Converter, Row, attempt
+from .write import SHARD_SAMPLES, ShardSet
 
 SHOWN = 10
+AHEAD = 4  # samples in the making per thread; what bounds memory
+Made = Sample | Exception
 
 
 class OtherBuild(RuntimeError):  # noqa: N818 - reads as what it is
     """The folder holds shards that were built from other options."""
 
 
-def request(source: SourceOptions, seed: int, heldout: float) -> dict[str, Any]:
+def request(
+    source: SourceOptions, seed: int, heldout: float, shard_samples: int = SHARD_SAMPLES
+) -> dict[str, Any]:
     """Return everything that decides what a build makes, contents of input files included."""
     values = {f.name: getattr(source, f.name) for f in fields(source)}  # type: ignore[arg-type]
     inputs = {}
     for value in values.values():
-        path = Path(value) if isinstance(value, str | Path) and str(value) else None
-        if path and path.is_file():
-            inputs[str(path)] = sha256(path)
-        elif path and (path / MANIFEST).is_file():
-            inputs[str(path)] = sha256(path / MANIFEST)
+        found = _digest(value) if isinstance(value, str | Path) else None
+        if found:
+            inputs[str(value)] = found
     options = {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
-    return {
-        "source": source.name,
-        "options": options,
-        "seed": seed,
-        "heldout": heldout,
-        "inputs": inputs,
-    }
+    wanted = {"source": source.name, "options": options, "seed": seed, "heldout": heldout}
+    if shard_samples != SHARD_SAMPLES:
+        wanted["shard_samples"] = shard_samples
+    return {**wanted, "inputs": inputs}
+
+
+def _digest(value: str | Path) -> str | None:
+    """Return a digest of an input: of a file's bytes, of the names and sizes in a folder."""
+    path = Path(value).expanduser()
+    if path.is_file():
+        return sha256(path)
+    if str(value) and (path / MANIFEST).is_file():
+        return sha256(path / MANIFEST)
+    if isinstance(value, Path) and path.is_dir():
+        found: Iterable[Path] = path.rglob("*")
+    elif "*" in str(value):
+        found = map(Path, glob.glob(str(path), recursive=True))
+    else:
+        return None
+    lines = sorted(f"{file} {file.stat().st_size}" for file in found if file.is_file())
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def existing(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
@@ -74,44 +100,110 @@ def build(
     heldout: float = 0.15,
     force: bool = False,
     console: Console | None = None,
+    jobs: int = 1,
+    shard_samples: int = SHARD_SAMPLES,
 ) -> dict[str, Any]:
     """Build one set of shards at `out` and return its manifest; a finished one is kept.
+
+    A build that was killed goes on after its last finished shards. Neither that nor `jobs`,
+    the number of threads that make samples, changes a byte of the result.
 
     Raises:
         OtherBuild: `out` holds shards of other options and `force` is not given.
         SourceUnavailable, SourceError: nothing is written then.
     """
     console = console or Console(stderr=True)
+    # names of files may hold what rich takes for markup, and wrapped paths cannot be copied
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     with exclusive(out):
-        return _build(source, out, seed, heldout, force, console)
+        wanted = request(source, seed, heldout, shard_samples)
+        manifest = None if force else existing(out, wanted)
+        if manifest:
+            (out / JOURNAL).unlink(missing_ok=True)  # where a kill came right after the rename
+            build_index(out)
+            say(f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)")
+            return manifest
+        note = Build(seed=seed, heldout=heldout, say=say)
+        manifest = _build(source, note, out, wanted, jobs, shard_samples, console)
+        build_index(out)
+    _report(manifest, out, note)
+    return manifest
 
 
 def _build(
-    source: SourceOptions, out: Path, seed: int, heldout: float, force: bool, console: Console
+    source: SourceOptions,
+    note: Build,
+    out: Path,
+    wanted: dict[str, Any],
+    jobs: int,
+    shard_samples: int,
+    console: Console,
 ) -> dict[str, Any]:
-    # names of files may hold what rich takes for markup, and wrapped paths cannot be copied
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    wanted = request(source, seed, heldout)
-    manifest = None if force else existing(out, wanted)
-    if manifest:
-        say(f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)")
-        return manifest
-    from .write import ShardSet  # here, because torch behind webdataset takes seconds to import
-
-    note = Build(seed=seed, heldout=heldout, say=say)
     note.licenses.update(source.licenses)
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-    with ShardSet(out) as shards, bar:
+    with ShardSet(out, shard_samples, request=wanted) as shards, bar:
         task = bar.add_task(f"building {source.name}", total=None)
-        for sample in source.generate(note):
-            shards.add(sample)
-            bar.update(task, advance=1, total=note.total)
+        if shards.shards:
+            note.say(f"going on after {len(shards.shards)} finished shards")
+        try:
+            for number, row, made in _made(_rows(source, note), shards, jobs):
+                _write(shards, number, row, made)
+                bar.update(task, completed=number + 1, total=note.total)
+            shards.close()
+            note.skipped += shards.skipped()
+            if not shards.shards:
+                raise SourceError(f"{source.name}: no usable row; {'; '.join(note.skipped[:3])}")
+        except (SourceError, SourceUnavailable):
+            shards.discard()
+            raise
         skipped = {"count": len(note.skipped), "first": note.skipped[:100]}
         facts = {"licenses": note.licenses, "facts": note.facts, "skipped": skipped}
-        manifest = shards.commit({**wanted, **facts})
-    _report(manifest, out, note)
-    return manifest
+        return shards.commit({**wanted, **facts})
+
+
+def _rows(source: SourceOptions, note: Build) -> Iterator[Row]:
+    """Yield the rows of a source; one that makes its own samples has made them by then."""
+    if isinstance(source, Converter):
+        yield from source.rows(note)
+        return
+    for sample in source.generate(note):
+        yield Row("", sample.split, lambda sample=sample: sample)
+
+
+def _made(rows: Iterable[Row], shards: ShardSet, jobs: int) -> Iterator[tuple[int, Row, Made]]:
+    """Make the samples of the rows that are in no finished shard, `jobs` at a time, in order.
+
+    Threads, because decoders release the interpreter and nothing has to be copied.
+    """
+    done: dict[str, int] = {}
+    waiting: deque[tuple[int, Row, Future[Made]]] = deque()
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for number, row in enumerate(rows):
+            if number < done.setdefault(row.split, shards.next_row(row.split)):
+                continue
+            waiting.append((number, row, pool.submit(attempt, row)))
+            if len(waiting) > AHEAD * (jobs - 1):
+                first, of, made = waiting.popleft()
+                yield first, of, made.result()
+        for first, of, made in waiting:
+            yield first, of, made.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write(shards: ShardSet, number: int, row: Row, made: Made) -> None:
+    """Write a sample, or note why the row made none."""
+    try:
+        if isinstance(made, Exception):
+            raise made
+        made.split = row.split
+        shards.add(made, number)
+    except ROW_ERRORS as error:
+        if not row.where:  # a bad row is the user's; a bad sample of our own making is a bug
+            raise
+        shards.skip(row.split, number, f"{row.where}: {error}")
 
 
 def summary(manifest: dict[str, Any]) -> str:

@@ -1,16 +1,17 @@
 """The command `omni-shards`: build sets of shards, look at them, and check them."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import DownloadColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
 UNAVAILABLE = 3  # exit code: the source cannot be had here, so that a script can take another
@@ -26,11 +27,20 @@ build_app = typer.Typer(
     no_args_is_help=True,
     help="Build a set of shards from a source.\n\n"
     "Writes train-*.tar, heldout-*.tar and manifest.json to --out, all at once or not at all. A "
-    f"folder that was built with the same options is kept. Exit code {UNAVAILABLE}: the source "
+    "folder that was built with the same options is kept; a build that was stopped goes on after "
+    f"its last finished shard when started again. Exit code {UNAVAILABLE}: the source "
     "cannot be had on this machine.",
 )
 app.add_typer(build_app, name="build")
 console = Console(stderr=True)
+COMMON: list[tuple[str, Any, Any, str]] = [
+    ("out", Path, ..., "folder of the shards"),
+    ("seed", int, 0, "another seed gives another split and other questions"),
+    ("heldout", float, 0.15, "share of identities that training never sees"),
+    ("jobs", int, 0, "files converted at a time; 0: one per core. Never changes the result"),
+    ("shard_samples", int, 10_000, "samples in a shard, which also ends at 256 MB"),
+    ("force", bool, False, "build even if the folder holds shards already"),
+]
 Folder = Annotated[
     Path, typer.Argument(help="folder of a set of shards", exists=True, file_okay=False)
 ]
@@ -41,14 +51,17 @@ def _fail(message: object, code: int = 1) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _build(source: Any, out: Path, seed: int, heldout: float, force: bool) -> None:
+def _build(source: Any, out: Path, jobs: int, heldout: float, **common: Any) -> None:
     from .build import OtherBuild, build
     from .sources import SourceError, SourceUnavailable
 
     if not 0 <= heldout < 1:
         raise _fail(f"--heldout {heldout}: give a share from 0 to below 1")
+    if jobs < 0 or common["shard_samples"] < 1:
+        raise _fail("--jobs starts at 0 and --shard-samples at 1")
     try:
-        build(source, out, seed, heldout, force, console)
+        jobs = jobs or len(os.sched_getaffinity(0))
+        build(source, out, heldout=heldout, jobs=jobs, console=console, **common)
     except SourceUnavailable as error:
         raise _fail(error, UNAVAILABLE) from error
     except (SourceError, OtherBuild, OSError, ValueError) as error:
@@ -59,16 +72,11 @@ def _command(name: str, source: type) -> Callable[..., None]:
     """Make the build command of a source: its dataclass fields become options."""
 
     def run(**given: Any) -> None:
-        common = {key: given.pop(key) for key in ("out", "seed", "heldout", "force")}
+        common = {key: given.pop(key) for key, *_ in COMMON}
         _build(source(**given), **common)
 
     hints = get_type_hints(source, include_extras=True)
-    specs: list[tuple[str, Any, Any, str]] = [
-        ("out", Path, ..., "folder of the shards"),
-        ("seed", int, 0, "another seed gives another split and other questions"),
-        ("heldout", float, 0.15, "share of identities that training never sees"),
-        ("force", bool, False, "build even if the folder holds shards already"),
-    ]
+    specs = list(COMMON)
     for option in fields(source):
         kind, text = get_args(hints[option.name])
         specs.append((option.name, kind, option.default, text))
@@ -89,34 +97,78 @@ def _command(name: str, source: type) -> Callable[..., None]:
 
 
 @app.command()
+def index(
+    folder: Folder,
+    jobs: Annotated[int, typer.Option(min=0, help="processes that scan; 0: one per core")] = 0,
+    check: Annotated[bool, typer.Option(help="read every shard again, changed or not")] = False,
+) -> None:
+    """Index the shards of a folder, so that any sample is one read and its cost is known.
+
+    Only new and changed shards are read. Writes .data_shards/, and a .tar.idx beside each whole
+    shard for Megatron-Energon. Damage is listed and passed over; `verify` fails on it.
+
+    Example: omni-shards index data/shapes
+    """
+    from .index import build_index
+
+    try:
+        columns = (*Progress.get_default_columns(), DownloadColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("scanning", total=None)
+
+            def tell(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            side = build_index(folder, jobs or os.cpu_count() or 1, check, tell)
+    except (ValueError, OSError) as error:
+        raise _fail(error) from error
+    for bad in side.bad:
+        print(f"bad: {bad}")
+    size = sum(table.nbytes for table in (side.samples, side.parts, side.keys))
+    print(
+        f"{side.home}: {len(side.samples):,} samples in {len(side.shards):,} shards, "
+        f"{len(side.bad):,} bad; tables of {size / 1e6:.1f} MB"
+    )
+
+
+@app.command()
 def info(folder: Folder) -> None:
-    """Say what a set of shards holds: samples by split and kind, licences, sizes."""
+    """Say what a set of shards holds: samples by split and kind, media, licences, sizes."""
+    from .index import build_index
     from .manifest import read_manifest
 
     try:
-        manifest = read_manifest(folder)
-    except ValueError as error:
+        manifest = read_manifest(folder) or {}
+        side = build_index(folder)
+    except (ValueError, OSError) as error:
         raise _fail(error) from error
-    if manifest is None:
-        raise _fail(f"{folder} has no manifest.json; build it with `omni-shards build`")
-    size = sum(shard["bytes"] for shard in manifest["shards"].values())
-    print(
-        f"{folder}: source {manifest.get('source')}, seed {manifest.get('seed')}, "
-        f"{len(manifest['shards'])} shards, {size / 1e6:.1f} MB"
-    )
+    size = sum(shard.bytes for shard in side.shards)
+    origin = "no manifest.json"
+    if manifest:
+        origin = f"source {manifest.get('source')}, seed {manifest.get('seed')}"
+    print(f"{folder}: {origin}, {len(side.shards)} shards, {size / 1e6:.1f} MB")
     table = Table("split", "kind", "samples")
-    for split, found in manifest["splits"].items():
+    for split, found in manifest.get("splits", {}).items():
         for kind, count in found["kinds"].items():
             table.add_row(split, kind, f"{count:,}")
+    if not manifest:
+        table.add_row("all", "", f"{len(side.samples):,}")
     Console().print(table)
+    for line in side.summary():
+        print(line)
     for name, value in manifest.get("options", {}).items():
         print(f"option {name}: {value}")
     for name, licence in manifest.get("licenses", {}).items():
         print(f"licence of {name}: {licence}")
-    print(
-        f"{len(manifest['heldout_identities'])} identities held out, "
-        f"{manifest.get('skipped', {}).get('count', 0)} inputs skipped"
-    )
+    if manifest:
+        print(
+            f"{len(manifest['heldout_identities'])} identities held out, "
+            f"{manifest.get('skipped', {}).get('count', 0)} inputs skipped"
+        )
+    for bad in side.bad[:10]:
+        print(f"bad: {bad}")
+    if len(side.bad) > 10:
+        print(f"{len(side.bad) - 10:,} more bad: omni-shards index {folder}")
 
 
 @app.command()
@@ -138,7 +190,10 @@ def preview(
 
 @app.command()
 def verify(folder: Folder) -> None:
-    """Read everything again: checksums, headers, json, media, the split. Exit code 1 if bad."""
+    """Read everything again: checksums, headers, json, media, the split. Exit code 1 if bad.
+
+    Checks against manifest.json and the index, whichever there are.
+    """
     from .manifest import read_manifest
     from .verify import verify as check
 
@@ -162,6 +217,23 @@ def verify(folder: Folder) -> None:
     print(f"{folder}: {good:,} samples good, {bad:,} problems")
     if bad:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[Literal["energon", "hf"], typer.Option(help="the other reader")],
+) -> None:
+    """Write what Megatron-Energon or Hugging Face datasets want beside the shards."""
+    from .export import export as write
+
+    try:
+        for path in write(folder, to):
+            print(path)
+    except (ValueError, OSError) as error:
+        raise _fail(error) from error
+    if to == "energon":
+        print(f"now run: energon prepare --tar-index-only {folder}")
 
 
 def _register() -> None:

@@ -1,194 +1,277 @@
-"""Stream + processor -> (batch, state): encode in threads, in order, and survive bad samples."""
+"""Plan + reader + processor -> (batch, state): what a rank trains on, and where it stands."""
 
-import itertools
 import json
 import logging
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
+
+from omni.cut import cut
 from omni.media import MediaError
-from omni.messages import MessageError
-from omni.processor import PlaceholderError
+from omni.messages import MessageError, assistant, user
+from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
-from .read import Bad, BadSample, read_entry
-from .stream import Stream
+from .plan import Item, Pack, Plan, Snapshot, deal
+from .read import read_entry
+from .reader import Reader, bad_at
+from .shard import Bad, BadSample, Entry
 
 log = logging.getLogger(__name__)
-ATTEMPTS = 16
-VERSION = 1
+VERSION = 2
 
 
 class TooManyBad(RuntimeError):  # noqa: N818 - reads as what it is
     """So many samples are bad that training on the rest would hide a broken data set."""
 
 
-class Encoder(Protocol):
+class Processor(Protocol):
     """What the loader needs of a processor: messages -> tokens and media, and packing."""
 
-    def encode(self, messages: list[dict[str, Any]]) -> Any: ...
-    def pack(self, encoded: list[Any]) -> dict[str, Any]: ...
+    modalities: dict[str, Any]
+
+    def encode(self, messages: list[dict[str, Any]]) -> Encoded: ...
+    def pack(self, encoded: list[Encoded]) -> dict[str, Any]: ...
 
 
-@dataclass(slots=True)
-class Slot:
-    """One place of a batch: the sample that fills it and the bad ones that were drawn before."""
+class Document(NamedTuple):
+    """A document to read: `whole` is what its row has by the plan, `start` where it begins."""
 
-    source: str
-    where: str
-    encoded: Any
-    bad: list[dict[str, Any]] = field(default_factory=list)
+    entry: Entry
+    item: Item
+    whole: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Document -> Encoded, for a reader."""
+
+    processor: Processor
+
+    def __call__(self, document: Document) -> Encoded:
+        entry, item = document.entry, document.item
+        sample = read_entry(entry)
+        try:
+            encoded = self.processor.encode(sample.conversation())
+            # 9. The plan relied on this length. A pack is never longer than planned, whatever
+            #    the files hold by now.
+            if len(encoded) != document.whole:
+                raise MessageError(
+                    f"{len(encoded)} tokens, but the plan counts {document.whole}: the index is "
+                    "not of these files; `omni-shards index --check` makes it anew"
+                )
+        except (MessageError, MediaError, PlaceholderError) as error:
+            raise BadSample(bad_at(entry, str(error))) from None
+        if item.tokens < document.whole:
+            return cut(self.processor, encoded, document.start, document.start + item.tokens)
+        return encoded
+
+
+class _Batch(NamedTuple):
+    """A pack on its way, and the state once it was handed out: see `Loader.state_dict`."""
+
+    step: int
+    pack: Pack
+    state: Snapshot | Mapping[str, Any]
+    taken: list[list[int]]
 
 
 class Loader:
-    """Iterate endlessly over (batch, state) for one rank.
+    """Iterate endlessly over (batch, state) for one rank, one pack a batch.
 
-    A micro-batch is `batch_size` consecutive draws; rank r takes the micro-batches r,
-    r + world_size, ... A bad sample is counted, written to `quarantine` and replaced within its
-    slot by a stand-in that depends on the draw number only, so neither the number of threads
-    nor a resume changes any batch. `state["drawn"]` counts draws over all ranks.
+    A step is `packs_per_step / world_size` batches of every rank; which packs are whose, every
+    rank works out for itself. A bad sample is counted, written to `quarantine`, and leaves its
+    place in the pack empty; nothing else moves. So neither threads, nor prefetching, nor a
+    resume, nor another number of ranks changes the samples of any step.
+
+    Args:
+        plan: over indices of shards.
+        processor: makes tensors of conversations.
+        rank: of `world_size`, which must divide the packs of a step.
+        quarantine: a jsonl file: source, key, shard, offset, reason, pack.
+        max_bad_share: of the samples of this rank, checked from ten bad ones on.
+        max_bad_run: bad samples one after the other.
+        reading: options of `Reader`: workers, processes, prefetch_bytes, timeout, retries.
 
     Raises (while iterating):
-        TooManyBad: more than `max_bad_share` of the draws, and at least ten, were bad.
+        TooManyBad: more bad samples than that.
     """
 
     def __init__(
         self,
-        stream: Stream,
-        processor: Encoder,
-        batch_size: int = 8,
+        plan: Plan,
+        processor: Processor,
         rank: int = 0,
         world_size: int = 1,
-        threads: int = 2,
-        prefetch: int = 4,
         quarantine: Path | str | None = None,
         max_bad_share: float = 0.05,
-        max_length: int | None = None,
+        max_bad_run: int = 32,
+        **reading: Any,
     ):
-        if not 0 <= rank < world_size or batch_size < 1:
-            raise ValueError(
-                f"need 0 <= rank < world_size and batch_size >= 1, not {rank=}, "
-                f"{world_size=}, {batch_size=}"
-            )
-        self.stream, self.processor, self.batch_size = stream, processor, batch_size
-        self.rank, self.world_size = rank, world_size
-        self.threads, self.prefetch = threads, max(1, prefetch)
-        self.max_bad_share, self.max_length = max_bad_share, max_length
-        self.drawn = self.quarantined = 0
+        if not 0 <= rank < world_size:
+            raise ValueError(f"need 0 <= rank < world_size, not {rank=}, {world_size=}")
+        deal([Pack(n, [], 0, 0.0) for n in range(plan.config.packs_per_step)], world_size)
+        self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
+        self.max_bad_share, self.max_bad_run = max_bad_share, max_bad_run
+        self.reader: Reader[_Batch] = Reader(Encode(processor), _bytes, **reading)
+        self.seen = self.bad = self.run = 0  # samples read here, bad ones, and in a row
+        self._state: Snapshot | Mapping[str, Any] = plan.start()
+        self._taken: list[list[int]] = []
         self._quarantine = Quarantine(quarantine)
         if rank == 0:
-            if stream.bad:
-                first = stream.bad[0]
-                log.warning(
-                    "%d damaged places in the shards, the first: %s", len(stream.bad), first
-                )
-            for bad in stream.bad:
-                self._quarantine.add({**asdict(bad), "draw": None})
+            self._announce()
+
+    @property
+    def per_step(self) -> int:
+        """Return the batches of this rank in a step."""
+        return self.plan.config.packs_per_step // self.world_size
+
+    def _announce(self) -> None:
+        """Tell what the indices found damaged and what the plan will not use as it is."""
+        for name in self.plan.names:
+            index = self.plan.sources[name]
+            if index.bad:
+                log.warning("%s: %d damaged places, the first: %s", name, len(index.bad),
+                            index.bad[0])  # fmt: skip
+            for bad in index.bad:
+                self._quarantine.add(bad, name, None)
+            for fate, rows in self.plan.fates(name).items():
+                if len(rows):
+                    first = index.entry(int(rows[0])).where
+                    tokens = self.plan.lengths[name].tokens[rows[0]]
+                    log.warning(
+                        "%s: %d of %d samples are over-long and will be %s, the first: %s with "
+                        "%d tokens", name, len(rows), len(index), fate, first, tokens,
+                    )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state after the last batch that was handed out."""
-        return {
-            "version": VERSION,
-            "drawn": self.drawn,
-            "quarantined": self.quarantined,
-            "batch_size": self.batch_size,
-            "max_length": self.max_length,
-            **self.stream.fingerprint(),
-        }
+        """Return the state after the last batch that was handed out: json of under 16 kB.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+        It is the plan's state before the step under way, and what was `taken` of that step:
+        pairs of a number of ranks and the packs that each of them took.
+        """
+        return {
+            "version": VERSION, "plan": self._plan_state(), "taken": self._taken,
+            "seen": self.seen, "bad": self.bad, "run": self.run,
+        }  # fmt: skip
+
+    def _plan_state(self) -> Mapping[str, Any]:
+        return self._state.state() if isinstance(self._state, Snapshot) else self._state
+
+    def overlong(self) -> dict[str, int]:
+        """Count what was skipped, truncated and split so far, by "source.fate", over all ranks."""
+        sources = self._plan_state()["sources"].items()
+        fates = ("skipped", "truncated", "split")
+        return {f"{name}.{fate}": c[fate] for name, c in sources for fate in fates if c[fate]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; threads may differ, and so may the number of ranks.
 
         Raises:
-            ValueError: names the field in which the data of the state differ from these.
+            ValueError: names the field in which the plan of the state differs from this one, or
+                says that the rest of its step cannot be dealt to so many ranks.
         """
-        for name, mine in self.state_dict().items():
-            if name not in ("drawn", "quarantined") and state.get(name) != mine:
-                raise ValueError(
-                    f"cannot resume the data stream: {name!r} was {state.get(name)!r} in the "
-                    f"checkpoint and is {mine!r} now; restore it, or start the stage anew"
-                )
-        if state["drawn"] % (self.batch_size * self.world_size):
+        if state.get("version") != VERSION:
             raise ValueError(
-                f"cannot resume the data stream: 'drawn' is {state['drawn']}, which "
-                f"{self.world_size} ranks x {self.batch_size} samples do not divide; "
-                "use the number of ranks of the checkpoint"
+                f"cannot resume the data: 'version' was {state.get('version')!r} in the "
+                f"checkpoint and is {VERSION} now; start the stage anew"
             )
-        self.drawn, self.quarantined = state["drawn"], state["quarantined"]
+        self.plan.check(state["plan"])
+        count = self.plan.config.packs_per_step
+        self._rest([Pack(n, [], 0, 0.0) for n in range(count)], state["taken"])
+        self._state, self._taken = state["plan"], [list(pair) for pair in state["taken"]]
+        self.seen, self.bad, self.run = state["seen"], state["bad"], state["run"]
+
+    def _rest(self, packs: Sequence[Pack], taken: Sequence[Sequence[int]]) -> list[Pack]:
+        # 10. Who took what of a step follows from the plan, the numbers of ranks and how many
+        #     packs each took; so any other ranks can share the rest, and none is read twice.
+        for ranks, count in taken:
+            packs = [pack for hand in deal(packs, ranks) for pack in hand[count:]]
+        return deal(packs, self.world_size)[self.rank]
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        per_round = self.batch_size * self.world_size
-        for slots in self._batches(self.drawn // per_round):
-            bad = [row for slot in slots for row in slot.bad]
-            for row in bad:
-                self._quarantine.add(row)
-            self.drawn += per_round
-            self.quarantined += len(bad)
-            self._check_share()
-            batch = self.processor.pack([slot.encoded for slot in slots])
-            batch["meta"] = {
-                "keys": [slot.where for slot in slots],
-                "sources": [slot.source for slot in slots],
-                "samples": len(slots),
-                "tokens": sum(len(slot.encoded) for slot in slots),
-                "label_tokens": int((batch["labels"] != -100).sum()),
-                "quarantined": len(bad),
-            }
-            yield batch, self.state_dict()
+        jobs = ((batch, self._documents(batch.pack)) for batch in self._batches())
+        for batch, found in self.reader.run(jobs):
+            yield self._collate(batch, found), self.state_dict()
 
-    def _batches(self, first: int) -> Iterator[list[Slot]]:
-        """Yield the slots of this rank's micro-batches, encoding at most `prefetch` ahead."""
-        numbers = (
-            range(start, start + self.batch_size)
-            for start in (
-                (number * self.world_size + self.rank) * self.batch_size
-                for number in itertools.count(first)
-            )
-        )
-        if not self.threads:
-            for draws in numbers:
-                yield [self._slot(n) for n in draws]
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="encode")
-        window: deque[list[Future[Slot]]] = deque()
-        try:
-            while True:
-                while len(window) <= self.prefetch:
-                    window.append([pool.submit(self._slot, n) for n in next(numbers)])
-                yield [future.result() for future in window.popleft()]
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def _batches(self) -> Iterator[_Batch]:
+        """Plan this rank's packs, from the state on."""
+        before, taken = self._state, self._taken
+        for step in self.plan.steps(self._plan_state()):
+            mine = self._rest(step.packs, taken)
+            for count, pack in enumerate(mine, 1):
+                last = count == len(mine)
+                now = [] if last else [*taken, [self.world_size, count]]
+                yield _Batch(step.number, pack, step.after if last else before, now)
+            before, taken = step.after, []
 
-    def _slot(self, n: int) -> Slot:
-        """Encode draw `n`, or the first usable stand-in for it."""
-        bad: list[dict[str, Any]] = []
-        for attempt in range(ATTEMPTS):
-            entry = self.stream.entry(n, attempt)
-            try:
-                encoded = self.processor.encode(read_entry(entry).conversation())
-                if self.max_length and len(encoded) > self.max_length:
-                    raise MessageError(f"{len(encoded)} tokens; max_length is {self.max_length}")
-                return Slot(self.stream.name(n), entry.where, encoded, bad)
-            except BadSample as error:
-                found = error.bad
-            except (MessageError, MediaError, PlaceholderError) as error:
-                found = Bad(Path(entry.shard).name, entry.key, entry.offset, str(error))
-            bad.append({**asdict(found), "draw": n})
-        raise TooManyBad(
-            f"source {self.stream.name(n)!r}: {ATTEMPTS} samples in a row are bad, "
-            f"the last: {found}"
-        )
+    def _documents(self, pack: Pack) -> list[Document]:
+        limit = self.plan.config.max_length or self.plan.config.max_tokens or 0
+        documents = []
+        for item in pack.items:
+            index = self.plan.sources[item.source]
+            whole = int(self.plan.lengths[item.source].tokens[item.row])
+            documents.append(Document(index.entry(item.row), item, whole, item.piece * limit))
+        return documents
 
-    def _check_share(self) -> None:
-        mine = self.drawn // self.world_size
-        if self.quarantined >= 10 and self.quarantined > self.max_bad_share * mine:
+    def _collate(self, batch: _Batch, found: list[Encoded | Bad]) -> dict[str, Any]:
+        items = batch.pack.items
+        good = [(i, e) for i, e in zip(items, found, strict=True) if not isinstance(e, Bad)]
+        for item, result in zip(items, found, strict=True):
+            self._count(item, result, batch.pack.number)
+        self._state, self._taken = batch.state, batch.taken
+        encoded = [e for _, e in good] or [self._padding()]
+        tensors = self.processor.pack(encoded)
+        tensors["meta"] = {
+            "step": batch.step,
+            "pack": batch.pack.number,
+            "keys": [self._where(item) for item, _ in good],
+            "sources": [item.source for item, _ in good],
+            "samples": len(good),
+            "tokens": sum(len(e) for _, e in good),
+            "label_tokens": int((tensors["labels"] != IGNORE_INDEX).sum()),
+            "quarantined": len(items) - len(good),
+        }
+        return tensors
+
+    def _where(self, item: Item) -> str:
+        return self.plan.sources[item.source].entry(item.row).where
+
+    def _padding(self) -> Encoded:
+        """Return what a pack holds that lost all its samples: one document without labels."""
+        encoded = self.processor.encode([user("."), assistant(".")])
+        encoded.labels = torch.full_like(encoded.labels, IGNORE_INDEX)
+        return encoded
+
+    def _count(self, item: Item, result: Encoded | Bad, pack: int) -> None:
+        self.seen += 1
+        if not isinstance(result, Bad):
+            self.run = 0
+            return
+        self.bad, self.run = self.bad + 1, self.run + 1
+        self._quarantine.add(result, item.source, pack)
+        listed = self._quarantine.path or "the log"
+        if self.run >= self.max_bad_run:
             raise TooManyBad(
-                f"{self.quarantined} of {mine} draws were bad (limit {self.max_bad_share:.0%}); "
-                f"see {self._quarantine.path or 'the quarantine file'}, mend the shards, or raise "
-                "the limit"
+                f"source {item.source!r}: {self.run} samples in a row are bad, the last: {result}; "
+                f"see {listed}"
             )
+        if self.bad >= 10 and self.bad > self.max_bad_share * self.seen:
+            raise TooManyBad(
+                f"{self.bad} of {self.seen} samples were bad (limit {self.max_bad_share:.0%}); "
+                f"see {listed}, mend the shards, or raise the limit"
+            )
+
+
+def _bytes(encoded: Encoded) -> int:
+    """Return what a document holds in memory."""
+    media = [
+        tensor for items in encoded.media.values() for item in items for tensor in item.values()
+    ]
+    return sum(tensor.nbytes for tensor in (encoded.input_ids, encoded.labels, *media))
 
 
 class Quarantine:
@@ -200,19 +283,20 @@ class Quarantine:
         if self.path and self.path.is_file():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    self._seen.add(self._place(json.loads(line)))
+                    row = json.loads(line)
+                    self._seen.add((row["shard"], row["key"], row["offset"], row["pack"]))
                 except (ValueError, KeyError, TypeError):
                     continue  # the end of a line that a kill cut short
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Append a row unless it is there already."""
-        if not self.path or self._place(row) in self._seen:
-            return
-        self._seen.add(self._place(row))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    @staticmethod
-    def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-        return (row["shard"], row["key"], row["offset"], row["draw"])
+    def add(self, bad: Bad, source: str, pack: int | None) -> None:
+        """Append a sample unless it is there already; `pack` is None if a scan found it."""
+        place = (bad.shard, bad.key, bad.offset, pack)
+        if not self.path:
+            log.warning("%s: skipped %s", source, bad)
+        elif place not in self._seen:
+            self._seen.add(place)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            row = {"source": source, "key": bad.key, "shard": bad.shard, "offset": bad.offset,
+                   "reason": bad.reason, "pack": pack}  # fmt: skip
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")

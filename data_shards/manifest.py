@@ -15,14 +15,19 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a json file so that a kill leaves the old one or the new one, never half of it."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never half of it."""
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
+    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     partial.rename(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a json file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

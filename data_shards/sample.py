@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ class Sample:
     """One conversation with its media files.
 
     `messages` name media by part name ("img0.jpg"); `parts` maps those names to file bytes.
+    A preference has two continuations of `messages`, `chosen` and `rejected`; others have none.
     `split` is the prefix of the shard it belongs to: "train", or "heldout" with an optional
     suffix. `where` is "shard:key" once the sample was read from disk.
     """
@@ -33,25 +35,45 @@ class Sample:
     key: str = ""
     split: str = "train"
     where: str = field(default="", compare=False)
+    chosen: list[Message] | None = None
+    rejected: list[Message] | None = None
+
+    def refs(self) -> Iterator[tuple[str, str]]:
+        """Yield (kind, part name) of every media part, of both continuations as well."""
+        for messages in (self.messages, self.chosen, self.rejected):
+            yield from media_refs(messages or [])
 
     def conversation(self) -> list[Message]:
         """Return the messages with every media file name replaced by that file's bytes."""
         return bind(self.messages, self.parts)
 
     def to_json(self) -> bytes:
-        """Return the json part; its keys keep their order, so equal samples are equal bytes."""
-        row = {"id": self.key, "messages": self.messages, "meta": self.meta}
-        return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+        """Return the json part; its keys keep their order, so equal samples are equal bytes.
+
+        Raises:
+            SampleError: it is too large, or holds text that is not Unicode.
+        """
+        row: dict[str, Any] = {"id": self.key, "messages": self.messages}
+        if self.chosen is not None:
+            row |= {"chosen": self.chosen, "rejected": self.rejected}
+        row["meta"] = self.meta
+        try:
+            data = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError as error:
+            raise SampleError("a text holds half a surrogate pair") from error
+        if len(data) > MAX_JSON_BYTES:
+            raise SampleError(f"{len(data):,} bytes of json; the limit is {MAX_JSON_BYTES:,}")
+        return data
 
 
 def check(sample: Sample) -> None:
-    """Check what `build` promises of every sample that it writes.
+    """Check what `build` promises of every sample that it writes; the key may come later.
 
     Raises:
         SampleError: a bad key or part name, an unused part, or missing meta facts.
         MessageError: the conversation itself is wrong.
     """
-    if not _KEY.fullmatch(sample.key):
+    if sample.key and not _KEY.fullmatch(sample.key):
         raise SampleError(f"key {sample.key!r}: use letters, digits, '_' and '-'; a dot ends a key")
     for name in sample.parts:
         if not _PART.fullmatch(name):
@@ -59,8 +81,8 @@ def check(sample: Sample) -> None:
     missing = [name for name in ("source", "license", "schema") if name not in sample.meta]
     if missing:
         raise SampleError(f"meta lacks {', '.join(missing)}")
-    validate(sample.messages, sample.parts)
-    unused = set(sample.parts) - {ref for _, ref in media_refs(sample.messages)}
+    _validate(sample)
+    unused = set(sample.parts) - {ref for _, ref in sample.refs()}
     if unused:
         raise SampleError(f"no message uses {', '.join(sorted(unused))}")
 
@@ -92,12 +114,26 @@ def parse(key: str, members: dict[str, bytes], where: str = "", split: str = "tr
     if schema != SCHEMA:
         raise SampleError(f"schema {schema!r} is not {SCHEMA}, the only one this version reads")
     parts = {name: data for name, data in members.items() if name != "json"}
-    _validate(row["messages"], parts)
-    return Sample(row["messages"], parts, meta, key=key, split=split, where=where)
+    pair = row.get("chosen"), row.get("rejected")
+    sample = Sample(row["messages"], parts, meta, key, split, where, *pair)
+    _validate(sample)
+    return sample
 
 
-def _validate(messages: Any, parts: dict[str, bytes]) -> None:
+def _validate(sample: Sample) -> None:
+    """Check the conversation and, of a preference, that each answer continues it."""
     try:
-        validate(messages, parts)
+        validate(sample.messages, sample.parts)
+        pair = {"chosen": sample.chosen, "rejected": sample.rejected}
+        if pair["chosen"] is None and pair["rejected"] is None:
+            return
+        for name, answer in pair.items():
+            if not isinstance(answer, list) or not answer:
+                raise SampleError(f"{name!r} must be a list of messages, as the other answer is")
+            validate([*sample.messages, *answer], sample.parts)
+            if answer[-1]["role"] != "assistant":
+                raise SampleError(f"{name!r} does not end with an assistant message")
+        if sample.chosen == sample.rejected:
+            raise SampleError("'chosen' and 'rejected' are the same")
     except TypeError as error:  # a media reference that cannot even be looked up, such as a list
         raise MessageError(f"a media part must name a file of the sample: {error}") from error

@@ -4,23 +4,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from omni.media import MediaError, load_audio, load_image
-from omni.messages import media_refs
 
 from .manifest import read_manifest, sha256
 from .read import Bad, read_shard
 from .sample import Sample
+from .sidecar import read_sidecar
 
 
 def verify(folder: Path, on_sample: Callable[[Sample], None] = lambda _: None) -> Iterator[Bad]:
     """Yield everything that is wrong with a set of shards; `on_sample` sees each intact sample.
 
-    Checks the manifest's checksums and counts, every tar header and json part, decodes all
-    media under the limits, and that no identity is in both splits.
+    Checks the checksums and counts of the manifest and of the index, every tar header and json
+    part, decodes all media under the limits, and that no identity is in both splits.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         yield Bad(str(folder), "", 0, "no manifest.json: not a finished build")
     listed = manifest["shards"] if manifest else {}
+    side = read_sidecar(folder)
     present = {path.name: path for path in sorted(folder.glob("*.tar"))}
     for name in sorted(listed.keys() - present.keys()):
         yield Bad(name, "", 0, "listed in the manifest but missing")
@@ -32,7 +33,7 @@ def verify(folder: Path, on_sample: Callable[[Sample], None] = lambda _: None) -
         elif manifest and sha256(path) != listed[name]["sha256"]:
             yield Bad(name, "", 0, "its checksum is not that of the manifest")
         count = 0
-        for sample in read_shard(path, found.append):
+        for sample in read_shard(path, found.append, side.checksums(name) if side else {}):
             count += 1
             reason = media_error(sample) or _leak(sample, seen)
             if reason:
@@ -47,7 +48,7 @@ def verify(folder: Path, on_sample: Callable[[Sample], None] = lambda _: None) -
 
 def media_error(sample: Sample) -> str:
     """Decode all media of a sample; return what is wrong, or "" if nothing is."""
-    for kind, ref in media_refs(sample.messages):
+    for kind, ref in sample.refs():
         load = {"image": load_image, "audio": load_audio}.get(kind)
         try:
             if load:

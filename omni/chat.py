@@ -10,16 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from .load import CheckpointError, check_checkpoint, load
-from .messages import Message, assistant, audio, image, user
+from .messages import Message, assistant, audio, image, user, video
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 HELP = """\
 /image PATH   attach a picture to the next message (again for a second one)
 /audio PATH   attach a sound to the next message
+/video PATH   attach a video to the next message
 /reset        forget the conversation and what is attached
 /quit         leave (so does Ctrl-D); Ctrl-C stops an answer"""
 Ask = Callable[[list[Message]], str]  # streams the answer to stdout, and returns it
+PARTS = {"image": image, "audio": audio, "video": video}
 
 
 class ChatError(RuntimeError):
@@ -38,6 +40,9 @@ def chat(
     sounds: Annotated[
         list[str] | None, typer.Option("--audio", metavar="PATH", help="a sound; repeatable")
     ] = None,
+    videos: Annotated[
+        list[str] | None, typer.Option("--video", metavar="PATH", help="a video; repeatable")
+    ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="most tokens in an answer; more are cut off")
     ] = 256,
@@ -50,7 +55,8 @@ def chat(
 
     A spoken question needs no text: `omni-chat CHECKPOINT --image photo.jpg --audio question.wav`
     """
-    media = [("image", path) for path in images or []] + [("audio", path) for path in sounds or []]
+    given = {"image": images, "audio": sounds, "video": videos}
+    media = [(kind, path) for kind, paths in given.items() for path in paths or []]
     try:
         # a wrong path should not cost the time to load a model
         parts = [_part(kind, path) for kind, path in media]
@@ -102,10 +108,10 @@ def converse(ask: Ask) -> None:
 
 
 def _attach(line: str) -> dict[str, Any]:
-    """Turn an `/image PATH` or `/audio PATH` line into a part."""
+    """Turn an `/image PATH` line, or one of another medium, into a part."""
     command, _, rest = line.partition(" ")
     kind = command[1:]
-    if kind not in ("image", "audio"):
+    if kind not in PARTS:
         raise ChatError(f"{command}: unknown command; there are\n{HELP}")
     try:
         words = shlex.split(rest)  # a path with spaces may be quoted
@@ -122,14 +128,15 @@ def _attach(line: str) -> dict[str, Any]:
 def _part(kind: str, path: str) -> dict[str, Any]:
     """Check that the file can be decoded, and return it as a message part."""
     from .media import MediaError, load_audio, load_image
+    from .video import load_video
 
     file = Path(path).expanduser()
     try:
-        (load_image if kind == "image" else load_audio)(file)
+        {"image": load_image, "audio": load_audio, "video": load_video}[kind](file)
     except (MediaError, OSError) as error:
         text = str(error)
         raise ChatError(text if text.startswith(str(file)) else f"{file}: {text}") from error
-    return image(file) if kind == "image" else audio(file)
+    return PARTS[kind](file)
 
 
 def _load(checkpoint: Path, max_new_tokens: int) -> Ask:

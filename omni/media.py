@@ -15,6 +15,11 @@ from PIL.ExifTags import Base
 
 ORIENTATION = Base.Orientation.value
 RATES = (4_000, 192_000)  # Hz; outside, a header lies
+# of FFmpeg's formats those that are one file; playlists and lists would open files and hosts
+FORMATS = (
+    "mov,matroska,ogg,mp3,aac,flac,wav,w64,asf,amr,aiff,caf,au,ac3,eac3,ape,wv,tta,mpc,mpc8,"
+    "avi,mpegts,mpeg,flv,gif,rm,ivf"
+)
 
 
 class MediaError(ValueError):
@@ -34,18 +39,20 @@ class Limits:
 LIMITS = Limits()
 
 
-def _read(source: bytes | str | Path, limits: Limits) -> bytes:
+def read_limited(source: bytes | str | Path, limits: Limits) -> bytes:
+    """Return the bytes of a file, or those given; raises MediaError over `limits.max_bytes`."""
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.is_file():
             raise MediaError(f"{path}: no such file")
-        _check_size(path.stat().st_size, limits)
+        check_size(path.stat().st_size, limits)
         source = path.read_bytes()
-    _check_size(len(source), limits)
+    check_size(len(source), limits)
     return source
 
 
-def _check_size(size: int, limits: Limits) -> None:
+def check_size(size: int, limits: Limits) -> None:
+    """Raise MediaError unless a file of `size` bytes may be decoded."""
     if not size:
         raise MediaError("the file is empty")
     if size > limits.max_bytes:
@@ -65,7 +72,7 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
     try:
         img, data = source, b""
         if not isinstance(source, Image.Image):
-            data = _read(source, limits)
+            data = read_limited(source, limits)
             img = Image.open(io.BytesIO(data))  # reads the header only
         width, height = img.size
         if width * height > limits.max_pixels:
@@ -91,7 +98,7 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise MediaError(f"too many pixels: {error}") from error
     except Exception as error:  # damaged files make decoders raise nearly anything
-        raise MediaError(f"not a readable image: {_reason(error)}") from error
+        raise MediaError(f"not a readable image: {reason_of(error)}") from error
 
 
 def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.ndarray:
@@ -111,7 +118,7 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
         if wave.ndim != 1:
             raise MediaError(f"an audio array must be mono (samples,), not {wave.shape}")
     else:
-        wave, source_rate = _decode_audio(_read(source, limits), limits)
+        wave, source_rate = _decode_audio(read_limited(source, limits), limits)
     if not len(wave):
         raise MediaError("the audio has no samples")
     _check_seconds(len(wave) / source_rate, limits)
@@ -121,10 +128,24 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
         import torch  # here, because it takes seconds to import and images do without it
         from torchaudio.functional import resample
 
-        if math.gcd(source_rate, rate) < 25:  # 44,101 Hz would need a filter of gigabytes
-            source_rate = round(source_rate / 100) * 100  # a pitch error nobody hears
-        wave = resample(torch.from_numpy(wave), source_rate, rate).numpy()
+        wave = resample(torch.from_numpy(wave), _filter_rate(source_rate, rate), rate).numpy()
     return wave
+
+
+def _filter_rate(source_rate: int, rate: int) -> int:
+    if math.gcd(source_rate, rate) < 25:  # 44,101 Hz would need a filter of gigabytes
+        return round(source_rate / 100) * 100  # a pitch error nobody hears
+    return source_rate
+
+
+def resampled(counts: np.ndarray, rates: np.ndarray, rate: int) -> np.ndarray:
+    """Tell how many samples `load_audio` makes at `rate` of `counts` samples at `rates`, (n,)."""
+    out = counts.astype(np.int64)
+    for source in np.unique(rates):
+        old, mine = _filter_rate(int(source), rate), rates == source
+        if old != rate:
+            out[mine] = -(-out[mine] * rate // old)
+    return out
 
 
 def _decode_audio(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
@@ -139,15 +160,22 @@ def _decode_audio(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
         try:
             wave = file.read(dtype="float32", always_2d=True)  # (samples, channels)
         except (soundfile.SoundFileError, RuntimeError) as error:
-            raise MediaError(f"not readable audio: {_reason(error)}") from error
+            raise MediaError(f"not readable audio: {reason_of(error)}") from error
         return wave.mean(axis=1), file.samplerate
+
+
+def open_av(data: Any) -> Any:
+    """Open bytes with FFmpeg so that they cannot make it read anything else; raises its errors."""
+    import av
+
+    return av.open(io.BytesIO(data), options={"format_whitelist": FORMATS})
 
 
 def _decode_with_av(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
     import av
 
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with open_av(data) as container:
             stream = container.streams.audio[0]
             rate = stream.rate
             _check_rate(rate)
@@ -162,7 +190,7 @@ def _decode_with_av(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
     except (av.FFmpegError, IndexError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
-        raise MediaError(f"not readable audio: {_reason(error)}") from error
+        raise MediaError(f"not readable audio: {reason_of(error)}") from error
 
 
 def _check_rate(rate: int) -> None:
@@ -175,6 +203,6 @@ def _check_seconds(seconds: float, limits: Limits) -> None:
         raise MediaError(f"{seconds:.0f} s of audio is over the limit of {limits.max_seconds:g} s")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Drop the in-memory file's address from a decoder's message."""
     return re.sub(r"<_io\.BytesIO object at 0x[0-9a-f]+>", "the data", str(error))

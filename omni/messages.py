@@ -5,7 +5,8 @@ from typing import Any
 
 Message = dict[str, Any]
 ROLES = ("system", "user", "assistant")
-MEDIA = ("image", "audio")
+MEDIA = ("image", "audio", "video")
+SAMPLING = ("fps", "max_frames")  # what a video part may say of how it is shown
 
 
 class MessageError(ValueError):
@@ -20,6 +21,17 @@ def image(ref: Any) -> dict[str, Any]:
 def audio(ref: Any) -> dict[str, Any]:
     """Make an audio part; `ref` is a file name, path, bytes or mono float array at 16 kHz."""
     return {"type": "audio", "audio": ref}
+
+
+def video(ref: Any, **sampling: float) -> dict[str, Any]:
+    """Make a video part; `ref` is a file name, path or bytes.
+
+    Args:
+        ref: the file.
+        sampling: `fps`, frames shown per second, and `max_frames`, shown in all; the
+            processor's own where they are not given.
+    """
+    return {"type": "video", "video": ref, **sampling}
 
 
 def _message(role: str, parts: tuple[Any, ...]) -> Message:
@@ -75,7 +87,7 @@ def validate(messages: Any, parts: Collection[str] | None = None) -> None:
 def _validate_part(part: Any, where: str, role: str, parts: Collection[str] | None) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind not in ("text", *MEDIA):
-        raise MessageError(f"{where}: unknown part type {kind!r}; use text, image or audio")
+        raise MessageError(f"{where}: unknown part type {kind!r}; use text, image, audio or video")
     if kind not in part:
         raise MessageError(f"{where}: a part of type {kind!r} needs the key {kind!r}")
     if kind == "text":
@@ -86,6 +98,18 @@ def _validate_part(part: Any, where: str, role: str, parts: Collection[str] | No
     elif parts is not None and part[kind] not in parts:
         have = ", ".join(sorted(parts)) or "none"
         raise MessageError(f"{where}: names the file {part[kind]!r}; the sample has: {have}")
+    if kind == "video":
+        _validate_sampling(part, where)
+
+
+def _validate_sampling(part: dict[str, Any], where: str) -> None:
+    if unknown := set(part) - {"type", "video", *SAMPLING}:
+        raise MessageError(f"{where}: a video takes {', '.join(SAMPLING)}, not {min(unknown)!r}")
+    fps, most = part.get("fps", 1), part.get("max_frames", 1)
+    if type(fps) not in (int, float) or not 0 < fps <= 1000:
+        raise MessageError(f"{where}: fps must be a number above 0, not {fps!r}")
+    if type(most) is not int or not 1 <= most <= 65_535:
+        raise MessageError(f"{where}: max_frames must be a whole number from 1, not {most!r}")
 
 
 def bind(messages: list[Message], parts: Mapping[str, bytes]) -> list[Message]:

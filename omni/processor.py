@@ -1,18 +1,27 @@
 """Messages -> tensors: the only place that does it, for training, evaluation and chat alike."""
 
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
 from .encoders import encoder_class
-from .messages import Message, MessageError, validate
-from .projectors import token_count
+from .messages import SAMPLING, Message, MessageError, validate
+from .projectors import token_count, token_counts
+from .video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 
 IGNORE_INDEX = -100
+_VERSION = 1  # of how messages become text: raise it when their number of tokens changes
 # ChatML without a default system prompt: twenty tokens saved in every short sample
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -41,11 +50,21 @@ class OmniProcessor(ProcessorMixin):
 
     `processor.apply_chat_template(messages, ...)` behaves as in transformers; `encode`, `pack`
     and `pad` are what it, the trainer and the evaluation are made of.
+
+    A video is shown as images, each after the time at which it was taken ("1.5s"); `video` says
+    how many where a part does not: `fps` per second, `max_frames` at most.
     """
 
-    def __init__(self, tokenizer: Any, modalities: dict | None = None, chat_template=None):
+    def __init__(
+        self,
+        tokenizer: Any,
+        modalities: dict | None = None,
+        chat_template: str | None = None,
+        video: dict | None = None,
+    ):
         super().__init__(tokenizer, chat_template=chat_template or _default_template(tokenizer))
         self.modalities = modalities or {}
+        self.video = {"fps": FPS, "max_frames": MAX_FRAMES, **(video or {})}
 
     def add_placeholder(self, name: str) -> int:
         """Give the modality a token of its own and return its id.
@@ -71,7 +90,7 @@ class OmniProcessor(ProcessorMixin):
         """
         validate(messages)
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
-        flat = [{"role": m["role"], "content": self._content(m, media)} for m in messages]
+        flat = _flatten(messages, partial(self._show, media))
         ids: list[int] = []
         labels: list[int] = []
         for text, is_answer in self._segments(flat, generation):
@@ -82,29 +101,45 @@ class OmniProcessor(ProcessorMixin):
         self._check_placeholders(encoded)
         return encoded
 
-    def _content(self, message: Message, media: dict[str, list]) -> str:
-        """Flatten a message's parts to text with placeholders, and preprocess its media."""
-        pieces = []
-        for part in message["content"]:
-            if part["type"] == "text":
-                pieces.append(part["text"])
-                continue
-            name, config = self._modality(part["type"])
-            cls = encoder_class(config["encoder"])
-            item = cls.preprocess(config["encoder"], part[part["type"]])
+    def _show(self, media: dict[str, list], part: dict[str, Any]) -> str:
+        """Preprocess a medium and return the text with placeholders that stands for it."""
+        kind, ref = part["type"], part[part["type"]]
+        name, config = self._modality(kind)
+        cls = encoder_class(config["encoder"])
+        pieces = [(ref, "")]
+        if kind == "video":
+            frames = iter_video(ref, *self._sampling(part))
+            pieces = ((Image.fromarray(frame), _stamp(at)) for frame, at in frames)
+        text = ""
+        for piece, stamp in pieces:
+            item = cls.preprocess(config["encoder"], piece)
             media.setdefault(name, []).append(item)
-            count = sum(
-                token_count(config["projector"], g) for g in cls.grids(config["encoder"], item)
-            )
-            pieces.append(placeholder(name) * count)
-        return "".join(pieces)
+            grids = cls.grids(config["encoder"], item)
+            count = sum(token_count(config["projector"], grid) for grid in grids)
+            text += stamp + placeholder(name) * count
+        return text
+
+    def _sketch(self, shown: Counter[str], facts: Mapping[str, Any], part: dict[str, Any]) -> str:
+        """Return that text without reading the medium, and with single placeholders."""
+        name, _ = self._modality(part["type"])
+        stamps = [""]
+        if part["type"] == "video":
+            fact = facts[part["video"]]
+            times = video_times(int(fact["count"]), float(fact["rate"]), *self._sampling(part))
+            stamps = [_stamp(at) for at in times]
+        shown[name] += len(stamps)
+        return "".join(stamp + placeholder(name) for stamp in stamps)
+
+    def _sampling(self, part: dict[str, Any]) -> tuple[float, int]:
+        return tuple(part.get(option, self.video[option]) for option in SAMPLING)
 
     def _modality(self, kind: str) -> tuple[str, dict[str, Any]]:
+        reads = "image" if kind == "video" else kind
         for name, config in self.modalities.items():
-            if encoder_class(config["encoder"]).media == kind:
+            if encoder_class(config["encoder"]).media == reads:
                 return name, config
         have = ", ".join(self.modalities) or "none"
-        raise MessageError(f"an {kind} part, but the model has no encoder for it (has: {have})")
+        raise MessageError(f"there is {kind}, but the model has no encoder for it (has: {have})")
 
     def _segments(self, flat: list[dict[str, str]], generation: bool) -> list[tuple[str, bool]]:
         """Cut the rendered conversation where labels begin and end.
@@ -162,6 +197,66 @@ class OmniProcessor(ProcessorMixin):
                     "own, write no placeholders"
                 )
 
+    def text_length(
+        self, messages: list[Message], facts: Mapping[str, Any] = MappingProxyType({})
+    ) -> int:
+        """Count the tokens of a training conversation without those of its media.
+
+        `len(encode(messages))` is that plus `media_lengths` of each file, because a placeholder
+        is a token of its own wherever it stands.
+
+        Args:
+            messages: media are names.
+            facts: `count` and `rate` of each video by its name; its times are text.
+
+        Raises:
+            MessageError, PlaceholderError: as `encode`.
+        """
+        validate(messages)
+        shown: Counter[str] = Counter()
+        flat = _flatten(messages, partial(self._sketch, shown, facts))
+        segments = self._segments(flat, False)
+        tokens = self.tokenizer([text for text, _ in segments], add_special_tokens=False)
+        ids = Counter(i for row in tokens["input_ids"] for i in row)
+        for name, config in self.modalities.items():
+            if ids[config["token_id"]] != shown[name]:
+                raise PlaceholderError(f"the text contains {placeholder(name)} itself")
+        return ids.total() - shown.total()
+
+    def media_lengths(self, kind: str, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell the cost of files of one kind from their facts, (n,), without decoding any.
+
+        Returns:
+            LLM tokens (n,), and features that leave the encoder (n,): patches or audio frames.
+
+        Raises:
+            MessageError: no modality reads that kind.
+        """
+        _, config = self._modality(kind)
+        files = len(facts)
+        file = np.arange(files)
+        if kind == "video":  # as many images of its size as frames are shown
+            fps = np.where(facts["fps"] > 0, facts["fps"], self.video["fps"])
+            most = np.where(facts["max_frames"] > 0, facts["max_frames"], self.video["max_frames"])
+            file = np.repeat(file, video_frames(facts["count"], facts["rate"], fps, most))
+            facts = facts[file]
+        item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
+        costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
+        tokens, features = (np.bincount(file[item], c, files).astype(np.int64) for c in costs)
+        return tokens, features
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of everything that decides `text_length`."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        vocabulary = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
+        media = {name: encoder_class(c["encoder"]).media for name, c in self.modalities.items()}
+        special = self.tokenizer.bos_token, self.tokenizer.eos_token
+        told = json.dumps(
+            [_VERSION, vocabulary, special, self.chat_template, media, self.video], sort_keys=True
+        )
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
     def pack(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
         """Join samples into one padding-free row for training.
 
@@ -208,7 +303,10 @@ class OmniProcessor(ProcessorMixin):
         conversations = conversation if batched else [conversation]
         generation = kwargs.get("add_generation_prompt", False)
         if not kwargs.get("tokenize", False):
-            texts = [self._render(_as_text(c), generation) for c in conversations]
+            texts = [
+                self._render(_flatten(c, lambda p: f"<|{p['type']}|>"), generation)
+                for c in conversations
+            ]
             return texts if batched else texts[0]
         batch = BatchFeature(self.pad([self.encode(c, generation) for c in conversations]))
         return batch if kwargs.get("return_dict", True) else batch["input_ids"]
@@ -224,13 +322,16 @@ def placeholder(name: str) -> str:
     return f"<|{name}|>"
 
 
-def _as_text(messages: list[Message]) -> list[dict[str, str]]:
+def _stamp(seconds: float) -> str:
+    return f"{seconds:.1f}s"
+
+
+def _flatten(messages: list[Message], show: Callable[[dict[str, Any]], str]) -> list[dict]:
+    """Make the content of each message one text, in which `show` stands for its media."""
     return [
         {
             "role": m["role"],
-            "content": "".join(
-                p["text"] if p["type"] == "text" else f"<|{p['type']}|>" for p in m["content"]
-            ),
+            "content": "".join(p["text"] if p["type"] == "text" else show(p) for p in m["content"]),
         }
         for m in messages
     ]

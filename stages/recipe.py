@@ -10,6 +10,9 @@ import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from data_shards.plan import PlanConfig, check_mixture
+
+DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
 OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
 
 
@@ -21,14 +24,30 @@ class RecipeError(ValueError):
 class DataConfig:
     """What a stage is trained on."""
 
-    mixture: dict[str, float] = field(default_factory=dict)
-    """source name -> weight; the names are those of the recipe's `sources`"""
-    batch_size: int = 8
-    """samples packed into one micro-batch"""
+    mixture: dict[str, Any] = field(default_factory=dict)
+    """source name -> weight, or {from_step: weight, ...}; names are those of `sources`"""
+    by: str = "samples"
+    """what the weights are shares of: samples or tokens"""
+    batch_size: int | None = None
+    """samples in a micro-batch; default 8, or as many as fit where max_tokens is set"""
+    max_tokens: int | None = None
+    """pack samples into micro-batches of up to so many tokens"""
+    max_patches: int | None = None
+    """image patches in a micro-batch"""
+    max_frames: int | None = None
+    """audio frames in a micro-batch"""
+    window: int = 256
+    """samples among which packing chooses; none waits longer"""
     accumulate: int = 1
     """micro-batches per rank and step"""
-    max_length: int = 4096
-    """a sample with more tokens is counted and skipped"""
+    packs_per_step: int | None = None
+    """micro-batches per step over all ranks, instead of accumulate: then ranks may come and go"""
+    max_length: int | None = None
+    """longest sample in tokens; default 4096, or max_tokens"""
+    overlong: str = "skip"
+    """what becomes of longer ones: skip, truncate or split; counted and told"""
+    shuffle_shards: int | None = None
+    """shuffle within windows of so many shards; default: all of a source"""
 
 
 @dataclass
@@ -192,10 +211,32 @@ def _check_values(recipe: Recipe, path: Path) -> None:
             raise RecipeError(f"{where}: needs data.mixture and trainable")
         if stage.objective not in OBJECTIVES:
             raise RecipeError(f"{where}: objective {stage.objective!r}; known: {list(OBJECTIVES)}")
-        if min(stage.steps, stage.data.batch_size, stage.data.accumulate) < 1:
-            raise RecipeError(f"{where}: steps, batch_size and accumulate must be at least 1")
+        if min(stage.steps, stage.data.accumulate) < 1:
+            raise RecipeError(f"{where}: steps and accumulate must be at least 1")
+        try:
+            plan_config(recipe, stage, ranks=1)
+        except ValueError as error:
+            told = str(error).replace("max_samples", "batch_size")
+            raise RecipeError(f"{where}: {told}") from error
     if recipe.precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
+
+
+def plan_config(recipe: Recipe, stage: StageConfig, ranks: int) -> PlanConfig:
+    """Say how the stage's data are planned for a number of ranks.
+
+    Raises:
+        ValueError: the data settings contradict one another.
+    """
+    data = asdict(stage.data)
+    size, accumulate = data.pop("batch_size"), data.pop("accumulate")
+    if size is None and not data["max_tokens"]:
+        size = DEFAULT_BATCH
+    data["packs_per_step"] = data["packs_per_step"] or accumulate * ranks
+    data["max_length"] = data["max_length"] or data["max_tokens"] or DEFAULT_LENGTH
+    config = PlanConfig(**data, max_samples=size, seed=recipe.seed)
+    check_mixture(config.mixture)
+    return config
 
 
 def stage_settings(recipe: Recipe, stage: StageConfig) -> dict[str, Any]:

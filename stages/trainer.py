@@ -16,10 +16,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from data_shards.index import Index
 from data_shards.loader import Loader
 from data_shards.manifest import read_manifest, split_digest
-from data_shards.read import find_shards
-from data_shards.stream import Stream
+from data_shards.plan import Plan
+from data_shards.shard import find_shards
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.feature_cache import FeatureCache
 from omni.load import CheckpointError, load
@@ -28,7 +29,7 @@ from omni.model import load_text_tokenizer
 from .checkpoint import finished, load_step, save_model, save_step
 from .metrics import COUNTS, Metrics
 from .objectives import Task
-from .recipe import Recipe, StageConfig, stage_settings
+from .recipe import Recipe, StageConfig, plan_config, stage_settings
 from .trainable import frozen_hashes, param_groups
 
 
@@ -120,7 +121,8 @@ def train_stage(
         for step in range(start, stage.steps + 1):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * schedule(step, stage)
-            loss = _step(stage, task, optimizer, batches, accelerator, metrics)
+            micro = _take(batches, loader.per_step, metrics)
+            loss = _step(stage, task, optimizer, micro, accelerator, metrics)
             metrics.step(step, loss, optimizer.param_groups[0]["lr"])
             due = step < stage.steps and time.monotonic() - saved_at > recipe.save_seconds
             stop, due = _agree(signals.arrived, due, accelerator)
@@ -130,6 +132,8 @@ def train_stage(
             if stop:
                 accelerator.print(f"stopped after step {step}; the same command goes on from here")
                 raise Interrupted(128 + stop)
+    for fate, count in loader.overlong().items():
+        metrics.totals[f"overlong.{fate}"] = count
     _finish(target, model, processor, before, metrics, settings, accelerator)
 
 
@@ -156,18 +160,21 @@ def schedule(step: int, stage: StageConfig) -> float:
     return stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def _take(batches: Iterator[Any], count: int, metrics: Metrics) -> list[dict[str, Any]]:
+    """Return a step's micro-batches; the loader itself knows the state after them."""
+    with metrics.waiting():
+        return [batch for batch, _ in itertools.islice(batches, count)]
+
+
 def _step(
     stage: StageConfig,
     task: Any,
     optimizer: Any,
-    batches: Iterator[Any],
+    micro: list[dict[str, Any]],
     accelerator: Accelerator,
     metrics: Metrics,
 ) -> torch.Tensor:
     """Take one optimizer update; return its loss per label token of the whole global batch."""
-    with metrics.waiting():
-        # the loader itself knows the state after the last batch that it handed out
-        micro = [batch for batch, _ in itertools.islice(batches, stage.data.accumulate)]
     device = accelerator.device
     counted = [[b["meta"][name] for name in COUNTS] for b in micro]
     totals: Any = accelerator.reduce(torch.tensor(counted, device=device).sum(0), "sum")
@@ -236,15 +243,22 @@ def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str
     return records
 
 
+def make_plan(recipe: Recipe, stage: StageConfig, processor: Any, ranks: int) -> Plan:
+    """Plan the stage's data for a number of ranks."""
+    sources = {name: Index.open(recipe.sources[name]) for name in stage.data.mixture}
+    lengths = {name: index.lengths(processor) for name, index in sources.items()}
+    return Plan(sources, plan_config(recipe, stage, ranks), lengths)
+
+
 def _loader(
     recipe: Recipe, stage: StageConfig, processor: Any, folder: Path, accelerator: Accelerator
 ) -> Loader:
-    mixture = {name: (recipe.sources[name], w) for name, w in stage.data.mixture.items()}
+    ranks = accelerator.num_processes
+    with accelerator.main_process_first():  # which scans and counts, the others find it done
+        plan = make_plan(recipe, stage, processor, ranks)
     return Loader(
-        Stream(mixture, recipe.seed), processor, stage.data.batch_size,
-        rank=accelerator.process_index, world_size=accelerator.num_processes,
-        threads=recipe.threads, quarantine=folder / "quarantine.jsonl",
-        max_length=stage.data.max_length,
+        plan, processor, rank=accelerator.process_index, world_size=ranks,
+        quarantine=folder / "quarantine.jsonl", workers=recipe.threads,
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+import av
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -24,6 +26,11 @@ def run(tiny_checkpoint):
 def files(tmp_path, make_picture, make_sound):
     (tmp_path / "a b.png").write_bytes(make_picture(0))
     (tmp_path / "q.wav").write_bytes(make_sound(0.4))
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
     (tmp_path / "not.png").write_bytes(b"no picture")
     return tmp_path
 
@@ -58,6 +65,7 @@ def test_media_alone_are_a_question(run, files):
         (["x", "--image", "nowhere.png"], "nowhere.png: no such file"),
         (["x", "--image", "{}/not.png"], "not.png: not a readable image"),
         (["x", "--audio", "{}/a b.png"], "a b.png: not readable audio"),
+        (["x", "--video", "{}/a b.png"], "a b.png: not a readable video"),
     ],
 )
 def test_bad_files_are_one_line(run, files, arguments, reason):
@@ -122,10 +130,11 @@ def test_a_conversation_has_a_history_that_reset_forgets(talk):
 
 
 def test_attachments_go_with_the_next_message_only(talk, files):
-    asked, out = talk(f"/image {files}/a b.png", f"/audio '{files}/q.wav'", "look", "again")
+    asked, out = talk(f"/image {files}/a b.png", f"/audio '{files}/q.wav'",
+                      f"/video {files}/v.mp4", "look", "again")  # fmt: skip
     kinds = [[p["type"] for p in messages[-1]["content"]] for messages in asked]
     assert kinds == [[*MEDIA, "text"], ["text"]]
-    assert out.count("attached") == 2 + chat.HELP.count("attached")
+    assert out.count("attached") == 3 + chat.HELP.count("attached")
 
 
 @pytest.mark.parametrize(

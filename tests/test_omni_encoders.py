@@ -8,9 +8,14 @@ import torch
 from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 
+from data_shards.index import Index
+from data_shards.read import read_entry
+from data_shards.sample import Sample
+from data_shards.write import write_shards
 from omni import OmniForConditionalGeneration
 from omni.encoders import ENCODERS
 from omni.encoders.audio import WhisperEncoder, log_mel
+from omni.messages import assistant, audio, image, user
 from omni.projectors import PROJECTORS, build_projector, complete, token_count
 
 OPEN_CLIP = {
@@ -44,6 +49,38 @@ def attached(request, make_model, specs, monkeypatch):
 
 def test_every_registered_kind_is_tested():
     assert {"whisper", *(s["kind"] for s in SPECS.values() if s)} == set(ENCODERS)
+
+
+def test_an_index_knows_the_length_of_every_sample(attached, make_picture, make_sound, tmp_path):
+    name, _, processor = attached
+    kind = ENCODERS[processor.modalities[name]["encoder"]["kind"]].media
+    meta = {"source": "t", "license": "MIT", "schema": 1}
+    if kind == "audio":
+        part, show = "aud0.wav", audio
+        clips = [(0.01, 16_000), (0.4, 16_000), (1.1, 44_100), (0.5, 44_101), (30, 16_000),
+                 (30.02, 8_000), (61.3, 8_000)]  # fmt: skip
+        media = [make_sound(seconds, rate=rate) for seconds, rate in clips]
+    else:
+        part, show = "img0.png", image
+        media = [make_picture(n, size) for n, size in enumerate([(40, 40), (90, 20), (300, 200)])]
+    asks = [[show(part), "ünï <b>"], ["a", show(part), " b", show(part)], [show(part)]]
+    samples = [
+        Sample([user(*asks[n % 3]), assistant(f"{n}"), user("more?"), assistant("no")],
+               {part: data}, meta)
+        for n, data in enumerate(media)
+    ]  # fmt: skip
+    write_shards([*samples, Sample([user("text"), assistant("only")], {}, meta)], tmp_path / "s")
+    index = Index.open(tmp_path / "s")
+    lengths = index.lengths(processor)
+    config = processor.modalities[name]["encoder"]
+    features = lengths.frames if kind == "audio" else lengths.patches
+    for row in range(len(index)):
+        encoded = processor.encode(read_entry(index.entry(row)).conversation())
+        assert len(encoded) == lengths.tokens[row]
+        items = encoded.media.get(name, [])
+        grids = [grid for i in items for grid in ENCODERS[config["kind"]].grids(config, i)]
+        assert sum(math.prod(grid) for grid in grids) == features[row]
+    assert not (lengths.patches if kind == "audio" else lengths.frames).any()
 
 
 def test_features_are_as_many_as_planned_and_survive_a_save(

@@ -181,3 +181,15 @@ def test_an_odd_sampling_rate_costs_no_memory():
     soundfile.write(file, np.zeros(1000, np.float32), 1, format="WAV")
     with pytest.raises(MediaError, match="sampling rate of 1 Hz"):
         load_audio(file.getvalue())
+
+
+def test_a_list_of_files_opens_none_of_them(tmp_path, monkeypatch):
+    import av
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.wav").write_bytes(wav(np.ones(16_000)))
+    playlist = b"ffconcat version 1.0\nfile secret.wav\n"
+    with av.open(io.BytesIO(playlist), options={"protocol_whitelist": "file"}) as container:
+        assert container.streams.audio  # control: FFmpeg itself would read it
+    with pytest.raises(MediaError, match="not readable audio"):
+        load_audio(playlist)

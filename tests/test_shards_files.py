@@ -180,7 +180,7 @@ def read_all(path):
 def test_a_bad_header_costs_one_sample(tmp_path, part, junk):
     path = write(tmp_path / "s")
     entry = scan_shard(path)[0][3]
-    damaged(path, next(at for name, at, _ in entry.parts if name == part) - BLOCK, junk)
+    damaged(path, next(at for name, at, _, _ in entry.parts if name == part) - BLOCK, junk)
     got, bad = read_all(path)
     assert got == [0, 1, 2, 4, 5, 6, 7]
     assert any(b.key == "00000003" for b in bad)
@@ -293,7 +293,7 @@ def test_verify_finds_every_kind_of_damage(tmp_path):
     assert "not in the manifest" in bad["train-000007.tar:"][0]
     assert "checksum" in bad["heldout-000000.tar:"][0]
     assert "'train0' is in heldout too" in bad["train-000000.tar:00000000"][0]
-    assert sorted(sample.key for sample in good) == [
-        "00000000",
-        "00000003",
-    ]  # the held-out one, train 3
+    assert sorted(sample.where for sample in good) == [
+        "heldout-000000.tar:heldout-00000000",
+        "train-000000.tar:00000003",
+    ]

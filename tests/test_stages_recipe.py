@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stages.objectives import OBJECTIVES as REGISTERED
-from stages.recipe import OBJECTIVES, RecipeError, load_recipe, stage_settings
+from stages.recipe import OBJECTIVES, RecipeError, load_recipe, plan_config, stage_settings
 
 GOOD = """\
 output: runs/x
@@ -45,6 +45,18 @@ def test_a_good_recipe_is_typed(recipe):
     assert loaded.stages[0].trainable == {"projectors": 0.001}
 
 
+def test_data_settings_become_a_plan(recipe):
+    loaded = recipe("mixture: {a: 0.5}", "mixture: {a: {0: 0.5, 9: 1}}",
+                    "stages.two.data.accumulate=3")  # fmt: skip
+    plain, two = (plan_config(loaded, stage, ranks=2) for stage in loaded.stages)
+    assert (plain.max_samples, plain.max_tokens, plain.max_length) == (8, None, 4096)
+    assert (two.max_samples, two.packs_per_step) == (2, 6)
+    assert two.mixture == {"a": {0: 0.5, 9: 1}}
+    packed = recipe("batch_size: 2", "max_tokens: 512\n      packs_per_step: 4").stages[1]
+    plan = plan_config(loaded, packed, ranks=2)
+    assert (plan.max_samples, plan.max_length, plan.packs_per_step) == (None, 512, 4)
+
+
 def test_stages_are_overridden_by_name(recipe):
     loaded = recipe("", "", "stages.two.steps=9", "stages.two.data.mixture.a=0.25",
                     "output=runs/y", "stages.one.trainable={language_model: 1e-5}")  # fmt: skip
@@ -60,7 +72,11 @@ BAD = [
     ("output", "outptu", r"r\.yaml:1: unknown key 'outptu'; did you mean 'output'\?"),
     ("output", "zzz", r"r\.yaml:1: unknown key 'zzz'; valid keys: output, text"),
     ("steps: 4", "steps: soon", "stage 'two': steps: Value 'soon'"),
-    ("steps: 4", "steps: 0", "stage 'two': steps, batch_size and accumulate must be"),
+    ("steps: 4", "steps: 0", "stage 'two': steps and accumulate must be at least 1"),
+    ("batch_size: 2", "batch_size: 0", "stage 'two': batch_size must be at least 1, not 0"),
+    ("batch_size: 2", "overlong: drop", "stage 'two': overlong: 'drop'; use skip, truncate or"),
+    ("mixture: {a: 0.5}", "mixture: {a: {5: 1}}", "stage 'two': .* no weight above 0 at step 0"),
+    ("mixture: {a: 0.5}", "mixture: {a: much}", "stage 'two': source 'a': 0: much is no from_step"),
     ("    steps: 4\n", "", "stage 'two': the key 'steps' is required"),
     ("output: runs/x\n", "", "the key 'output' is required"),
     ("text: tiny:llama\n", "", "the key 'text' is required"),

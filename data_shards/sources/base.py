@@ -62,7 +62,8 @@ class SourceOptions(Protocol):
 def digest(*names: object) -> int:
     """Return 64 bits that depend on the names only, on every machine."""
     text = "\0".join(str(name) for name in names)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    data = text.encode("utf-8", "surrogatepass")  # file names may be in any encoding
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def heldout(strata: Mapping[str, str], share: float, seed: int) -> set[str]:
@@ -112,6 +113,7 @@ class Groups:
         """Return the name of the group; a new name starts its own."""
         self._age.setdefault(name, len(self._age))
         while (parent := self._parent.setdefault(name, name)) != name:
+            self._parent[name] = self._parent[parent]  # halves the way for the next caller
             name = parent
         return name
 

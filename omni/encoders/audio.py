@@ -5,12 +5,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchaudio
 from torch import nn
 from torch.nn import functional as F
 
-from ..media import load_audio
+from ..media import load_audio, resampled
 
 RATE = 16_000
 HOP = 160  # samples per mel frame: 100 Hz
@@ -98,6 +99,16 @@ class WhisperEncoder(nn.Module):
     def grids(config: dict[str, Any], item: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
         """Tell the feature grid (frames,) of each window in `item`."""
         return [(int(n),) for n in item["audio_frames"]]
+
+    @staticmethod
+    def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell the grids of clips from their facts; see `omni.encoders`."""
+        lengths = resampled(facts["count"], facts["rate"], RATE)  # (n,) samples at 16 kHz
+        windows = -(-lengths // WINDOW)
+        clip = np.repeat(np.arange(len(facts)), windows)
+        nth = np.arange(len(clip)) - np.repeat(np.cumsum(windows) - windows, windows)
+        samples = np.minimum(lengths[clip] - nth * WINDOW, WINDOW)
+        return clip, -(-samples // STRIDE)[:, None]
 
     @staticmethod
     def split(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
@@ -49,6 +50,11 @@ class ImageEncoder(nn.Module):
     def grids(config: dict[str, Any], item: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
         """Tell the feature grid (rows, columns) of each image in `item`."""
         return [tuple(config["grid"])] * len(item["pixel_values"])
+
+    @staticmethod
+    def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell the grids of images from their facts; see `omni.encoders`."""
+        return np.arange(len(facts)), np.tile(np.array([config["grid"]]), (len(facts), 1))
 
     @staticmethod
     def split(pixel_values: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:

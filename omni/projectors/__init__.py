@@ -1,9 +1,9 @@
 """Encoder space -> LLM space. Adding a projector is one class and one line in PROJECTORS."""
 
 import inspect
-import math
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from .mlp import FrameConcatMlp, PatchConcatMlp
@@ -37,9 +37,14 @@ def build_projector(config: dict[str, Any], input_width: int, output_width: int)
     return PROJECTORS[config["kind"]](input_width, output_width, **options)
 
 
+def token_counts(config: dict[str, Any], grids: np.ndarray) -> np.ndarray:
+    """Tell how many LLM tokens feature grids become: (n, 2) rows, columns or (n, 1) frames."""
+    return np.prod(-(-grids // config["concat"]), axis=1)
+
+
 def token_count(config: dict[str, Any], grid: tuple[int, ...]) -> int:
-    """Tell how many LLM tokens a feature grid becomes: (rows, columns) or (frames,)."""
-    return math.prod(math.ceil(n / config["concat"]) for n in grid)
+    """Tell how many LLM tokens one feature grid becomes: (rows, columns) or (frames,)."""
+    return int(token_counts(config, np.array([grid]))[0])
 
 
 __all__ = [
@@ -49,4 +54,5 @@ __all__ = [
     "build_projector",
     "complete",
     "token_count",
+    "token_counts",
 ]
