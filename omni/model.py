@@ -62,7 +62,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Make a text-only omni model of a pretrained LLM; `spec` as in `omni.weights.resolve`."""
         part = resolve(spec)
         language_model = AutoModelForCausalLM.from_pretrained(part.folder, dtype=torch.float32)
-        model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
+        with torch.device("meta"):  # its random LLM is replaced: spend no memory on it
+            model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
         model.language_model = _packing(language_model)
         model.generation_config = language_model.generation_config
         return model
