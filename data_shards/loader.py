@@ -70,6 +70,16 @@ class Encode:
         return encoded
 
 
+def documents(plan: Plan, pack: Pack) -> list[Document]:
+    """Look up where the documents of a pack lie."""
+    limit, found = plan.config.max_length or plan.config.max_tokens or 0, []
+    for item in pack.items:
+        whole = int(plan.lengths[item.source].tokens[item.row])
+        entry = plan.sources[item.source].entry(item.row)
+        found.append(Document(entry, item, whole, item.piece * limit))
+    return found
+
+
 class _Batch(NamedTuple):
     """A pack on its way, and the state once it was handed out: see `Loader.state_dict`."""
 
@@ -193,7 +203,7 @@ class Loader:
         return deal(packs, self.world_size)[self.rank]
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        jobs = ((batch, self._documents(batch.pack)) for batch in self._batches())
+        jobs = ((batch, documents(self.plan, batch.pack)) for batch in self._batches())
         for batch, found in self.reader.run(jobs):
             yield self._collate(batch, found), self.state_dict()
 
@@ -207,15 +217,6 @@ class Loader:
                 now = [] if last else [*taken, [self.world_size, count]]
                 yield _Batch(step.number, pack, step.after if last else before, now)
             before, taken = step.after, []
-
-    def _documents(self, pack: Pack) -> list[Document]:
-        limit = self.plan.config.max_length or self.plan.config.max_tokens or 0
-        documents = []
-        for item in pack.items:
-            index = self.plan.sources[item.source]
-            whole = int(self.plan.lengths[item.source].tokens[item.row])
-            documents.append(Document(index.entry(item.row), item, whole, item.piece * limit))
-        return documents
 
     def _collate(self, batch: _Batch, found: list[Encoded | Bad]) -> dict[str, Any]:
         items = batch.pack.items

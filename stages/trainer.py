@@ -208,7 +208,7 @@ def _prepare(
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
     """Load the parent, attach what the stage adds, and print every licence."""
     with accelerator.main_process_first():  # which fetches and converts, the others find it done
-        model, processor = _load_parent(recipe, parent)
+        model, processor = load_parent(recipe, parent)
         for name, spec in stage.attach.items():
             model.attach(name, spec, processor)
     model.config.parts |= _data_records(recipe, stage)
@@ -217,9 +217,10 @@ def _prepare(
     return model, processor
 
 
-def _load_parent(
+def load_parent(
     recipe: Recipe, parent: Path | None
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    """Load a finished stage; without one, what the recipe starts from."""
     start = parent or Path(recipe.text)
     if parent or (start / "processor_config.json").is_file():
         return load(start)
