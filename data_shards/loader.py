@@ -14,6 +14,7 @@ from omni.media import MediaError
 from omni.messages import MessageError, assistant, user
 from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
+from .ahead import Ahead
 from .plan import Item, Pack, Plan, Snapshot, deal
 from .read import read_entry
 from .reader import Reader, bad_at
@@ -126,7 +127,9 @@ class Loader:
         deal([Pack(n, [], 0, 0.0) for n in range(plan.config.packs_per_step)], world_size)
         self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
         self.max_bad_share, self.max_bad_run = max_bad_share, max_bad_run
-        self.reader: Reader[_Batch] = Reader(Encode(processor), _bytes, **reading)
+        self.reader: Reader[_Batch] = Reader(
+            Encode(processor), _bytes, prepare=Ahead.wait, **reading
+        )
         self.seen = self.bad = self.run = 0  # samples read here, bad ones, and in a row
         self._state: Snapshot | Mapping[str, Any] = plan.start()
         self._taken: list[list[int]] = []
@@ -210,6 +213,8 @@ class Loader:
     def _batches(self) -> Iterator[_Batch]:
         """Plan this rank's packs, from the state on."""
         before, taken = self._state, self._taken
+        ahead = Ahead(self.plan)
+        ahead.follow(before)
         for step in self.plan.steps(self._plan_state()):
             mine = self._rest(step.packs, taken)
             for count, pack in enumerate(mine, 1):
@@ -217,6 +222,7 @@ class Loader:
                 now = [] if last else [*taken, [self.world_size, count]]
                 yield _Batch(step.number, pack, step.after if last else before, now)
             before, taken = step.after, []
+            ahead.follow(before)
 
     def _collate(self, batch: _Batch, found: list[Encoded | Bad]) -> dict[str, Any]:
         items = batch.pack.items

@@ -348,7 +348,7 @@ class _Source:
 
     def __init__(self, name: str, index: "Index", lengths: "Lengths", config: PlanConfig):
         self.name, self.lengths, self.config = name, lengths, config
-        self.order = _Order(name, index, config.seed, config.shuffle_shards)
+        self.order = Order(name, index, config.seed, config.shuffle_shards)
         self.position = self.skipped = self.truncated = self.split = 0
         self.draws = self._draw()
         self.max_length = config.max_length or config.max_tokens or BIG
@@ -398,7 +398,7 @@ class _Source:
         return list(map(partial(tuple.__new__, Item), given))
 
 
-class _Order:
+class Order:
     """The seeded orders of a source's rows: of all of them, or of windows of shuffled shards."""
 
     def __init__(self, name: str, index: "Index", seed: int, shuffle_shards: int | None):
@@ -410,7 +410,16 @@ class _Order:
             self.starts = np.concatenate(
                 [[0], np.flatnonzero(np.diff(shard)) + 1, [self.size]]
             )  # (shards + 1,)
+            self.numbers = shard[self.starts[:-1]]  # of the shards that have rows
         self._epoch = self._block = -1
+
+    def shards_from(self, position: int) -> list[int]:
+        """List the shards of the window at `position` and of the next; without windows, none."""
+        if not self.group:
+            return []
+        self.rows(position, 1)
+        first = self._block * self.group
+        return self.numbers[self.shards[first : first + 2 * self.group]].tolist()
 
     def rows(self, position: int, count: int) -> np.ndarray:
         """Return at most `count` rows from `position` on, at least one."""
