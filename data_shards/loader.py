@@ -86,6 +86,7 @@ class _Batch(NamedTuple):
 
     step: int
     pack: Pack
+    documents: list[Document]
     state: Snapshot | Mapping[str, Any]
     taken: list[list[int]]
 
@@ -206,7 +207,7 @@ class Loader:
         return deal(packs, self.world_size)[self.rank]
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        jobs = ((batch, documents(self.plan, batch.pack)) for batch in self._batches())
+        jobs = ((batch, batch.documents) for batch in self._batches())
         for batch, found in self.reader.run(jobs):
             yield self._collate(batch, found), self.state_dict()
 
@@ -220,32 +221,35 @@ class Loader:
             for count, pack in enumerate(mine, 1):
                 last = count == len(mine)
                 now = [] if last else [*taken, [self.world_size, count]]
-                yield _Batch(step.number, pack, step.after if last else before, now)
+                yield _Batch(
+                    step.number,
+                    pack,
+                    documents(self.plan, pack),
+                    step.after if last else before,
+                    now,
+                )
             before, taken = step.after, []
             ahead.follow(before)
 
     def _collate(self, batch: _Batch, found: list[Encoded | Bad]) -> dict[str, Any]:
-        items = batch.pack.items
-        good = [(i, e) for i, e in zip(items, found, strict=True) if not isinstance(e, Bad)]
-        for item, result in zip(items, found, strict=True):
-            self._count(item, result, batch.pack.number)
+        both = list(zip(batch.documents, found, strict=True))
+        for document, result in both:
+            self._count(document.item, result, batch.pack.number)
+        good = [(d, e) for d, e in both if not isinstance(e, Bad)]
         self._state, self._taken = batch.state, batch.taken
         encoded = [e for _, e in good] or [self._padding()]
         tensors = self.processor.pack(encoded)
         tensors["meta"] = {
             "step": batch.step,
             "pack": batch.pack.number,
-            "keys": [self._where(item) for item, _ in good],
-            "sources": [item.source for item, _ in good],
+            "keys": [document.entry.where for document, _ in good],
+            "sources": [document.item.source for document, _ in good],
             "samples": len(good),
             "tokens": sum(len(e) for _, e in good),
             "label_tokens": int((tensors["labels"] != IGNORE_INDEX).sum()),
-            "quarantined": len(items) - len(good),
+            "quarantined": len(found) - len(good),
         }
         return tensors
-
-    def _where(self, item: Item) -> str:
-        return self.plan.sources[item.source].entry(item.row).where
 
     def _padding(self) -> Encoded:
         """Return what a pack holds that lost all its samples: one document without labels."""
