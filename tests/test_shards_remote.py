@@ -20,6 +20,7 @@ import pytest
 from data_shards.cache import ShardCache, shard_cache
 from data_shards.index import Index, build_index
 from data_shards.loader import Loader
+from data_shards.origin import manifests
 from data_shards.plan import Plan, PlanConfig
 from data_shards.read import read_entry
 from data_shards.remote import RemoteError, find, is_url, local_path, shown
@@ -234,6 +235,12 @@ def test_an_outage_ends_a_run_and_quarantines_nothing(s3, indexed, omni_pair, tm
     with pytest.raises(RemoteError, match=r"fleeting/train-000001\.tar: there is no such file"):
         content(loader, 6)
     assert not (tmp_path / "quarantine.jsonl").exists()
+
+
+def test_a_checkpoint_remembers_remote_data_as_it_does_local(s3, indexed):
+    here, there = manifests(indexed), manifests(["s3://bucket/indexed"])
+    assert here == there and len(here) == 1
+    assert manifests([indexed, "s3://bucket/indexed/train-000000.tar"]) == here
 
 
 def test_samples_of_an_indexed_set_in_s3_are_those_of_the_disk(s3, indexed):
