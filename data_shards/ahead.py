@@ -5,7 +5,8 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from .cache import open_shard, shard_cache
-from .plan import Order, Plan, Snapshot
+from .draws import Order
+from .plan import Plan, Snapshot
 from .remote import is_url
 
 
