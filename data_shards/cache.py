@@ -146,6 +146,7 @@ class ShardCache:
             if ref in self._mended:
                 return False
             self._mended.add(str(ref))
+            self._seen.discard(str(ref))  # that it is fetched again is not for want of room
         try:
             if remote.sha256 and sha256(path) == remote.sha256:
                 return False

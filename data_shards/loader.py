@@ -14,6 +14,7 @@ from omni.media import MediaError
 from omni.messages import MessageError, assistant, user
 from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
+from .ahead import Ahead
 from .plan import Item, Pack, Plan, Snapshot, deal
 from .read import read_entry
 from .reader import Reader, bad_at
@@ -70,11 +71,22 @@ class Encode:
         return encoded
 
 
+def documents(plan: Plan, pack: Pack) -> list[Document]:
+    """Look up where the documents of a pack lie."""
+    limit, found = plan.config.max_length or plan.config.max_tokens or 0, []
+    for item in pack.items:
+        whole = int(plan.lengths[item.source].tokens[item.row])
+        entry = plan.sources[item.source].entry(item.row)
+        found.append(Document(entry, item, whole, item.piece * limit))
+    return found
+
+
 class _Batch(NamedTuple):
     """A pack on its way, and the state once it was handed out: see `Loader.state_dict`."""
 
     step: int
     pack: Pack
+    documents: list[Document]
     state: Snapshot | Mapping[str, Any]
     taken: list[list[int]]
 
@@ -116,7 +128,9 @@ class Loader:
         deal([Pack(n, [], 0, 0.0) for n in range(plan.config.packs_per_step)], world_size)
         self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
         self.max_bad_share, self.max_bad_run = max_bad_share, max_bad_run
-        self.reader: Reader[_Batch] = Reader(Encode(processor), _bytes, **reading)
+        self.reader: Reader[_Batch] = Reader(
+            Encode(processor), _bytes, prepare=Ahead.wait, **reading
+        )
         self.seen = self.bad = self.run = 0  # samples read here, bad ones, and in a row
         self._state: Snapshot | Mapping[str, Any] = plan.start()
         self._taken: list[list[int]] = []
@@ -193,52 +207,49 @@ class Loader:
         return deal(packs, self.world_size)[self.rank]
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        jobs = ((batch, self._documents(batch.pack)) for batch in self._batches())
+        jobs = ((batch, batch.documents) for batch in self._batches())
         for batch, found in self.reader.run(jobs):
             yield self._collate(batch, found), self.state_dict()
 
     def _batches(self) -> Iterator[_Batch]:
         """Plan this rank's packs, from the state on."""
         before, taken = self._state, self._taken
+        ahead = Ahead(self.plan)
+        ahead.follow(before)
         for step in self.plan.steps(self._plan_state()):
             mine = self._rest(step.packs, taken)
             for count, pack in enumerate(mine, 1):
                 last = count == len(mine)
                 now = [] if last else [*taken, [self.world_size, count]]
-                yield _Batch(step.number, pack, step.after if last else before, now)
+                yield _Batch(
+                    step.number,
+                    pack,
+                    documents(self.plan, pack),
+                    step.after if last else before,
+                    now,
+                )
             before, taken = step.after, []
-
-    def _documents(self, pack: Pack) -> list[Document]:
-        limit = self.plan.config.max_length or self.plan.config.max_tokens or 0
-        documents = []
-        for item in pack.items:
-            index = self.plan.sources[item.source]
-            whole = int(self.plan.lengths[item.source].tokens[item.row])
-            documents.append(Document(index.entry(item.row), item, whole, item.piece * limit))
-        return documents
+            ahead.follow(before)
 
     def _collate(self, batch: _Batch, found: list[Encoded | Bad]) -> dict[str, Any]:
-        items = batch.pack.items
-        good = [(i, e) for i, e in zip(items, found, strict=True) if not isinstance(e, Bad)]
-        for item, result in zip(items, found, strict=True):
-            self._count(item, result, batch.pack.number)
+        both = list(zip(batch.documents, found, strict=True))
+        for document, result in both:
+            self._count(document.item, result, batch.pack.number)
+        good = [(d, e) for d, e in both if not isinstance(e, Bad)]
         self._state, self._taken = batch.state, batch.taken
         encoded = [e for _, e in good] or [self._padding()]
         tensors = self.processor.pack(encoded)
         tensors["meta"] = {
             "step": batch.step,
             "pack": batch.pack.number,
-            "keys": [self._where(item) for item, _ in good],
-            "sources": [item.source for item, _ in good],
+            "keys": [document.entry.where for document, _ in good],
+            "sources": [document.item.source for document, _ in good],
             "samples": len(good),
             "tokens": sum(len(e) for _, e in good),
             "label_tokens": int((tensors["labels"] != IGNORE_INDEX).sum()),
-            "quarantined": len(items) - len(good),
+            "quarantined": len(found) - len(good),
         }
         return tensors
-
-    def _where(self, item: Item) -> str:
-        return self.plan.sources[item.source].entry(item.row).where
 
     def _padding(self) -> Encoded:
         """Return what a pack holds that lost all its samples: one document without labels."""

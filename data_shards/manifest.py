@@ -37,14 +37,17 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         ValueError: the manifest is there but cannot be understood.
     """
     path = folder / MANIFEST
-    if not path.is_file():
-        return None
+    return parse_manifest(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def parse_manifest(text: bytes, place: str) -> dict[str, Any]:
+    """Return the manifest that was read from `place`; raises ValueError as `read_manifest`."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path} is not json ({error}); rebuild with --force") from error
+        raise ValueError(f"{place} is not json ({error}); rebuild with --force") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("shards"), dict):
-        raise ValueError(f"{path} lists no shards; rebuild with --force")
+        raise ValueError(f"{place} lists no shards; rebuild with --force")
     return manifest
 
 

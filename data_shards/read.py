@@ -35,7 +35,7 @@ def read_entry(entry: Entry) -> Sample:
             if not (is_url(entry.shard) and shard_cache().mend(entry.shard)):
                 raise
             members = _members(entry)
-        split = Path(entry.shard).name.rpartition("-")[0] or "train"
+        split = entry.shard.rpartition("/")[2].rpartition("-")[0] or "train"
         return parse(entry.key, members, entry.where, split)
     except RemoteError:
         raise

@@ -43,9 +43,15 @@ class _Task:
 class _Worker(threading.Thread):
     """Calls the function on one task after the other, itself or in a child process of its own."""
 
-    def __init__(self, call: Callable[[Any], Any], tasks: SimpleQueue, processes: bool):
+    def __init__(
+        self,
+        call: Callable[[Any], Any],
+        prepare: Callable[[Any], None],
+        tasks: SimpleQueue,
+        processes: bool,
+    ):
         super().__init__(name="read", daemon=True)  # a stuck one must not keep the program alive
-        self.tasks, self.retired = tasks, False
+        self.prepare, self.tasks, self.retired = prepare, tasks, False
         self.child = Child(call) if processes else None
         self.call = self.child or call
         self.now: tuple[_Task, float] | None = None  # what it is at, and since when
@@ -53,8 +59,11 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         while not self.retired and (task := self.tasks.get()) is not None:
-            self.now = task, time.monotonic()
-            task.settle(attempt(self.call, task.request))
+            outcome = attempt(self.prepare, task.request)
+            if outcome[0] == "good":
+                self.now = task, time.monotonic()
+                outcome = attempt(self.call, task.request)
+            task.settle(outcome)
             self.now = None
         self.stop()
 
@@ -78,6 +87,7 @@ class Reader(Generic[Tag]):
             reading, from the spans of the samples and how much samples have grown so far.
         timeout: seconds for one sample; then its worker is replaced.
         retries: how often a sample is tried again that was not there or not in time.
+        prepare: called with a request before its time begins, such as for a slow network.
     """
 
     def __init__(
@@ -89,9 +99,11 @@ class Reader(Generic[Tag]):
         prefetch_bytes: int = 256 << 20,
         timeout: float = 120.0,
         retries: int = 1,
+        prepare: Callable[[Any], None] = lambda request: None,
     ):
         self.call, self.size, self.workers, self.processes = call, size, workers, processes
         self.prefetch_bytes, self.timeout, self.retries = prefetch_bytes, timeout, retries
+        self.prepare = prepare
         self.read = self.grown = 0  # bytes on disk, and of the results made of them
 
     def run(
@@ -130,7 +142,7 @@ class Reader(Generic[Tag]):
         return max(1.0, self.grown / self.read) if self.read else FIRST_GROWTH
 
     def _worker(self, tasks: SimpleQueue) -> _Worker:
-        return _Worker(self.call, tasks, self.processes)
+        return _Worker(self.call, self.prepare, tasks, self.processes)
 
     def _finish(self, task: _Task) -> Any | Bad:
         """Wait for a task; try again what was not there or not in time."""

@@ -38,8 +38,8 @@ class Entry(NamedTuple):
     @property
     def where(self) -> str:
         """Return "shard:key", the name under which a sample is reported."""
-        shard = Path(self.shard.partition("?")[0]).name  # a URL may end in a signature
-        return f"{shard}:{self.key}"
+        shard = self.shard.partition("?")[0]  # a URL may end in a signature
+        return f"{shard.rpartition('/')[2]}:{self.key}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,44 @@ def _run(config, stage: str | None) -> None:
 
 
 @app.command()
+def doctor(
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe")],
+    overrides: Overrides = None,
+    stage: Annotated[
+        str | None, typer.Option(help="the stage to examine [default: the last]")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=2, help="how many to draw of its sources")] = 8,
+) -> None:
+    """Examine a stage on its own data before it is trained.
+
+    Loss and gradients of a packed row must equal those of its documents one by one. Exit code 1
+    if they do not.
+
+    Example: `omni-train doctor quickstart --stage omni`
+    """
+    from transformers.utils import logging
+
+    from omni.load import CheckpointError
+    from omni.weights import WeightsError
+
+    from .doctor import examine
+    from .recipe import RecipeError, load_recipe
+    from .trainable import PatternError
+
+    logging.disable_progress_bar()
+    try:
+        config = load_recipe(recipe, overrides)
+        names = [s.name for s in config.stages]
+        if stage and stage not in names:
+            _fail(f"no stage {stage!r} in the recipe; stages: {', '.join(names)}")
+        well = examine(config, config.stages[names.index(stage) if stage else -1], samples)
+    except (RecipeError, CheckpointError, PatternError, WeightsError, ValueError, OSError) as error:
+        _fail(error)
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="output folders of omni-train")],
     evaluation: Annotated[

@@ -18,9 +18,9 @@ from accelerate.utils import set_seed
 
 from data_shards.index import Index
 from data_shards.loader import Loader
-from data_shards.manifest import read_manifest, split_digest
+from data_shards.manifest import split_digest
+from data_shards.origin import manifests
 from data_shards.plan import Plan
-from data_shards.shard import find_shards
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.feature_cache import FeatureCache
 from omni.load import CheckpointError, load
@@ -73,12 +73,7 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
 
 def _shards_identity(recipe: Recipe, stage: StageConfig) -> dict[str, list[str]]:
     """Return, per source, hashes that change when its shards are built anew."""
-    found = {}
-    for name in stage.data.mixture:
-        folders = sorted({path.parent for path in find_shards(recipe.sources[name])})
-        manifests = [f / "manifest.json" for f in folders if (f / "manifest.json").is_file()]
-        found[name] = [hashlib.sha256(m.read_bytes()).hexdigest()[:16] for m in manifests]
-    return found
+    return {name: [*manifests(recipe.sources[name])] for name in stage.data.mixture}
 
 
 def _identity(parent: Path | None) -> str:
@@ -208,7 +203,7 @@ def _prepare(
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
     """Load the parent, attach what the stage adds, and print every licence."""
     with accelerator.main_process_first():  # which fetches and converts, the others find it done
-        model, processor = _load_parent(recipe, parent)
+        model, processor = load_parent(recipe, parent)
         for name, spec in stage.attach.items():
             model.attach(name, spec, processor)
     model.config.parts |= _data_records(recipe, stage)
@@ -217,9 +212,10 @@ def _prepare(
     return model, processor
 
 
-def _load_parent(
+def load_parent(
     recipe: Recipe, parent: Path | None
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    """Load a finished stage; without one, what the recipe starts from."""
     start = parent or Path(recipe.text)
     if parent or (start / "processor_config.json").is_file():
         return load(start)
@@ -231,14 +227,13 @@ def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str
     """Return what the checkpoint remembers of the stage's data: source, licences, split."""
     records = {}
     for name in stage.data.mixture:
-        folders = sorted({path.parent for path in find_shards(recipe.sources[name])})
-        manifests = [manifest for f in folders if (manifest := read_manifest(f))]
-        licenses = {f"{k}: {v}" for m in manifests for k, v in m.get("licenses", {}).items()}
+        found = manifests(recipe.sources[name]).values()
+        licenses = {f"{k}: {v}" for m in found for k, v in m.get("licenses", {}).items()}
         records[f"data.{name}"] = {
-            "source": ", ".join(m.get("source", "unknown") for m in manifests)
+            "source": ", ".join(m.get("source", "unknown") for m in found)
             or "unknown: no manifest.json",
             "license": ", ".join(sorted(licenses)) or "unknown",
-            "split": ", ".join(f"{m.get('source')}:{split_digest(m)}" for m in manifests),
+            "split": ", ".join(f"{m.get('source')}:{split_digest(m)}" for m in found),
         }
     return records
 
