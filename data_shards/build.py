@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,14 +36,18 @@ class OtherBuild(RuntimeError):  # noqa: N818 - reads as what it is
 def request(
     source: SourceOptions, seed: int, heldout: float, shard_samples: int = SHARD_SAMPLES
 ) -> dict[str, Any]:
-    """Return everything that decides what a build makes, contents of input files included."""
+    """Return everything that decides what a build makes.
+
+    Inputs count by their contents, not by their paths: a data folder may be moved.
+    """
     values = {f.name: getattr(source, f.name) for f in fields(source)}  # type: ignore[arg-type]
-    inputs = {}
-    for value in values.values():
-        found = _digest(value) if isinstance(value, str | Path) else None
-        if found:
-            inputs[str(value)] = found
-    options = {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
+    paths = {name: v for name, v in values.items() if isinstance(v, str | Path)}
+    inputs = {name: digest for name, v in paths.items() if (digest := _digest(v))}
+    options = {
+        name: str(v) if isinstance(v, Path) else v
+        for name, v in values.items()
+        if name not in inputs
+    }
     wanted = {"source": source.name, "options": options, "seed": seed, "heldout": heldout}
     if shard_samples != SHARD_SAMPLES:
         wanted["shard_samples"] = shard_samples
@@ -60,9 +65,11 @@ def _digest(value: str | Path) -> str | None:
         found: Iterable[Path] = path.rglob("*")
     elif "*" in str(value):
         found = map(Path, glob.glob(str(path), recursive=True))
+        path = path.parent  # the names that a pattern can vary stay
     else:
         return None
-    lines = sorted(f"{file} {file.stat().st_size}" for file in found if file.is_file())
+    files = [file for file in found if file.is_file()]
+    lines = sorted(f"{os.path.relpath(file, path)} {file.stat().st_size}" for file in files)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -159,6 +166,7 @@ def _build(
             raise
         skipped = {"count": len(note.skipped), "first": note.skipped[:100]}
         facts = {"licenses": note.licenses, "facts": note.facts, "skipped": skipped}
+        facts["paths"] = {name: str(getattr(source, name)) for name in wanted["inputs"]}
         return shards.commit({**wanted, **facts})
 
 

@@ -158,6 +158,8 @@ def info(folder: Folder) -> None:
         print(line)
     for name, value in manifest.get("options", {}).items():
         print(f"option {name}: {value}")
+    for name, path in manifest.get("paths", {}).items():
+        print(f"{name} was read from {path}")
     for name, licence in manifest.get("licenses", {}).items():
         print(f"licence of {name}: {licence}")
     if manifest:

@@ -427,14 +427,16 @@ def test_a_finished_build_is_kept_and_other_options_refused(shapes_folder):
         build(SOURCES["shapes"](count=64), shapes_folder, seed=1)
 
 
-def test_changed_input_files_are_noticed(tmp_path):
+def test_inputs_count_by_their_contents_not_by_their_paths(tmp_path):
     good = [{"role": r, "content": [{"type": "text", "text": r}]} for r in ("user", "assistant")]
-    file = tmp_path / "t.jsonl"
+    file, moved = tmp_path / "t.jsonl", tmp_path / "moved.jsonl"
     file.write_text(json.dumps(good))
-    build(SOURCES["text"](file=file), tmp_path / "s")
-    file.write_text(json.dumps(good) + "\n")
-    with pytest.raises(OtherBuild, match=r"inputs .*t.jsonl was"):
-        build(SOURCES["text"](file=file), tmp_path / "s")
+    before = build(SOURCES["text"](file=file), tmp_path / "s")
+    file.rename(moved)
+    assert build(SOURCES["text"](file=moved), tmp_path / "s") == before
+    moved.write_text(json.dumps(good) + "\n")
+    with pytest.raises(OtherBuild, match="inputs file was"):
+        build(SOURCES["text"](file=moved), tmp_path / "s")
 
 
 def test_an_unreachable_package_says_how_to_supply_it(tmp_path, monkeypatch):
