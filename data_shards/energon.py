@@ -1,12 +1,12 @@
 """How Megatron-Energon reads shards of conversations; a copy lies beside exported shards.
 
-    from energon_cooker import Encoder
-    from megatron.energon import WorkerConfig, get_loader, get_train_dataset
+from energon_cooker import Encoder
+from megatron.energon import WorkerConfig, get_loader, get_train_dataset
 
-    options = {"shuffle_buffer_size": 100, "max_samples_per_sequence": 100, "batch_size": None}
-    workers = WorkerConfig.default_worker_config(2)
-    data = get_train_dataset(FOLDER, worker_config=workers, task_encoder=Encoder(), **options)
-    for conversation in get_loader(data): ...
+options = {"shuffle_buffer_size": 100, "max_samples_per_sequence": 100, "batch_size": None}
+workers = WorkerConfig.default_worker_config(2)
+data = get_train_dataset(FOLDER, worker_config=workers, task_encoder=Encoder(), **options)
+for conversation in get_loader(data): ...
 """
 
 import json
