@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-import time
 
 import av
 import numpy as np
@@ -35,11 +34,9 @@ def files(tmp_path, make_picture, make_sound):
     return tmp_path
 
 
-def test_help_is_quick_and_has_an_example():
-    began = time.monotonic()
+def test_help_does_without_torch_and_has_an_example():
     done = subprocess.run([sys.executable, "-X", "importtime", "-m", "omni.chat", "--help"],
                           capture_output=True, text=True, check=True)  # fmt: skip
-    assert time.monotonic() - began < 10
     assert "omni-chat runs/quickstart/sft" in done.stdout
     assert "| torch\n" not in done.stderr
 

@@ -38,7 +38,7 @@ def test_the_python_example_answers_about_an_image(tiny_checkpoint, omni_pair, t
     Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.jpg")
     code = code.replace("runs/quickstart/sft", str(tiny_checkpoint))
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     model, processor = omni_pair
