@@ -238,6 +238,30 @@ def export(
         print(f"now run: energon prepare --tar-index-only {folder}")
 
 
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="which; without one they are listed")] = "",
+    small: Annotated[bool, typer.Option("--small", help="seconds instead of minutes")] = False,
+) -> None:
+    """Measure on this machine what the data engine promises; without NAME, list the benches.
+
+    Prints a table and, as its last line, one object of json: "ok" is true if the promise holds,
+    and so is the exit status 0. Everything is made in a temporary folder from fixed seeds, so
+    only times differ from run to run. TMPDIR says where that folder is.
+
+    Example: omni-shards bench resume
+    """
+    from .bench import BENCHES, show
+
+    if not name:
+        for known, text in BENCHES.items():
+            print(f"{known:12} {text}")
+    elif name not in BENCHES:
+        raise _fail(f"there is no bench {name!r}; there are: {', '.join(BENCHES)}")
+    elif not show(name, small):
+        raise typer.Exit(1)
+
+
 def _register() -> None:
     from .sources import SOURCES
 

@@ -185,7 +185,7 @@ def _digest(lengths: "Lengths") -> str:
 
 
 def deal(packs: Sequence[Pack], ranks: int) -> list[list[Pack]]:
-    """Give every rank equally many packs of nearly equal cost, largest first.
+    """Give every rank equally many packs of nearly equal cost: largest first, then by swaps.
 
     6. It depends on nothing but its arguments, so every rank knows what the others do.
 
@@ -204,4 +204,31 @@ def deal(packs: Sequence[Pack], ranks: int) -> list[list[Pack]]:
         hands[rank].append(pack)
         if len(hands[rank]) < len(packs) // ranks:
             heapq.heappush(loads, (load + pack.cost, rank))
+    _swap(hands)
     return hands
+
+
+def _swap(hands: list[list[Pack]]) -> None:
+    """Swap packs of the rank with the most work for smaller ones of others while that helps.
+
+    Equal counts bind the hands: a rank with one costly pack gets three others all the same.
+    """
+    loads = [sum(pack.cost for pack in hand) for hand in hands]
+    for _ in range(4 * len(hands)):
+        most = max(range(len(hands)), key=loads.__getitem__)
+        for other in sorted(range(len(hands)), key=loads.__getitem__):
+            gap = loads[most] - loads[other]
+            # moving d of the gap leaves the larger of the two at gap - d or d above the smaller
+            left, i, j = min(
+                (max(gap - p.cost + q.cost, p.cost - q.cost), i, j)
+                for i, p in enumerate(hands[most])
+                for j, q in enumerate(hands[other])
+            )
+            if left < gap - 1e-9 * loads[most]:
+                break
+        else:
+            return
+        ours, theirs = hands[most][i], hands[other][j]
+        hands[most][i], hands[other][j] = theirs, ours
+        loads[most] += theirs.cost - ours.cost
+        loads[other] += ours.cost - theirs.cost

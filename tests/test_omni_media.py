@@ -9,7 +9,15 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omni.media import Limits, MediaError, load_audio, load_image
+from omni.media import (
+    ORIENTATION,
+    Limits,
+    MediaError,
+    _plain_wav,
+    load_audio,
+    load_image,
+    load_pixels,
+)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -193,3 +201,37 @@ def test_a_list_of_files_opens_none_of_them(tmp_path, monkeypatch):
         assert container.streams.audio  # control: FFmpeg itself would read it
     with pytest.raises(MediaError, match="not readable audio"):
         load_audio(playlist)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_pixels_are_those_of_the_image(mode):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    whole = Image.fromarray(noise).convert(mode)
+    turned = whole.getexif()
+    turned[ORIENTATION] = 6
+    for options in ({}, {"exif": turned}):
+        out = io.BytesIO()
+        whole.save(out, "JPEG", **options)
+        pixels = load_pixels(out.getvalue())
+        assert pixels.shape == ((56, 40, 3) if options else (40, 56, 3))
+        assert np.array_equal(pixels, np.asarray(load_image(out.getvalue())))
+        assert np.array_equal(load_pixels(Image.open(out)), pixels) or mode != "CMYK"
+        with pytest.raises(MediaError, match="not a readable image"):
+            load_pixels(out.getvalue()[:-200])
+        with pytest.raises(MediaError, match="56x40 pixels is over"):
+            load_pixels(out.getvalue(), Limits(max_pixels=100))
+
+
+def test_a_plain_wav_is_read_as_libsndfile_reads_it():
+    samples = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, 1000).astype(np.int16)
+    samples[:2] = -(1 << 15), (1 << 15) - 1
+    out = io.BytesIO()
+    soundfile.write(out, samples, 16_000, format="WAV", subtype="PCM_16")
+    data = out.getvalue()
+    expected, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+    assert _plain_wav(data) is not None
+    assert np.array_equal(load_audio(data), expected)
+    assert _plain_wav(data[:-2]) is None  # its header promises more
+    longer = data.replace(b"data", b"LIST\x04\0\0\0abcddata")
+    assert _plain_wav(longer) is None
+    assert np.array_equal(load_audio(longer), expected)

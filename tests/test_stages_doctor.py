@@ -39,6 +39,12 @@ def test_packed_equals_unpacked_for_text_images_and_audio(pair, encoded):
     assert all(p.grad is None for p in pair[0].parameters())
 
 
+def test_float64_tells_rounding_from_leaking(pair, encoded, monkeypatch):
+    monkeypatch.setattr("stages.doctor.TOLERANCE", 1e-12)
+    assert not packed_equals_unpacked(*pair, encoded).ok
+    assert packed_equals_unpacked(*pair, encoded, dtype=torch.float64).difference < 1e-9
+
+
 def test_documents_that_see_one_another_are_found(pair, encoded):
     def leaky(samples):
         row = pair[1].pack(samples)
@@ -73,7 +79,8 @@ def test_the_command_examines_a_recipe_that_was_never_run(shards, tmp_path):
     result = CliRunner().invoke(app, ["doctor", "tiny", *shards, f"output={tmp_path / 'run'}"])
     assert result.exit_code == 0, result.output
     assert "sft: 8 documents" in result.stdout
-    assert "ok: packed equals unpacked (float32, tolerance 1e-05)" in result.stdout
+    assert "torch.float32, tolerance 1e-05: loss per label" in result.stdout
+    assert "ok: packed equals unpacked" in result.stdout
     wrong = CliRunner().invoke(app, ["doctor", "tiny", "--stage", "stf", *shards])
     assert wrong.exit_code == 2
     assert "no stage 'stf' in the recipe; stages: vision_align" in wrong.stderr

@@ -1,0 +1,69 @@
+"""Processes of their own that read data as a training run does; they start in milliseconds."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data_shards.index import Index
+from data_shards.plan import Plan, PlanConfig
+
+from .data import MEDIA, Bare, write
+
+SOURCES = {"both": MEDIA, "pictures": ("image",), "sounds": ("audio",), "text": ()}
+MIXTURE = {"both": 0.4, "pictures": {0: 0.3, 5: 0.2}, "sounds": {0: 0.2, 5: 0.3}, "text": 0.1}
+
+
+def start(target: Callable[..., None], *args: Any) -> Any:
+    """Start a process that calls a function of this package.
+
+    It is forked from a server that has done nothing but import, which takes seconds: so a life
+    can be as short as a batch, and still shares no data with any other.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["data_shards.bench.resume", "data_shards.bench.elastic",
+                                    "data_shards.loader", "torch.distributed"])  # fmt: skip
+    process = context.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def write_sources(folder: Path, count: int) -> Path:
+    """Write `count` samples of each kind of media under `folder`, not indexed yet."""
+    for seed, (name, media) in enumerate(SOURCES.items()):
+        write(folder / name, count, seed, max(1, count // 3), media=media)
+    return folder
+
+
+def plan_of(folder: Path, packs_per_step: int) -> Plan:
+    """Plan a weighted, scheduled mixture of those, packed by best fit."""
+    processor = Bare()
+    indices = {name: Index.open(folder / name) for name in SOURCES}
+    lengths = {name: index.lengths(processor) for name, index in indices.items()}
+    config = PlanConfig(MIXTURE, seed=7, packs_per_step=packs_per_step, max_tokens=512, window=48)
+    return Plan(indices, config, lengths)
+
+
+def digest(batch: dict[str, Any]) -> str:
+    """Hash everything that a batch holds: tokens, labels, pixels, samples, keys."""
+    found = hashlib.sha256()
+    for tensor in (batch["input_ids"], batch["labels"], *batch["pixels"], *batch["samples"]):
+        found.update(str(tuple(tensor.shape)).encode())
+        found.update(tensor.numpy().tobytes())
+    found.update(json.dumps(batch["meta"], sort_keys=True).encode())
+    return found.hexdigest()[:16]
+
+
+def save(path: Path, told: Any) -> None:
+    """Put json in place of a file; a kill leaves the old one or the new one."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(told), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load(path: Path) -> Any:
+    """Read what `save` wrote, None if it did not get there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
