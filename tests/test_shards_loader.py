@@ -301,6 +301,24 @@ def test_rot_is_found_by_checksum_and_an_empty_pack_has_no_labels(tmp_path):
     assert all("differs from its checksum" in row["reason"] for row in rows_of(path))
 
 
+def test_what_teaches_nothing_is_named(tmp_path):
+    """As a preference sample: its answers are not in `messages`."""
+
+    class Answers(Bytes):
+        def encode(self, messages):
+            encoded = super().encode(messages)
+            if messages[-1]["role"] != "assistant":
+                encoded.labels[:] = -100
+            return encoded
+
+    pair = Sample([user("which?")], {}, meta(), chosen=[assistant("a")], rejected=[assistant("b")])
+    write_shards([*(make_good(n) for n in range(7)), pair], tmp_path / "s")
+    loader = Loader(plan_of({"s": tmp_path / "s"}), Answers(), quarantine=tmp_path / "q.jsonl")
+    [(batch, _)] = islice(loader, 1)
+    assert (batch["meta"]["samples"], batch["meta"]["quarantined"]) == (7, 1)
+    assert "no assistant turn" in rows_of(tmp_path / "q.jsonl")[0]["reason"]
+
+
 def test_too_many_bad_samples_stop_the_run(tmp_path):
     plan = plan_of({"s": spoiled(tmp_path / "s", 60, 3)})
     with pytest.raises(TooManyBad, match=r"samples were bad \(limit 5%\); see .*q.jsonl"):
