@@ -114,17 +114,21 @@ class Reader(Generic[Tag]):
         self._pool = [self._worker(self._tasks) for _ in range(self.workers)]
         waiting: deque[tuple[Tag, list[_Task], int]] = deque()
         limit = self.prefetch_bytes if self.workers else 0
-        ahead = samples = 0
+        ahead = samples = yielded = 0
         try:
             for tag, requests in jobs:
                 span = sum(request.entry.span for request in requests)
                 # 7. Read ahead is what was submitted and not yielded; one job always may be.
+                #    It grows by a job with each one yielded: the first need not wait for all.
                 while waiting and (
-                    (ahead + span) * self.growth > limit or samples + len(requests) > MOST_AHEAD
+                    (ahead + span) * self.growth > limit
+                    or samples + len(requests) > MOST_AHEAD
+                    or len(waiting) > yielded + self.workers
                 ):
                     first, tasks, size = waiting.popleft()
                     ahead, samples = ahead - size, samples - len(tasks)
                     yield first, [self._finish(task) for task in tasks]
+                    yielded += 1
                 tasks = [_Task(request) for request in requests]
                 if self.workers:
                     for task in tasks:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from data_shards.index import Index
-from data_shards.loader import Loader, TooManyBad
+from data_shards.loader import Encode, Loader, TooManyBad, documents
 from data_shards.plan import Plan, PlanConfig
 from data_shards.reader import Reader
 from data_shards.sample import Sample
@@ -441,4 +441,22 @@ def test_no_more_is_read_ahead_than_the_limit(folders):
         asked += batch["meta"]["samples"]
     sizes = [len(p.items) for s in islice(plan.steps(), 5) for p in s.packs]
     assert len(begun) <= asked + max(sizes)
+    batches.close()
+
+
+def test_the_first_batch_waits_for_few_others_and_reading_ahead_grows(folders):
+    plan, planned = plan_of(folders, **MIXED), []
+
+    def jobs():
+        for step in plan.steps():
+            for pack in step.packs:
+                planned.append(pack.number)
+                yield pack.number, documents(plan, pack)
+
+    reader = Reader(Encode(Bytes()), lambda _: 1, workers=2)
+    batches, ahead = reader.run(jobs()), []
+    for number, _ in islice(batches, 20):
+        ahead.append(planned[-1] - number)
+    assert ahead[0] <= 3
+    assert ahead[19] > 15
     batches.close()

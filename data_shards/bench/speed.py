@@ -1,0 +1,199 @@
+"""Samples per CPU-second, children included: ours beside bare decoding, webdataset and Energon.
+
+Every contender makes batches of 16 of the same shards: pixels, sounds and json as arrays. They
+take turns within each round, so that a busy machine slows all alike, and ratios are medians over
+rounds. webdataset decodes with PIL, as its users do, and with our own reader of wav files.
+"""
+
+import gc
+import io
+import json
+import resource
+import statistics
+import wave
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from data_shards.index import Index
+from data_shards.loader import Loader
+from data_shards.plan import Plan, PlanConfig
+from data_shards.read import read_entry
+from data_shards.write import ShardSet
+from omni.media import load_audio, load_pixels
+
+from . import Result
+from .data import Bare, samples
+
+BATCH = 16
+SHARDS = 8
+Contender = Callable[[], int]  # goes over the data once; returns how many samples it saw
+
+
+def run(folder: Path, small: bool = False) -> Result:
+    """Time the contenders; `small` runs everything once on next to nothing."""
+    count, rounds = (64, 1) if small else (2000, 5)
+    shards = _write(folder / "shards", count)
+    contenders: dict[str, Contender] = {
+        "decode alone": _limit(shards),
+        "ours, 0 workers": _ours(shards, 0),
+        "ours, 2 threads": _ours(shards, 2),
+        "webdataset, 2 workers": lambda: _webdataset(shards),
+    }
+    why = _missing_energon(shards)
+    if not why:
+        contenders["energon, 2 workers"] = lambda: _energon(shards)
+    rates = _race(contenders, count, rounds)
+    limit, ours, threads, wds, *energon = rates.values()
+    figures = {
+        "vs_webdataset": _ratio(threads, wds),
+        "vs_energon": _ratio(threads, energon[0]) if energon else None,
+        "of_limit": _ratio(ours, limit),
+        "threads_kept": _ratio(threads, ours),
+    }
+    ok = (figures["vs_webdataset"] >= 2 and figures["of_limit"] >= 0.75
+          and figures["threads_kept"] >= 0.9)  # fmt: skip
+    rows = [{"reader": name, "samples per CPU-second": f"{statistics.median(found):,.0f}",
+             "lowest and highest": f"{min(found):,.0f} to {max(found):,.0f}"}
+            for name, found in rates.items()]  # fmt: skip
+    if why:
+        rows.append({"reader": "energon, 2 workers", "samples per CPU-second": "not run",
+                     "lowest and highest": why})  # fmt: skip
+    return Result(ok, figures, rows)
+
+
+def _write(folder: Path, count: int) -> Path:
+    """Write pictures of about 20 kB, 256 x 256 with the grain of a camera, and sounds of 1 s."""
+    rng = np.random.default_rng(1)
+    with ShardSet(folder, shard_samples=count // SHARDS) as shards:
+        for sample in samples(count, size=(256, 256), seconds=1.0):
+            pixels = load_pixels(sample.parts["img0.jpg"]).astype(np.int16)
+            pixels += rng.integers(-9, 10, pixels.shape, np.int16)
+            grainy = pixels.clip(0, 255).astype(np.uint8)
+            sample.parts["img0.jpg"] = simplejpeg.encode_jpeg(grainy, quality=90)
+            shards.add(sample)
+        shards.commit({})
+    return folder
+
+
+def _race(contenders: dict[str, Contender], count: int, rounds: int) -> dict[str, list[float]]:
+    """Return samples per CPU-second of each contender by round; the first round warms up."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        turn = number % len(contenders)
+        order = list(contenders.items())
+        for name, go in order[turn:] + order[:turn]:
+            gc.collect()
+            before = _cpu_seconds()
+            seen = go()
+            spent = _cpu_seconds() - before
+            if seen != count:
+                raise RuntimeError(f"{name} delivered {seen} of {count} samples")
+            if number or rounds == 1:
+                rates[name].append(seen / spent)
+    return rates
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3)
+
+
+def _limit(shards: Path) -> Contender:
+    """Decode files that lie in memory, into one array: nothing that does the same can be faster."""
+    index = Index.open(shards)
+    entries = [index.entry(row) for row in range(len(index))]
+    files = [(s.to_json(), s.parts["img0.jpg"], s.parts["aud0.wav"])
+             for s in map(read_entry, entries)]  # fmt: skip
+
+    def go() -> int:
+        pixels = np.empty((256, 256, 3), np.uint8)
+        for told, picture, sound in files:
+            json.loads(told)
+            simplejpeg.decode_jpeg(picture, buffer=pixels)
+            _wav(sound)
+        return len(files)
+
+    return go
+
+
+def _wav(data: bytes) -> np.ndarray:
+    with wave.open(io.BytesIO(data)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    return samples.astype(np.float32) / 32768
+
+
+class Arrays(Bare):
+    """Decodes to arrays, and no further."""
+
+    def encode(self, messages: list[dict[str, Any]]) -> Any:
+        """Return tokens and media of a conversation; 0 stands for a patch or a frame."""
+        import torch
+
+        from omni.processor import Encoded
+
+        media: dict[str, list[dict[str, torch.Tensor]]] = {"vision": [], "audio": []}
+        tokens, text = 0, bytearray()
+        for part in (part for message in messages for part in message["content"]):
+            if part["type"] == "image":
+                pixels = load_pixels(part["image"])
+                media["vision"].append({"pixels": torch.from_numpy(pixels)})
+                tokens += -(-pixels.shape[0] // 16) * -(-pixels.shape[1] // 16)
+            elif part["type"] == "audio":
+                sound = load_audio(part["audio"])
+                media["audio"].append({"samples": torch.from_numpy(sound)})
+                tokens += -(-len(sound) // 320)
+            else:
+                text += part["text"].encode()
+        ids = torch.frombuffer(bytearray(tokens) + text, dtype=torch.uint8)
+        return Encoded(ids, ids, media)
+
+    def pack(self, encoded: list[Any]) -> dict[str, Any]:
+        """Return ids (1, T), pixels (n, H, W, 3) and samples (n, length)."""
+        import torch
+
+        both = super().pack(encoded)
+        return {**both, "pixels": torch.stack(both["pixels"]),
+                "samples": torch.stack(both["samples"])}  # fmt: skip
+
+
+def _ours(shards: Path, workers: int) -> Contender:
+    index, processor = Index.open(shards), Arrays()
+    lengths = index.lengths(processor)
+
+    def go() -> int:
+        config = PlanConfig({"all": 1.0}, max_samples=BATCH, max_length=1 << 20)
+        plan = Plan({"all": index}, config, {"all": lengths})
+        batches = Loader(plan, processor, workers=workers)
+        return sum(b["meta"]["samples"] for b, _ in islice(batches, len(index) // BATCH))
+
+    return go
+
+
+def _webdataset(shards: Path) -> int:
+    import webdataset as wds
+
+    dataset = (
+        wds.WebDataset([str(path) for path in sorted(shards.glob("*.tar"))], shardshuffle=False)
+        .decode("rgb8", wds.handle_extension("wav", _wav))
+        .to_tuple("img0.jpg", "aud0.wav", "json")
+        .batched(BATCH)
+    )
+    batches: Iterator[Any] = iter(wds.WebLoader(dataset, batch_size=None, num_workers=2))
+    return sum(len(pixels) for pixels, *_ in batches)
+
+
+def _missing_energon(shards: Path) -> str:
+    return "megatron-energon is not installed"
+
+
+def _energon(shards: Path) -> int:
+    raise NotImplementedError
