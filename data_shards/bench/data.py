@@ -123,7 +123,7 @@ class Bare:
         """Return `input_ids` and `labels` (1, T), and lists of `pixels` and `samples`."""
         import torch
 
-        both = {name: torch.cat([getattr(e, name) for e in encoded])[None]
+        both: dict[str, Any] = {name: torch.cat([getattr(e, name) for e in encoded])[None]
                 for name in ("input_ids", "labels")}  # fmt: skip
         for name, part in (("vision", "pixels"), ("audio", "samples")):
             both[part] = [item[part] for e in encoded for item in e.media.get(name, [])]
