@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from omni.lock import exclusive
 
+from .export import export
 from .index import build_index
 from .journal import JOURNAL
 from .manifest import MANIFEST, read_manifest, sha256
@@ -127,14 +128,21 @@ def build(
         manifest = None if force else existing(out, wanted)
         if manifest:
             (out / JOURNAL).unlink(missing_ok=True)  # where a kill came right after the rename
-            build_index(out)
+            _beside(out, missing=True)
             say(f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)")
             return manifest
         note = Build(seed=seed, heldout=heldout, say=say)
         manifest = _build(source, note, out, wanted, jobs, shard_samples, console)
-        build_index(out)
+        _beside(out)
     _report(manifest, out, note)
     return manifest
+
+
+def _beside(out: Path, missing: bool = False) -> None:
+    """Write what stands beside finished shards: the index, and README.md with HF's features."""
+    build_index(out)
+    if not (missing and (out / "README.md").is_file()):
+        export(out, "hf")
 
 
 def _build(
