@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from data_shards.build import OtherBuild, build
 from data_shards.cli import app
-from data_shards.export import export
 from data_shards.manifest import read_manifest
 from data_shards.read import read_shard
 from data_shards.sources import SOURCES, Build, SourceError, SourceUnavailable
@@ -240,7 +239,6 @@ def test_source_opens_in_hf_datasets(source, tmp_path):
 
     out = tmp_path / "s"
     build(source, out)
-    export(out, "hf")
     data = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
     found = {name.replace("_", "-"): rows for name, rows in data.items()}
     assert set(found) == {path.name.rpartition("-")[0] for path in out.glob("*.tar")}
