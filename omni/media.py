@@ -78,7 +78,7 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
             if (pixels := _plain_jpeg(data, limits)) is not None:
                 return Image.fromarray(pixels)
             img = Image.open(io.BytesIO(data))  # reads the header only
-        _check_pixels(*img.size, limits)
+        _check_pixels(img.size[0], img.size[1], limits)
         orientation = img.getexif().get(ORIENTATION, 1)
         if data and img.format == "JPEG" and img.mode in ("RGB", "L"):
             img = Image.fromarray(simplejpeg.decode_jpeg(data))  # quicker, and strict
@@ -129,7 +129,7 @@ def _plain_jpeg(data: bytes, limits: Limits) -> np.ndarray | None:
         return None
     if space not in ("YCbCr", "RGB", "GRAY"):
         return None
-    _check_pixels(width, height, limits)
+    _check_pixels(int(width), int(height), limits)
     return simplejpeg.decode_jpeg(data)
 
 

@@ -21,7 +21,8 @@ SHARDS, EPOCHS, BATCH = 8, 3, 16
 def run(folder: Path, small: bool = False) -> Result:
     """Look at the order of plans, and at the memory of a process that loads three epochs."""
     size = 8000 if small else 80_000
-    rows = [_neighbours(size, SHARDS, None), _neighbours(size, 64, None), _neighbours(size, 64, 8)]
+    shards = ((SHARDS, None), (64, None), (64, 8))
+    rows: list[dict[str, Any]] = [_neighbours(size, *s) for s in shards]
     rows = [row | {"growth": ""} for row in rows]
     growth = _in_a_child(write(folder / "shards", 160 if small else 4000, shard_samples=500))
     rows.append(dict.fromkeys(rows[0], "") | {"order": f"{EPOCHS} epochs loaded",
