@@ -53,8 +53,9 @@ class Child:
 
 
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
-    from .reader import attempt
+    from .reader import attempt, keep_freed_memory
 
+    keep_freed_memory()
     while True:
         try:
             request = pickle.loads(pipe.recv_bytes())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from omni.messages import Message, MessageError, bind, media_refs, validate
+from omni.messages import Message, MessageError, fill, media_refs, validate
 
 SCHEMA = 1
 MAX_JSON_BYTES = 16 << 20
@@ -44,8 +44,11 @@ class Sample:
             yield from media_refs(messages or [])
 
     def conversation(self) -> list[Message]:
-        """Return the messages with every media file name replaced by that file's bytes."""
-        return bind(self.messages, self.parts)
+        """Return the messages with every media file name replaced by that file's bytes.
+
+        The sample must be valid, as all are that were read.
+        """
+        return fill(self.messages, self.parts)
 
     def to_json(self) -> bytes:
         """Return the json part; its keys keep their order, so equal samples are equal bytes.

@@ -116,13 +116,17 @@ def load_pixels(source: Any, limits: Limits = LIMITS) -> np.ndarray:
 
 
 def _plain_jpeg(data: bytes, limits: Limits) -> np.ndarray | None:
-    """Decode a JPEG that may be shown as it is stored; None: Pillow should look at it.
+    """Decode a JPEG that is to be shown as it is stored; None: Pillow should look at it.
 
     Pillow reads all that a file says of itself, and libjpeg's pixels are copied twice on their
     way into its images; most files say nothing.
     """
-    if data[:3] != b"\xff\xd8\xff" or b"Exif" in data or b"tiff:Orientation" in data:
-        return None
+    at = 2
+    while data[at : at + 2] != b"\xff\xda":  # up to the scan; to look for words takes 30 us
+        # neither the end of a damaged file, nor an APP1: EXIF or XMP may say how to turn it
+        if data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] == b"\xe1":
+            return None
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -133,7 +137,7 @@ def _plain_jpeg(data: bytes, limits: Limits) -> np.ndarray | None:
     return simplejpeg.decode_jpeg(data)
 
 
-def _check_pixels(width: int, height: int, limits: Limits) -> None:
+def _check_pixels(width: Any, height: Any, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise MediaError(
             f"{width}x{height} pixels is over the limit of {limits.max_pixels:,} pixels"
@@ -195,7 +199,7 @@ def _decode_audio(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
         wave, rate = plain
         _check_rate(rate)
         _check_seconds(len(wave) / rate, limits)
-        return wave.astype(np.float32) / 32768, rate
+        return np.multiply(wave, np.float32(2**-15), dtype=np.float32), rate
     try:
         file = soundfile.SoundFile(io.BytesIO(data))
     except soundfile.SoundFileError:

@@ -113,8 +113,17 @@ def _validate_sampling(part: dict[str, Any], where: str) -> None:
 
 
 def bind(messages: list[Message], parts: Mapping[str, bytes]) -> list[Message]:
-    """Copy the messages with every media file name replaced by that part's bytes."""
+    """Copy the messages with every media file name replaced by that part's bytes.
+
+    Raises:
+        MessageError: see `validate`.
+    """
     validate(messages, parts)
+    return fill(messages, parts)
+
+
+def fill(messages: list[Message], parts: Mapping[str, bytes]) -> list[Message]:
+    """Do what `bind` does for messages that were validated with these parts already."""
     return [
         {
             "role": m["role"],

