@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+FEATURE_CACHE_MB = 500  # of images and sounds on a CPU
+
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
 
 
@@ -83,6 +85,7 @@ def _run(
     rows: list[str],
     **options: Any,
 ) -> dict[str, Any]:
+    from omni.feature_cache import FeatureCache
     from omni.load import check_checkpoint, load
     from omni.lock import exclusive
     from omni.weights import resolve
@@ -100,6 +103,8 @@ def _run(
         refuse_other_split(model.config.parts, data)
         if torch.cuda.is_available():
             model.to("cuda")  # type: ignore[arg-type]
+        else:  # every medium is shown under several conditions
+            model.feature_cache = FeatureCache(FEATURE_CACHE_MB << 20)
     with exclusive(out), AnswerProgress(console) as progress:
         result = run_suite(
             model, processor, suite, data, out, rows=rows,
