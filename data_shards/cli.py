@@ -251,15 +251,10 @@ def bench(
 
     Example: omni-shards bench resume
     """
-    from .bench import BENCHES, show
+    from .bench import BENCHES
+    from .bench.result import run_named
 
-    if not name:
-        for known, text in BENCHES.items():
-            print(f"{known:12} {text}")
-    elif name not in BENCHES:
-        raise _fail(f"there is no bench {name!r}; there are: {', '.join(BENCHES)}")
-    elif not show(name, small):
-        raise typer.Exit(1)
+    raise typer.Exit(run_named("data_shards.bench", BENCHES, name, small))
 
 
 def _register() -> None:

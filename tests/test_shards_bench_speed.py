@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_shards.bench import bench
 from data_shards.bench.lengths import lengths_of, plan_of
+from data_shards.bench.result import module_of
 from data_shards.plan import Pack, deal
 
 
@@ -18,14 +18,14 @@ from data_shards.plan import Pack, deal
     ],
 )
 def test_the_plan_holds_its_promises(name, figures, tmp_path):
-    result = bench(name)(tmp_path, small=True)
+    result = module_of("data_shards.bench", name).run(tmp_path, small=True)
     assert result.ok, result
     assert set(result.figures) == figures
     assert len({tuple(row) for row in result.rows}) == 1
 
 
 def test_speed_times_every_reader_on_the_same_samples(tmp_path):
-    result = bench("speed")(tmp_path, small=True)
+    result = module_of("data_shards.bench", "speed").run(tmp_path, small=True)
     assert set(result.figures) == {"vs_webdataset", "vs_energon", "of_limit", "threads_kept"}
     assert result.figures["vs_webdataset"] > 0
     assert [row["reader"] for row in result.rows][:3] == [

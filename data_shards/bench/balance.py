@@ -8,8 +8,8 @@ import numpy as np
 
 from data_shards.plan import deal
 
-from . import Result
 from .lengths import MIXES, lengths_of, plan_of
+from .result import Result
 
 RANKS, EACH = 8, 4  # packs of a rank in a step
 

@@ -11,9 +11,9 @@ from unittest.mock import patch
 from data_shards.index import Index
 from data_shards.plan import Plan, PlanConfig
 
-from . import Result
 from .data import Bare
 from .hostile import Hostile
+from .result import Result
 
 
 def run(folder: Path, small: bool = False) -> Result:

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from . import Result
 from .data import Bare
 from .life import digest, load, plan_of, save, start, write_sources
+from .result import Result
 
 PACKS = 8  # of a step
 # (ranks, batches of each); the second and third changes come in the middle of a step

@@ -8,8 +8,8 @@ import numpy as np
 
 from data_shards.plan import Plan
 
-from . import Result
 from .lengths import lengths_of, plan_of, stored
+from .result import Result
 
 SHARES = {"text": 0.45, "pictures": 0.3, "everything": 0.1999, "rare": 0.05, "rarest": 0.0001}
 LATER = {"text": 0.1, "pictures": 0.1, "everything": 0.1, "rare": 0.3, "rarest": 0.4}

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from . import Result
 from .lengths import CAPACITY, MIXES, lengths_of, plan_of
+from .result import Result
 
 WINDOW = 256
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import Result
 from .data import Bare
 from .life import digest, load, plan_of, save, start, write_sources
+from .result import Result
 
 THREADS = (0, 1, 2, 3, 5)
 EVERY = 3  # batches between two checkpoints

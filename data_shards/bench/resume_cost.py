@@ -14,8 +14,8 @@ from data_shards.plan import Plan, PlanConfig
 from data_shards.rows import scan_rows
 from data_shards.sidecar import _scan_file, update, write_table
 
-from . import Result
 from .data import Bare, write
+from .result import Result
 
 MOST_BYTES, MOST_SECONDS = 16_000, 1.0
 SAMPLES = 1000  # of a shard

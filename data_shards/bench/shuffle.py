@@ -11,9 +11,9 @@ from data_shards.index import Index
 from data_shards.loader import Loader
 from data_shards.plan import Plan, PlanConfig
 
-from . import Result
 from .data import Bare, write
 from .lengths import Numbered, lengths_of
+from .result import Result
 
 SHARDS, EPOCHS, BATCH = 8, 3, 16
 

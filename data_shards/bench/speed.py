@@ -32,8 +32,8 @@ from data_shards.read import read_entry
 from data_shards.write import ShardSet
 from omni.media import load_audio, load_pixels
 
-from . import Result
 from .data import Bare, samples
+from .result import Result
 
 BATCH = 16
 SHARDS = 8

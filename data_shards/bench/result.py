@@ -1,0 +1,78 @@
+"""What a bench finds, and how it is shown: a table, and one last line of json."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+
+@dataclass
+class Result:
+    """What a bench found: `ok` if the promise holds, figures for machines, rows for readers."""
+
+    ok: bool
+    figures: dict[str, Any]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """a table: each row has the same keys, which are its header"""
+
+    def line(self) -> dict[str, Any]:
+        """Return what the last line of output says as json."""
+        return {"ok": self.ok, **self.figures}
+
+
+def show(run: Callable[..., Result], small: bool = False) -> bool:
+    """Run a bench and print its table and its line of json; return whether it is ok.
+
+    The line is printed whatever happens: whoever reads it needs no other case.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    try:
+        with TemporaryDirectory(prefix="omni-bench-") as folder:
+            result = run(Path(folder) / "work", small=small)
+    except Exception as error:
+        traceback.print_exc()
+        result = Result(False, {"error": f"{type(error).__name__}: {error}"})
+    if result.rows:
+        table = Table(*result.rows[0])
+        for row in result.rows:
+            table.add_row(*(escape(_cell(value)) for value in row.values()))
+        Console().print(table)
+    print(json.dumps(result.line()), flush=True)
+    return result.ok
+
+
+def run_named(package: str, benches: Mapping[str, str], name: str, small: bool) -> int:
+    """Do what `bench NAME` says and return the exit status; without a name, list the benches.
+
+    Args:
+        package: where each bench is a module with `run(folder, small)`.
+        benches: name -> what it measures.
+        name: of one of them.
+        small: seconds instead of minutes.
+    """
+    if name in benches:
+        return 0 if show(module_of(package, name).run, small) else 1
+    for known, text in benches.items():
+        print(f"{known:12} {text}")
+    if name:
+        print(f"error: there is no bench {name!r}; above are all", file=sys.stderr)
+    return 2 if name else 0
+
+
+def module_of(package: str, name: str) -> Any:
+    """Import the module of a bench; "resume-cost" is in resume_cost.py."""
+    return import_module(f".{name.replace('-', '_')}", package)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:,}" if isinstance(value, int) else str(value)
