@@ -1,5 +1,6 @@
 """The model: embed -> encode -> project -> scatter -> decode -> loss."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ from .weights import resolve
 
 if TYPE_CHECKING:
     from .processor import OmniProcessor
+
+
+@dataclass
+class OmniOutput(CausalLMOutputWithPast):
+    """What the LLM returns and, with labels, the loss of each, in reading order: (N,)."""
+
+    token_losses: torch.Tensor | None = None
 
 
 class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -175,13 +183,12 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             logits_to_keep=where, use_cache=False, **kwargs,
         )  # fmt: skip
         wanted = targets[:, where]
-        total = F.cross_entropy(
+        losses = F.cross_entropy(
             output.logits.flatten(0, 1).float(), wanted.flatten(),
-            ignore_index=IGNORE_INDEX, reduction="sum",
+            ignore_index=IGNORE_INDEX, reduction="none",
         )  # fmt: skip
         count = (wanted != IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch
-        output.loss = total / count
-        return output
+        return OmniOutput(losses.sum() / count, output.logits, token_losses=losses.detach())
 
     def embed(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Look up text, encode media (taken out of `inputs`), scatter: (B, T) -> (B, T, D)."""

@@ -12,9 +12,9 @@ from data_shards.shard import BadSample
 from omni.processor import IGNORE_INDEX, Encoded
 
 from .objectives.sft import sft
+from .prepare import load_parent, make_plan
 from .recipe import Recipe, StageConfig
 from .trainable import set_trainable
-from .trainer import load_parent, make_plan
 
 TOLERANCE = 1e-5
 
@@ -80,7 +80,7 @@ def _gradients(
     model.zero_grad()
     total, count = 0.0, torch.tensor(float(labels), device=model.device)
     for batch in batches:
-        loss = sft(model, {k: v.to(model.device) for k, v in batch.items()}, count)
+        loss, _ = sft(model, {k: v.to(model.device) for k, v in batch.items()}, count)
         loss.backward()
         total += float(loss.detach())
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}

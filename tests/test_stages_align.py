@@ -53,14 +53,14 @@ def test_true_pairs_are_learnt_and_shuffled_ones_are_not(make_model, specs, kind
         losses = []
         for step in range(45):
             batch = batches[step % 3]
-            loss = task(batch, count(batch))
+            loss, _ = task(batch, count(batch))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
         test = processor.pack(pairs(processor, kind, 16, 99))
         with torch.no_grad():
-            held_out[shuffled] = task(test, count(test)).item()
+            held_out[shuffled] = task(test, count(test))[0].item()
         if not shuffled:
             assert losses[-1] < 0.6 * losses[0]
     assert held_out[False] < 0.75 * held_out[True], held_out
@@ -80,7 +80,7 @@ def test_align_never_runs_the_llm(make_model, specs, monkeypatch):
         processor.encode([user("no media"), assistant("none")]),
     ]
     batch = processor.pack(encoded)
-    loss = Task(model, "align")(batch, count(batch))
+    loss, _ = Task(model, "align")(batch, count(batch))
     loss.backward()
     assert loss.item() > 0
     assert all(p.grad is not None for p in model.projectors.parameters())
@@ -90,7 +90,7 @@ def test_align_never_runs_the_llm(make_model, specs, monkeypatch):
 def test_align_without_any_media_is_zero_and_reaches_every_projector(make_model, specs):
     model, processor = make_model(vision=specs.vision)
     batch = processor.pack([processor.encode([user("a"), assistant("b")])])
-    loss = Task(model, "align").train()(batch, count(batch))
+    loss, _ = Task(model, "align").train()(batch, count(batch))
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None for p in model.projectors.parameters())
@@ -105,6 +105,8 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_parts(make_model, specs):
     task = Task(model.eval(), "align")
     total = sum(int((e.labels != IGNORE_INDEX).sum()) for e in encoded)
     with torch.no_grad():
-        whole = task(processor.pack(encoded), torch.tensor(total)).item()
-        parts = [task(processor.pack([e]), torch.tensor(total)).item() for e in encoded]
-        assert whole == pytest.approx(sum(parts), rel=0.02)  # the norm term is a mean over tokens
+        whole, documents = task(processor.pack(encoded), torch.tensor(total))
+        parts = [task(processor.pack([e]), torch.tensor(total))[0].item() for e in encoded]
+        assert whole.item() == pytest.approx(sum(parts), rel=0.02)  # the norm's is a mean of tokens
+        assert sum(documents).item() / total == pytest.approx(sum(parts), rel=0.1)
+        assert len(documents) == 4

@@ -1,4 +1,8 @@
-"""Objectives: (model, batch, label count) -> loss. Adding one is one file and one line here."""
+"""Objectives: (model, batch, label count) -> loss, losses. One more is one file and one line here.
+
+`loss` is a scalar: the batch's sum divided by the label count of the whole global batch. `losses`,
+(at least as many as documents,), are the sums of each packed document, for the log.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +13,10 @@ from torch import nn
 from .align import align
 from .sft import sft
 
-OBJECTIVES: dict[str, Callable[[Any, dict[str, torch.Tensor], torch.Tensor], torch.Tensor]] = {
+Objective = Callable[
+    [Any, dict[str, torch.Tensor], torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+]
+OBJECTIVES: dict[str, Objective] = {
     "align": align,
     "sft": sft,
 }
@@ -22,5 +29,7 @@ class Task(nn.Module):
         super().__init__()
         self.model, self.objective = model, OBJECTIVES[objective]
 
-    def forward(self, batch: dict[str, torch.Tensor], label_count: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, batch: dict[str, torch.Tensor], label_count: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return self.objective(self.model, batch, label_count)

@@ -20,7 +20,9 @@ CTC_SCALE = 40.0  # CTC needs a sharper one to leave the all-blank solution
 NORM_WEIGHT = 0.1  # keeps tokens as long as text embeddings, which the cosine does not see
 
 
-def align(model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor) -> torch.Tensor:
+def align(
+    model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the alignment loss per label token, averaged like `sft` over the global batch."""
     batch = dict(batch)
     ids, labels = batch["input_ids"][0], batch["labels"][0]
@@ -28,6 +30,7 @@ def align(model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor)
     answers = [labels[(document == d) & (labels != IGNORE_INDEX)] for d in range(document[-1] + 1)]
     table = model.get_input_embeddings().weight.detach()
     loss = torch.zeros((), device=ids.device)
+    by_document = torch.zeros(len(answers), device=ids.device)
     for name, spec in model.config.modalities.items():
         cls = encoder_class(spec["encoder"])
         media = [batch.pop(n, None) for n in cls.inputs]
@@ -37,11 +40,14 @@ def align(model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor)
         tokens = model.encode(name, *media).float()  # (N, D), all of the batch
         owner = document[ids == spec["token_id"]]  # (N,): the document of each token
         objective = _ctc if cls.media == "audio" else _bag_of_words
-        loss = loss + objective(tokens, owner, answers, F.normalize(table.float(), dim=1))
+        present = owner.unique()
+        fit = objective(tokens, owner, answers, F.normalize(table.float(), dim=1))  # (present,)
+        by_document = by_document.index_add(0, present, fit.detach())
+        loss = loss + fit.sum()
         length = tokens.norm(dim=1) / table.norm(dim=1).mean()
         labelled = sum(len(answer) for answer in answers)
         loss = loss + NORM_WEIGHT * (length - 1).square().mean() * labelled
-    return loss / label_count
+    return loss / label_count, by_document
 
 
 def _bag_of_words(
@@ -59,14 +65,13 @@ def _bag_of_words(
     present = owner.unique()
     mean = torch.stack([tokens[owner == d].mean(0) for d in present])
     scores = F.log_softmax(SCALE * F.normalize(mean, dim=1) @ table.T, dim=1)  # (docs, V)
-    total = tokens.new_zeros(())
+    losses = []
     for row, d in enumerate(present.tolist()):
         words = answers[d].unique()
         weight = (count / frequency[words]).log()
-        total = total - len(answers[d]) * (scores[row, words] * weight).sum() / weight.sum().clamp(
-            min=1e-6
-        )
-    return total
+        mean_score = (scores[row, words] * weight).sum() / weight.sum().clamp(min=1e-6)
+        losses.append(-len(answers[d]) * mean_score)
+    return torch.stack(losses)
 
 
 def _ctc(
@@ -87,5 +92,5 @@ def _ctc(
         torch.cat(targets),
         torch.tensor([len(f) for f in frames]),
         torch.tensor([len(t) for t in targets]),
-        blank=blank, reduction="sum", zero_infinity=True,
+        blank=blank, reduction="none", zero_infinity=True,
     )  # fmt: skip
