@@ -3,38 +3,54 @@
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.distributed.checkpoint as dcp
+from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
 from omni.load import CheckpointError
 
-from .trainable import moving_state
+from .engine import whole
 
 DONE = "stage.json"
 
 
-def write_atomically(folder: Path, fill: Any) -> None:
-    """Let `fill(scratch)` write a folder, flush it to disk, and rename it to `folder`."""
+def write_atomically(
+    folder: Path, fill: Callable[[Path], None], accelerator: Accelerator | None = None
+) -> None:
+    """Let `fill(scratch)` write a folder, flush it to disk, and rename it to `folder`.
+
+    With an accelerator every rank calls this and fills its part; they must share the disk.
+    """
+    main = accelerator is None or accelerator.is_main_process
+    wait = accelerator.wait_for_everyone if accelerator else lambda: None
     scratch = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     try:
+        if main:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+        wait()
         fill(scratch)
-        for path in scratch.rglob("*"):
-            _flush(path)
-        _flush(scratch)
-    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is any of them
-        shutil.rmtree(scratch, ignore_errors=True)
+        wait()
+        if main:
+            for path in scratch.rglob("*"):
+                _flush(path)
+            _flush(scratch)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(scratch, folder)
+            _flush(folder.parent)
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
+        shutil.rmtree(scratch, ignore_errors=True)  # a full disk is any of them
         raise CheckpointError(
             f"{folder}: could not be written ({error}); earlier checkpoints are untouched"
         ) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(scratch, folder)
-    _flush(folder.parent)
+    wait()
 
 
 def _flush(path: Path) -> None:
@@ -45,51 +61,87 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def save_model(folder: Path, model: Any, processor: Any, facts: dict[str, Any]) -> None:
+def save_model(
+    folder: Path, model: Any, processor: Any, facts: dict[str, Any], accelerator: Accelerator
+) -> None:
     """Write a whole checkpoint: weights, config, processor, and the stage's facts."""
+    weights, seen = {}, {}
+    for name, tensor in model.state_dict(keep_vars=True).items():  # tied weights: one memory
+        if id(tensor) not in seen:
+            seen[id(tensor)] = whole(tensor.detach())
+        weights[name] = seen[id(tensor)]
 
     def fill(scratch: Path) -> None:
-        model.save_pretrained(scratch)
-        processor.save_pretrained(scratch)
-        (scratch / DONE).write_text(json.dumps(facts, indent=1))
+        if accelerator.is_main_process:
+            model.save_pretrained(scratch, state_dict=weights)
+            processor.save_pretrained(scratch)
+            (scratch / DONE).write_text(json.dumps(facts, indent=1))
 
-    write_atomically(folder, fill)
+    write_atomically(folder, fill, accelerator)
 
 
-def save_step(folder: Path, step: int, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
-    """Write what a stage needs to go on: trained weights, optimizer and `state` (json)."""
-    # tied weights have two names and one memory; one name restores both
-    trained = dict({t.data_ptr(): (n, t) for n, t in moving_state(model).items()}.values())
+def _tensors(model: Any, optimizer: Any) -> dict[str, Any]:
+    """Return what training changes, by name, sharing its memory: loading in place restores it."""
+    options = StateDictOptions(ignore_frozen_params=True)
+    weights, moments = get_state_dict(model, optimizer, options=options)
+    return {"model": weights, "optimizer": moments["state"]}
+
+
+def save_step(
+    folder: Path,
+    step: int,
+    model: Any,
+    optimizer: Any,
+    state: dict[str, Any],
+    accelerator: Accelerator,
+    keep_last: int = 1,
+    keep_every: int = 0,
+) -> None:
+    """Write what a stage needs to go on: what it trains, the optimizer, and `state` (json).
+
+    Every rank calls it and writes its share; any number of ranks can read it. Older checkpoints
+    are removed, but for the `keep_last` newest and those of every `keep_every`th step.
+    """
 
     def fill(scratch: Path) -> None:
-        save_file(
-            {n: t.contiguous().cpu() for n, t in trained.items()}, scratch / "trained.safetensors"
-        )
-        torch.save(optimizer.state_dict(), scratch / "optimizer.pt")
-        (scratch / "state.json").write_text(json.dumps({"step": step, **state}))
+        with _alone_is_fine():
+            dcp.save(_tensors(model, optimizer), checkpoint_id=scratch)
+        if accelerator.is_main_process:
+            (scratch / "state.json").write_text(json.dumps({"step": step, **state}))
 
-    write_atomically(folder / f"step-{step:08d}", fill)
-    for old in sorted(folder.glob("step-*"))[:-1]:
-        shutil.rmtree(old)
+    write_atomically(folder / f"step-{step:08d}", fill, accelerator)
+    if accelerator.is_main_process:
+        for old in sorted(folder.glob("step-*"))[:-keep_last]:
+            if not keep_every or int(old.name.removeprefix("step-")) % keep_every:
+                shutil.rmtree(old)
 
 
 def load_step(folder: Path, model: Any, optimizer: Any, settings: dict) -> dict[str, Any] | None:
     """Restore the newest step checkpoint, or return None when there is none.
 
     Raises:
-        CheckpointError: it was made with other settings; the first that differs is named.
+        CheckpointError: it was made with other settings (the first that differs is named), or
+            it is damaged.
     """
     found = sorted(folder.glob("step-*"))
     if not found:
         return None
     state = json.loads((found[-1] / "state.json").read_text())
     check_settings(found[-1], state["settings"], settings)
-    trained = load_file(found[-1] / "trained.safetensors")
-    _, unexpected = model.load_state_dict(trained, strict=False)
-    if unexpected:
-        raise CheckpointError(f"{found[-1]}: holds {unexpected[0]}, which the model lacks")
-    optimizer.load_state_dict(torch.load(found[-1] / "optimizer.pt", weights_only=True))
+    try:
+        with _alone_is_fine():
+            dcp.load(_tensors(model, optimizer), checkpoint_id=found[-1])
+    except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
+        raise CheckpointError(
+            f"{found[-1]}: is damaged ({error}); remove this folder, and the same command goes on "
+            "from the one before it, or starts the stage anew"
+        ) from error
     return state
+
+
+def _alone_is_fine() -> warnings.catch_warnings:
+    """Keep torch from warning, at every save, that there is one process."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)
 
 
 def check_settings(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -83,9 +83,9 @@ def _run(config, stage: str | None) -> None:
     from omni.lock import exclusive
     from omni.weights import WeightsError
 
+    from .chain import run_recipe
     from .precision import choose_precision
     from .trainable import PatternError
-    from .trainer import run_recipe
 
     names = [s.name for s in config.stages]
     if stage and stage not in names:
@@ -170,6 +170,25 @@ def report(
         print(f"written: {run / 'report.json'}")
     if len(runs) > 1:
         print(compare(reports))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="which; without one they are listed")] = "",
+    small: Annotated[bool, typer.Option("--small", help="seconds instead of minutes")] = False,
+) -> None:
+    """Measure on this machine what the training engine promises; without NAME, list the benches.
+
+    Prints a table and, as its last line, one object of json: "ok" is true if the promise holds,
+    and so is the exit status 0. A and B of a comparison take turns within the run.
+
+    Example: `omni-train bench throughput`
+    """
+    from data_shards.bench.result import run_named
+
+    from .bench import BENCHES
+
+    raise typer.Exit(run_named("stages.bench", BENCHES, name, small))
 
 
 def _fail(error: object) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -75,26 +74,25 @@ class Metrics:
         self._window.update(facts)
         self.totals.update({f"source.{name}": n for name, n in Counter(sources).items()})
 
-    def step(self, step: int, loss: torch.Tensor, lr: float) -> None:
+    def step(self, step: int, loss: float, lr: float) -> None:
         """Log one optimizer update."""
-        value = float(loss)
         now = time.monotonic()
         took, self._clock = now - self._clock, now
         self.seconds += took
         if self.first_loss is None:
-            self.first_loss = value
-        self.last_losses = [*self.last_losses, value][-10:]
+            self.first_loss = loss
+        self.last_losses = [*self.last_losses, loss][-10:]
         if not self.main:
             return
         row = {
-            "stage": self.stage.name, "step": step, "loss": round(value, 5), "lr": lr,
+            "stage": self.stage.name, "step": step, "loss": loss, "lr": lr,
             "seconds": round(took, 4), "data_wait": round(self._wait / took, 4),
             "tokens_per_s": round(self._window["tokens"] / took, 1), **self._window,
         }  # fmt: skip
         self.write(row)
         for key in ("loss", "lr", "tokens_per_s", "data_wait"):
             self._board.add_scalar(key, row[key], step)  # type: ignore[union-attr]
-        line = f"loss {value:.3f}  lr {lr:.1e}  {row['tokens_per_s']:.0f} tokens/s"
+        line = f"loss {loss:.3f}  lr {lr:.1e}  {row['tokens_per_s']:.0f} tokens/s"
         self._bar.update(self._task, completed=step, line=line)
         if self._bar.disable and (now - self._printed > PRINT_SECONDS or step == self.stage.steps):
             self._printed = now

@@ -14,6 +14,7 @@ from data_shards.plan import PlanConfig, check_mixture
 
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
 OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
+SHARDING = ("none", "full")
 
 
 class RecipeError(ValueError):
@@ -89,6 +90,12 @@ class Recipe:
     """auto (probed), fp32 or bf16"""
     save_seconds: float = 120.0
     """a resumable checkpoint is written this often inside a stage"""
+    keep_last: int = 1
+    """how many of them are kept"""
+    keep_every: int = 0
+    """those of every so many steps are kept as well"""
+    sharding: str = "none"
+    """of weights over ranks: none (DDP), or full (FSDP2)"""
     feature_cache_mb: int = 0
     """memory in which outputs of frozen encoders are kept, so that each medium is encoded once"""
     threads: int = 2
@@ -218,6 +225,10 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         except ValueError as error:
             told = str(error).replace("max_samples", "batch_size")
             raise RecipeError(f"{where}: {told}") from error
+    if recipe.sharding not in SHARDING:
+        raise RecipeError(f"{path}: sharding is none or full, not {recipe.sharding!r}")
+    if recipe.keep_last < 1 or recipe.keep_every < 0:
+        raise RecipeError(f"{path}: keep_last is at least 1, keep_every at least 0")
     if recipe.precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .engine import whole
+
 
 class PatternError(ValueError):
     """A pattern that matches no parameter."""
@@ -66,12 +68,12 @@ def param_groups(
     return groups
 
 
-def moving_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return what training may change: trained parameters, and their modules' own buffers."""
+def _moving(model: nn.Module) -> set[str]:
+    """Name what training may change: trained parameters, and their modules' own buffers."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     owners = {name.rpartition(".")[0] for name in trained}  # of batch norm statistics
     return {
-        name: tensor.detach()
+        name
         for name, tensor in model.state_dict(keep_vars=True).items()
         if tensor.requires_grad
         or (name.rpartition(".")[0] in owners and not isinstance(tensor, nn.Parameter))
@@ -80,13 +82,13 @@ def moving_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def frozen_hashes(model: nn.Module) -> dict[str, str]:
     """Hash what does not train, buffers included, per part: "language_model", "encoders.x", ..."""
-    moving = moving_state(model)
+    moving = _moving(model)
     digests: dict[str, Any] = {}
     for name, tensor in model.state_dict().items():
         if name in moving:
             continue
         head, second, *_ = name.split(".")
         part = f"{head}.{second}" if head in ("encoders", "projectors") else head
-        raw = tensor.contiguous().cpu().view(torch.uint8 if tensor.ndim else tensor.dtype)
+        raw = whole(tensor).contiguous().cpu().view(torch.uint8 if tensor.ndim else tensor.dtype)
         digests.setdefault(part, hashlib.sha256()).update(name.encode() + raw.numpy().tobytes())
     return {part: digest.hexdigest() for part, digest in digests.items()}

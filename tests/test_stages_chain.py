@@ -21,6 +21,7 @@ from omni.answer import answer
 from omni.load import CheckpointError, load
 from omni.messages import image, user
 from stages import trainer
+from stages.chain import run_recipe
 from stages.cli import app
 from stages.recipe import load_recipe
 
@@ -241,7 +242,7 @@ def test_accumulation_equals_a_larger_batch(chain, shards, tmp_path, monkeypatch
             "stages.sft.clip=1e6", "stages.sft.trainable={projectors: 0.1, language_model: 0.1}",
         ])  # fmt: skip
         recipe.stages = [s for s in recipe.stages if s.name == "sft"]
-        trainer.run_recipe(recipe, Accelerator(cpu=True))
+        run_recipe(recipe, Accelerator(cpu=True))
         ends[accumulate] = weights(run / "sft"), [r["loss"] for r in log(run) if "loss" in r]
     assert ends[1][1] == pytest.approx(ends[2][1], abs=1e-5)
     start = weights(chain / "omni")

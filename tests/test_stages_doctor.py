@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from omni.messages import assistant, audio, image, user
 from stages.cli import app
 from stages.doctor import draw, packed_equals_unpacked
+from stages.prepare import make_plan
 from stages.recipe import load_recipe
-from stages.trainer import make_plan
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from stages import trainer
+from stages import chain
 from stages.recipe import load_recipe
 
 WORKER = """
 import hashlib, json, os, sys
 from pathlib import Path
 from accelerate import Accelerator
-from stages import objectives, trainer
+from stages import chain, objectives, trainer
 from stages.recipe import load_recipe
 
 folder, *overrides = sys.argv[1:]
@@ -41,7 +41,7 @@ trainer.torch.optim.AdamW = lambda groups, **_: trainer.torch.optim.SGD(groups)
 objectives.Task.forward, trainer._finish = forward, finished
 recipe = load_recipe("tiny", overrides)
 recipe.stages = [stage for stage in recipe.stages if stage.name == "omni"]
-trainer.run_recipe(recipe, Accelerator(cpu=True))
+chain.run_recipe(recipe, Accelerator(cpu=True))
 """
 
 
@@ -52,7 +52,7 @@ def parents(shards, tmp_path_factory) -> Path:
     recipe = load_recipe("tiny", [*shards, f"output={run}", "stages.vision_align.steps=1",
                                   "stages.audio_align.steps=1"])  # fmt: skip
     recipe.stages = recipe.stages[:2]
-    trainer.run_recipe(recipe, Accelerator(cpu=True))
+    chain.run_recipe(recipe, Accelerator(cpu=True))
     return run
 
 
@@ -90,7 +90,7 @@ def test_ranks_with_different_modalities_finish_and_agree(shards, parents, tmp_p
 
     one = tmp_path / "one"
     monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **_: torch.optim.SGD(groups))
-    trainer.run_recipe(only_omni(overrides(shards, parents, one, 2)), Accelerator(cpu=True))
+    chain.run_recipe(only_omni(overrides(shards, parents, one, 2)), Accelerator(cpu=True))
     ours, theirs = (load_file(run / "omni" / "model.safetensors") for run in (one, two))
     start = load_file(parents / "audio_align" / "model.safetensors")
     moved = max((ours[n] - start[n]).abs().max().item() for n in ours)

@@ -1,0 +1,112 @@
+"""Two ranks, one with text and one with images and audio: no hang, and gradients of one process.
+
+`python -m stages.bench.mixed FOLDER SHARDING` is one of the ranks, or the one process.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from data_shards.bench.result import Result
+
+from .life import environments, recipe_of, wait, write_sources
+
+STEPS, CLOSE = 20, 1e-5
+SOURCES = ("text", "both")  # of rank 0 and of rank 1
+
+
+def run(folder: Path, small: bool = False, fault: str = "") -> Result:
+    """Compare the gradients of every step, under DDP and under FSDP2, with those of one process.
+
+    Args:
+        folder: to work in.
+        small: DDP alone.
+        fault: "anchor" takes away what ties an absent modality into the graph.
+    """
+    import torch
+
+    write_sources(folder, 8)
+    _start(folder, 1, "none", fault)
+    alone = torch.load(folder / "none-1.pt")
+    rows = []
+    for sharding in ("none",) if small else ("none", "full"):
+        _start(folder, 2, sharding, fault)
+        found = torch.load(folder / f"{sharding}-2.pt")
+        worst = max(_difference(a, b) for a, b in zip(alone, found, strict=True))
+        rows.append({"sharding": sharding, "steps": len(found), "parameters": len(found[0]),
+                     "largest difference of a gradient": float(f"{worst:.1e}")})  # fmt: skip
+    worst = max(row["largest difference of a gradient"] for row in rows)
+    whole = all(row["steps"] == STEPS for row in rows)
+    return Result(whole and worst <= CLOSE, {"steps": STEPS, "gradient_difference": worst}, rows)
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return the largest difference, relative to a parameter's largest gradient if over 1."""
+    if one.keys() != other.keys():
+        return float("inf")
+    return max(float((one[n] - other[n]).abs().max()) / max(1.0, float(one[n].abs().max()))
+               for n in one)  # fmt: skip
+
+
+def _start(folder: Path, ranks: int, sharding: str, fault: str) -> None:
+    command = [sys.executable, "-m", "stages.bench.mixed", str(folder), sharding, fault]
+    with (folder / "stderr").open("a") as told:
+        wait([subprocess.Popen(command, env=place, stderr=told) for place in environments(ranks)],
+             folder)  # fmt: skip
+
+
+def main() -> None:
+    """Be one rank: take `STEPS` steps on batches of one modality, and write the gradients."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    from data_shards.index import Index
+    from data_shards.read import read_entry
+    from omni import OmniForConditionalGeneration
+    from stages.engine import distribute, gradients, whole
+    from stages.objectives import Task
+    from stages.prepare import make_model
+    from stages.trainable import set_trainable
+
+    folder, sharding, fault = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    accelerator = Accelerator(cpu=True)
+    set_seed(0)
+    if fault == "anchor":
+        OmniForConditionalGeneration.anchor = lambda self, name: 0.0  # type: ignore[assignment]
+    recipe = recipe_of(folder)
+    model, processor = make_model(recipe, recipe.stages[0], None, accelerator)
+    set_trainable(model, {"*": 1.0})
+    batches = []
+    for name in SOURCES:
+        index = Index.open([f"{folder / name}/train-*.tar"])
+        rows = [read_entry(index.entry(row)).conversation() for row in range(3)]
+        batches.append(processor.pack([processor.encode(row) for row in rows]))
+    count = sum(int((batch["labels"] >= 0).sum()) for batch in batches)
+    ranks = accelerator.num_processes
+    mine = batches if ranks == 1 else [batches[accelerator.process_index]]
+    task = distribute(Task(model, "sft"), accelerator, sharding)
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.01)
+    found = []
+    task.train()
+    for _ in range(STEPS):
+        for i, batch in enumerate(mine):
+            with gradients(task, accelerator, last=i == len(mine) - 1):
+                loss, _ = task(batch, torch.tensor(count / ranks))
+                loss.backward()
+        # a parameter that nothing used has no gradient in one process and zeros in several
+        found.append({name: whole(torch.zeros_like(p) if p.grad is None else p.grad).clone()
+                      for name, p in model.named_parameters()})  # fmt: skip
+        optimizer.step()
+        optimizer.zero_grad()
+    if accelerator.is_main_process:
+        torch.save(found, folder / f"{sharding}-{ranks}.pt")
+    if ranks > 1:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

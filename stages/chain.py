@@ -1,0 +1,59 @@
+"""The stages of a recipe in order, each from its parent's checkpoint; what is finished is kept."""
+
+import hashlib
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from data_shards.origin import manifests
+from omni.load import CheckpointError
+
+from .checkpoint import finished
+from .recipe import Recipe, StageConfig, stage_settings
+from .trainer import train_stage
+
+
+def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None) -> None:
+    """Run the stages in order, resuming wherever an earlier run stopped.
+
+    Raises:
+        CheckpointError: `only` names a stage whose parent is not finished, or a finished stage
+            was made with other settings.
+    """
+    root = Path(recipe.output)
+    parent: Path | None = None
+    for stage in recipe.stages:
+        target = root / stage.name
+        settings = stage_settings(recipe, stage) | {
+            "shards": _shards_identity(recipe, stage),
+            "parent": _identity(parent),
+        }
+        done = finished(target, settings)
+        if only == stage.name or (only is None and not done):
+            if parent and not (parent / "stage.json").is_file():
+                raise CheckpointError(
+                    f"stage {stage.name!r} starts from {parent}, which is not there: run its "
+                    "parent stage first (without --stage, all stages run in order)"
+                )
+            if not done:
+                try:
+                    train_stage(recipe, stage, settings, parent, target, accelerator)
+                finally:
+                    accelerator.free_memory()  # it holds every model and optimizer it prepared
+        if done:
+            accelerator.print(f"{stage.name}: finished already, {target}")
+        if only == stage.name:
+            return
+        parent = target
+
+
+def _shards_identity(recipe: Recipe, stage: StageConfig) -> dict[str, list[str]]:
+    """Return, per source, hashes that change when its shards are built anew."""
+    return {name: [*manifests(recipe.sources[name])] for name in stage.data.mixture}
+
+
+def _identity(parent: Path | None) -> str:
+    """Return what a stage's result depends on in its parent: when and as what it was made."""
+    if parent is None or not (parent / "stage.json").is_file():
+        return ""
+    return hashlib.sha256((parent / "stage.json").read_bytes()).hexdigest()[:16]

@@ -1,0 +1,73 @@
+"""Many processes as one: gradients averaged (DDP), or weights dealt out as well (FSDP2).
+
+A step never hangs on a modality that only some ranks have. DDP waits for the gradient of every
+trained parameter: `OmniForConditionalGeneration.anchor` gives one to what did not run. FSDP2
+gathers weights whenever a unit runs: decoder layers, which run on every rank, are units of their
+own, and all the rest, encoders and projectors too, is the one unit that the step itself gathers.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+
+def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.Module:
+    """Move a task to this process's device and join it with those of the other processes.
+
+    Args:
+        task: `stages.objectives.Task`; what trains must be set already.
+        accelerator: knows the processes.
+        sharding: "none": every rank holds all weights (DDP). "full": each holds its share of
+            weights, gradients and moments (FSDP2).
+    """
+    if sharding == "none" or accelerator.num_processes == 1:
+        return accelerator.prepare(task)
+    device = accelerator.device
+    task.to(device)
+    half = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    how: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (accelerator.num_processes,)),
+        "mp_policy": MixedPrecisionPolicy(param_dtype=half, cast_forward_inputs=False),
+    }
+    for layer in task.model.get_decoder().layers:  # type: ignore[union-attr, operator]
+        fully_shard(layer, **how)
+    return fully_shard(task, **how)
+
+
+@contextmanager
+def gradients(task: Any, accelerator: Accelerator, last: bool) -> Iterator[None]:
+    """Run a micro-batch; ranks exchange gradients after the last of a step only."""
+    if isinstance(task, FSDPModule):
+        task.set_requires_gradient_sync(last)
+        yield
+    elif last:
+        yield
+    else:
+        with accelerator.no_sync(task):
+            yield
+
+
+def clip(parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
+    """Scale gradients to a norm of at most `limit`; return their norm over all ranks."""
+    return whole(nn.utils.clip_grad_norm_(parameters, limit))
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that may be dealt out over ranks in full; every rank must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def agree(stop: int, due: bool, accelerator: Accelerator) -> tuple[int, bool]:
+    """Let all ranks stop or save at the same step: clocks and signals differ between them."""
+    if accelerator.num_processes == 1:
+        return stop, due
+    mine = torch.tensor([stop, int(due)], device=accelerator.device)
+    everyone = accelerator.gather(mine[None])
+    return int(everyone[:, 0].max()), bool(everyone[:, 1].any())  # type: ignore[index]

@@ -1,0 +1,77 @@
+"""What a stage starts with: its parent with new modalities attached, its plan and its loader."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from data_shards.index import Index
+from data_shards.loader import Loader
+from data_shards.manifest import split_digest
+from data_shards.origin import manifests
+from data_shards.plan import Plan
+from omni import OmniForConditionalGeneration, OmniProcessor
+from omni.load import load
+from omni.model import load_text_tokenizer
+
+from .recipe import Recipe, StageConfig, plan_config
+
+
+def make_model(
+    recipe: Recipe, stage: StageConfig, parent: Path | None, accelerator: Accelerator
+) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    """Load the parent, attach what the stage adds, and print every licence."""
+    with accelerator.main_process_first():  # which fetches and converts, the others find it done
+        model, processor = load_parent(recipe, parent)
+        for name, spec in stage.attach.items():
+            model.attach(name, spec, processor)
+    model.config.parts |= _data_records(recipe, stage)
+    for name, part in model.config.parts.items():
+        accelerator.print(f"{name}: {part['source']}, licence {part['license']}")
+    return model, processor
+
+
+def load_parent(
+    recipe: Recipe, parent: Path | None
+) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    """Load a finished stage; without one, what the recipe starts from."""
+    start = parent or Path(recipe.text)
+    if parent or (start / "processor_config.json").is_file():
+        return load(start)
+    model = OmniForConditionalGeneration.from_text(recipe.text)
+    return model, OmniProcessor(load_text_tokenizer(recipe.text))
+
+
+def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]]:
+    """Return what the checkpoint remembers of the stage's data: source, licences, split."""
+    records = {}
+    for name in stage.data.mixture:
+        found = manifests(recipe.sources[name]).values()
+        licenses = {f"{k}: {v}" for m in found for k, v in m.get("licenses", {}).items()}
+        records[f"data.{name}"] = {
+            "source": ", ".join(m.get("source", "unknown") for m in found)
+            or "unknown: no manifest.json",
+            "license": ", ".join(sorted(licenses)) or "unknown",
+            "split": ", ".join(f"{m.get('source')}:{split_digest(m)}" for m in found),
+        }
+    return records
+
+
+def make_plan(recipe: Recipe, stage: StageConfig, processor: Any, ranks: int) -> Plan:
+    """Plan the stage's data for a number of ranks."""
+    sources = {name: Index.open(recipe.sources[name]) for name in stage.data.mixture}
+    lengths = {name: index.lengths(processor) for name, index in sources.items()}
+    return Plan(sources, plan_config(recipe, stage, ranks), lengths)
+
+
+def make_loader(
+    recipe: Recipe, stage: StageConfig, processor: Any, folder: Path, accelerator: Accelerator
+) -> Loader:
+    """Make this rank's loader; bad samples are listed in `folder`."""
+    ranks = accelerator.num_processes
+    with accelerator.main_process_first():  # which scans and counts, the others find it done
+        plan = make_plan(recipe, stage, processor, ranks)
+    return Loader(
+        plan, processor, rank=accelerator.process_index, world_size=ranks,
+        quarantine=folder / "quarantine.jsonl", workers=recipe.threads,
+    )  # fmt: skip
