@@ -29,13 +29,14 @@ def run(folder: Path, small: bool = False, fault: str = "") -> Result:
 
     write_sources(folder, 8)
     _start(folder, 1, "none", fault)
-    alone = torch.load(folder / "none-1.pt")
+    alone, _ = torch.load(folder / "none-1.pt")
     rows = []
     for sharding in ("none",) if small else ("none", "full"):
         _start(folder, 2, sharding, fault)
-        found = torch.load(folder / f"{sharding}-2.pt")
+        found, here = torch.load(folder / f"{sharding}-2.pt")
         worst = max(_difference(a, b) for a, b in zip(alone, found, strict=True))
         rows.append({"sharding": sharding, "steps": len(found), "parameters": len(found[0]),
+                     "weights on a rank": f"{here:.0%}",
                      "largest difference of a gradient": float(f"{worst:.1e}")})  # fmt: skip
     worst = max(row["largest difference of a gradient"] for row in rows)
     whole = all(row["steps"] == STEPS for row in rows)
@@ -53,8 +54,11 @@ def _difference(one: dict[str, Any], other: dict[str, Any]) -> float:
 def _start(folder: Path, ranks: int, sharding: str, fault: str) -> None:
     command = [sys.executable, "-m", "stages.bench.mixed", str(folder), sharding, fault]
     with (folder / "stderr").open("a") as told:
-        wait([subprocess.Popen(command, env=place, stderr=told) for place in environments(ranks)],
-             folder)  # fmt: skip
+        started = [
+            subprocess.Popen(command, env=place, stderr=told, stdout=told)
+            for place in environments(ranks)
+        ]
+    wait(started, folder)
 
 
 def main() -> None:
@@ -102,7 +106,8 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
     if accelerator.is_main_process:
-        torch.save(found, folder / f"{sharding}-{ranks}.pt")
+        here = sum(getattr(p, "_local_tensor", p).numel() for p in model.parameters())
+        torch.save((found, here / model.num_parameters()), folder / f"{sharding}-{ranks}.pt")
     if ranks > 1:
         torch.distributed.destroy_process_group()
 
