@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# One stage alone; its parent must be finished. Laptop: run it as it is. Several GPUs: LAUNCH="accelerate launch -m stages.cli".
-# SLURM: sbatch --wrap "srun scripts/stage1_vision_align.sh my_recipe.yaml". First argument: the recipe.
+# Stage 1: the projector of the eye. For a laptop, several GPUs or SLURM: see launch.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/setup.sh
-exec ${LAUNCH:-omni-train} "${1:-quickstart}" --stage vision_align "${@:2}"
+. scripts/launch.sh
+launch vision_align "$@"
