@@ -139,6 +139,30 @@ def load_step(folder: Path, model: Any, optimizer: Any, settings: dict) -> dict[
     return state
 
 
+def check_space(folder: Path, model: Any, steps_kept: int) -> None:
+    """Make sure that a stage's checkpoints fit on the disk before anything is trained.
+
+    Raises:
+        CheckpointError: `folder` cannot be written, or has less room than the model, and the
+            trained weights with two moments as often as they are kept at once.
+    """
+    sizes = [(p.nbytes, p.requires_grad) for p in model.parameters()]
+    trained = sum(size for size, trains in sizes if trains)
+    needed = sum(size for size, _ in sizes) + 3 * trained * (steps_kept + 1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error})") from error
+    if free < needed:
+        raise CheckpointError(
+            f"{folder}: {free / 1e9:.1f} GB are free, the checkpoints of this stage take up to "
+            f"{needed / 1e9:.1f} GB; make room, choose another output, or lower keep_last"
+        )
+
+
 def _alone_is_fine() -> warnings.catch_warnings:
     """Keep torch from warning, at every save, that there is one process."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)

@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 from omni.feature_cache import FeatureCache
 from omni.load import CheckpointError
 
-from .checkpoint import load_step, save_model, save_step
+from .checkpoint import check_space, load_step, save_model, save_step
 from .engine import agree, clip, distribute, gradients
 from .metrics import COUNTS, Metrics
 from .objectives import Task
@@ -41,6 +41,8 @@ def train_stage(
     if recipe.feature_cache_mb:
         model.feature_cache = FeatureCache(recipe.feature_cache_mb << 20)
     set_trainable(model, stage.trainable)
+    if accelerator.is_main_process:
+        check_space(target.parent, model, recipe.keep_last)
     before = frozen_hashes(model)
     task = distribute(Task(model, stage.objective), accelerator, recipe.sharding)
     groups = param_groups(model, stage.trainable, stage.weight_decay)
