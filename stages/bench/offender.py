@@ -59,13 +59,14 @@ def run(folder: Path, small: bool = False, fault: str = "") -> Result:
         settings = [f"output={target}", f"sharding={sharding}", f"stages.only.steps={steps}",
                     f"stages.only.data.batch_size={BATCH // ranks}",
                     f"sources.text=[{_shards(folder, planted)}]"]  # fmt: skip
-        code = _train(folder, ranks, settings, fault)
+        code = _train(folder, ranks, settings, fault, "giant" in planted)
         rows.append({"ranks": way, "planted": ", ".join(planted), "guard": "on", "exit": code,
                      **_found(target, planted)})  # fmt: skip
     target = folder / "run-off"
-    off = [f"output={target}", f"stages.only.steps={steps}", "max_offenders=0",
-           f"stages.only.data.batch_size={BATCH}", f"sources.text=[{_shards(folder, PLANTED)}]"]  # fmt: skip
-    code = _train(folder, 1, off, fault)
+    off = [f"output={target}", "max_offenders=0", f"stages.only.steps={steps}",
+           f"stages.only.data.batch_size={BATCH}",
+           f"sources.text=[{_shards(folder, PLANTED)}]"]  # fmt: skip
+    code = _train(folder, 1, off, fault, True)
     control = {"ranks": "1", "planted": ", ".join(PLANTED), "guard": "off", "exit": code,
                **_found(target, PLANTED)}  # fmt: skip
     good = [row["exit"] == 0 and row["steps"] == steps and row["others"] == 0
@@ -114,13 +115,17 @@ def _shards(folder: Path, planted: Iterable[str]) -> str:
     return f"{folder / '-'.join(['shards', *planted])}/train-*.tar"
 
 
-def _train(folder: Path, ranks: int, settings: list[str], fault: str) -> int:
-    """Run the ranks of a training to their end; return the exit code, or 1 if it hung."""
+def _train(folder: Path, ranks: int, settings: list[str], fault: str, tight: bool) -> int:
+    """Run the ranks of a training to their end; return the exit code, or 1 if it hung.
+
+    `tight`: their steps may take `ROOM` bytes and no more.
+    """
     command = [sys.executable, "-m", "stages.bench.offender", str(folder / "recipe.yaml"),
                *settings]  # fmt: skip
-    with (folder / "stderr").open("a") as told:
-        processes = [subprocess.Popen(command, env=place | {"FAULT": fault}, stderr=told,
-                                      stdout=told) for place in environments(ranks)]  # fmt: skip
+    told = {"FAULT": fault, "ROOM": str(ROOM * tight)}
+    with (folder / "stderr").open("a") as log:
+        processes = [subprocess.Popen(command, env=place | told, stderr=log, stdout=log)
+                     for place in environments(ranks)]  # fmt: skip
     try:
         wait(processes, folder)
     except RuntimeError:
@@ -161,19 +166,20 @@ def limited(room: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Be one rank: `omni-train` itself, whose steps may take `ROOM` bytes and no more."""
+    """Be one rank: `omni-train` itself, but for the memory of its steps."""
     from stages import offenders, trainer
     from stages.cli import app
 
     if os.environ["FAULT"] == "blind":
         offenders.halve = lambda *_, **__: []
-    real = trainer._step
+    real, room = trainer._step, int(os.environ["ROOM"])
 
     def step(*arguments: Any) -> float:
-        with limited(ROOM):
+        with limited(room):
             return real(*arguments)
 
-    trainer._step = step
+    if room:  # not for several ranks, whose threads begin when they please
+        trainer._step = step
     app()
 
 
