@@ -137,6 +137,7 @@ class Loader:
         self._state: Snapshot | Mapping[str, Any] = plan.start()
         self._taken: list[list[int]] = []
         self._quarantine = Quarantine(quarantine)
+        self._excluded: dict[tuple[str, str], tuple[int, str]] = {}
         if rank == 0:
             self._announce()
 
@@ -237,21 +238,54 @@ class Loader:
         both = list(zip(batch.documents, found, strict=True))
         for document, result in both:
             self._count(document.item, result, batch.pack.number)
-        good = [(d, e) for d, e in both if not isinstance(e, Bad)]
         self._state, self._taken = batch.state, batch.taken
-        encoded = [e for _, e in good] or [self._padding()]
-        tensors = self.processor.pack(encoded)
+        good = [(d, e) for d, e in both if not isinstance(e, Bad)]
+        return self._join(batch.step, batch.pack.number, good, len(found) - len(good))
+
+    def _join(
+        self, step: int, pack: int, found: list[tuple[Document, Encoded]], lost: int
+    ) -> dict[str, Any]:
+        """Make a batch of what was read, but for what is excluded; `lost` could not be read."""
+        good = [(d, e) for d, e in found if self._admits(d, step, pack)]
+        tensors = self.processor.pack([e for _, e in good] or [self._padding()])
         tensors["meta"] = {
-            "step": batch.step,
-            "pack": batch.pack.number,
+            "step": step,
+            "pack": pack,
             "keys": [document.entry.where for document, _ in good],
             "sources": [document.item.source for document, _ in good],
             "samples": len(good),
             "tokens": sum(len(e) for _, e in good),
             "label_tokens": int((tensors["labels"] != IGNORE_INDEX).sum()),
-            "quarantined": len(found) - len(good),
+            "quarantined": lost + len(found) - len(good),
+            "documents": [document for document, _ in good],
         }
         return tensors
+
+    def exclude(self, source: str, where: str, step: int, reason: str) -> None:
+        """Leave the place of a sample ("shard:key") empty from a step of the plan on.
+
+        11. It is counted as read and never as bad, and the step is part of the rule: so a run
+            that knows of it from the start makes the batches, and keeps the state, of the run
+            that found out at that step.
+        """
+        self._excluded[source, where] = step, reason
+
+    def _admits(self, document: Document, step: int, pack: int) -> bool:
+        source = document.item.source
+        first, reason = self._excluded.get((source, document.entry.where), (step + 1, ""))
+        if step >= first:
+            self._quarantine.add(bad_at(document.entry, reason), source, pack)
+        return step < first
+
+    def again(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make a batch of this loader again, without what is excluded by now."""
+        meta = batch["meta"]
+        found = [(d, self.reader.call(d)) for d in meta["documents"]]
+        return self._join(meta["step"], meta["pack"], found, meta["quarantined"])
+
+    def pack(self, some: Sequence[Document]) -> dict[str, Any]:
+        """Read documents again and pack them, without meta; none make a pack without labels."""
+        return self.processor.pack([self.reader.call(d) for d in some] or [self._padding()])
 
     def _padding(self) -> Encoded:
         """Return what a pack holds that lost all its samples: one document without labels."""

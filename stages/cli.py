@@ -102,7 +102,7 @@ def _run(config, stage: str | None) -> None:
         with exclusive(output) if accelerator.is_main_process else nullcontext():
             run_recipe(config, accelerator, stage)
     except (CheckpointError, PatternError, WeightsError, TooManyBad, ValueError,
-            FileNotFoundError, FloatingPointError) as error:  # fmt: skip
+            FileNotFoundError, FloatingPointError, MemoryError) as error:  # fmt: skip
         _fail(error)
 
 

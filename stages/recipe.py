@@ -100,6 +100,10 @@ class Recipe:
     """memory in which outputs of frozen encoders are kept, so that each medium is encoded once"""
     threads: int = 2
     """data threads"""
+    max_offenders: int = 16
+    """samples of a stage that may be left out because a step fails on them; 0: the run stops"""
+    step_timeout: float = 0.0
+    """seconds after which a step is taken to hang: the process says where and exits; 0: never"""
 
 
 def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -229,6 +233,8 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         raise RecipeError(f"{path}: sharding is none or full, not {recipe.sharding!r}")
     if recipe.keep_last < 1 or recipe.keep_every < 0:
         raise RecipeError(f"{path}: keep_last is at least 1, keep_every at least 0")
+    if recipe.max_offenders < 0 or recipe.step_timeout < 0:
+        raise RecipeError(f"{path}: max_offenders and step_timeout are at least 0")
     if recipe.precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
 

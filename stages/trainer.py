@@ -21,6 +21,7 @@ from .checkpoint import check_space, load_step, save_model, save_step
 from .engine import agree, clip, distribute, gradients
 from .metrics import COUNTS, Metrics
 from .objectives import Task
+from .offenders import Guard
 from .prepare import make_loader, make_model
 from .recipe import Recipe, StageConfig
 from .signals import Interrupted, Signals
@@ -55,6 +56,7 @@ def train_stage(
         loader.load_state_dict(state["data"])
         accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
     task.train()
+    guard = Guard(task, loader, folder, accelerator, recipe.max_offenders, recipe.step_timeout)
     metrics = Metrics(stage, Path(recipe.output), model, accelerator.is_main_process, state)
     with metrics, Signals() as signals, closing(iter(loader)) as batches:  # type: ignore
         saved_at = time.monotonic()
@@ -62,9 +64,9 @@ def train_stage(
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * schedule(step, stage)
             # chance is a function of the step and the rank, so no state of it need be saved
-            set_seed(hash((recipe.seed, step, accelerator.process_index)) % 2**32)
+            seed = hash((recipe.seed, step, accelerator.process_index)) % 2**32
             micro = _take(batches, loader.per_step, metrics)
-            loss = _step(stage, task, optimizer, micro, accelerator, metrics)
+            loss = _step(stage, task, optimizer, micro, accelerator, metrics, guard, seed)
             metrics.step(step, loss, optimizer.param_groups[0]["lr"])
             due = step < stage.steps and time.monotonic() - saved_at > recipe.save_seconds
             stop, due = agree(signals.arrived, due, accelerator)
@@ -109,12 +111,31 @@ def _step(
     micro: list[dict[str, Any]],
     accelerator: Accelerator,
     metrics: Metrics,
+    guard: Guard,
+    seed: int,
 ) -> float:
     """Take one optimizer update; return its loss per label token of the whole global batch."""
+    try:
+        with guard.watch(micro):
+            loss, totals = _backward(stage, task, micro, accelerator, seed)
+    except (FloatingPointError, MemoryError) as error:  # once more, without who is to blame
+        micro = guard.search(micro, error)
+        with guard.watch(micro):
+            loss, totals = _backward(stage, task, micro, accelerator, seed)
+    metrics.count(totals, [source for b in micro for source in b["meta"]["sources"]])
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def _backward(
+    stage: StageConfig, task: Any, micro: list[dict[str, Any]], accelerator: Accelerator, seed: int
+) -> tuple[float, list[int]]:
+    """Leave a step's clipped gradients; return its loss, and `COUNTS` over all ranks."""
+    set_seed(seed)
     device = accelerator.device
     counted = [[b["meta"][name] for name in COUNTS] for b in micro]
     totals: Any = accelerator.reduce(torch.tensor(counted, device=device).sum(0), "sum")
-    metrics.count(totals.tolist(), [source for b in micro for source in b["meta"]["sources"]])
     # gradients are averaged over ranks, so each divides by its share of the global count
     share = totals[0].clamp(min=1) / accelerator.num_processes
     total = torch.zeros((), device=device)
@@ -133,9 +154,7 @@ def _step(
             f"the loss is {loss}, the gradient's norm {norm} on the samples {', '.join(keys)}: "
             "nothing was updated. Lower the learning rate, or look at them."
         )
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss
+    return loss, totals.tolist()
 
 
 def _finish(target, model, processor, before, metrics, settings, accelerator) -> None:

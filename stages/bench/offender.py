@@ -1,0 +1,187 @@
+"""A sample that makes NaN and one too large for memory: both are named, left out, and no other.
+
+The one holds a token whose row of the embedding table overflowed, as happens in vocabularies with
+unused rows; nothing is wrong with its file. The other is long, and a step may take so much memory
+and no more (`RLIMIT_AS`), so that it is the system that refuses.
+
+`python -m stages.bench.offender RECIPE [key=value ...]` is one rank of a run.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_shards.bench.result import Result
+
+from .life import environments, losses, wait
+
+COUNT, BATCH = 40, 5  # samples, and those of a pack
+RARE, LONG = "~", 6000  # the token of the one, the characters of the other
+ROOM = 256 << 20  # bytes that a step may take; the long one needs twice as many
+RECIPE = """\
+text: {folder}/llm
+output: set below
+precision: fp32
+threads: 0
+sources: {{text: [set below]}}
+stages:
+  - name: only
+    trainable: {{"*": 1.0e-3}}
+    data: {{mixture: {{text: 1}}, max_length: {length}}}
+    steps: 1
+"""
+PLANTED = {"nan": "00000012", "giant": "00000027"}  # key of each
+
+
+def run(folder: Path, small: bool = False, fault: str = "") -> Result:
+    """Train on shards with both, alone and as two ranks, and without the guard.
+
+    Args:
+        folder: to work in.
+        small: one rank alone.
+        fault: "blind" lets the search find nothing; to see the bench fail.
+    """
+    write_parts(folder)
+    steps = COUNT // BATCH * 2  # two epochs: what was left out stays out
+    ways = {"1": (1, "none", PLANTED)}
+    if not small:
+        nan = {"nan": PLANTED["nan"]}
+        ways |= {"2": (2, "none", nan), "2 sharded": (2, "full", nan)}
+    rows = []
+    for way, (ranks, sharding, planted) in ways.items():
+        target = folder / f"run-{way.replace(' ', '-')}"
+        settings = [f"output={target}", f"sharding={sharding}", f"stages.only.steps={steps}",
+                    f"stages.only.data.batch_size={BATCH // ranks}",
+                    f"sources.text=[{_shards(folder, planted)}]"]  # fmt: skip
+        code = _train(folder, ranks, settings, fault, "giant" in planted)
+        rows.append({"ranks": way, "planted": ", ".join(planted), "guard": "on", "exit": code,
+                     **_found(target, planted)})  # fmt: skip
+    target = folder / "run-off"
+    off = [f"output={target}", "max_offenders=0", f"stages.only.steps={steps}",
+           f"stages.only.data.batch_size={BATCH}",
+           f"sources.text=[{_shards(folder, PLANTED)}]"]  # fmt: skip
+    code = _train(folder, 1, off, fault, True)
+    control = {"ranks": "1", "planted": ", ".join(PLANTED), "guard": "off", "exit": code,
+               **_found(target, PLANTED)}  # fmt: skip
+    good = [row["exit"] == 0 and row["steps"] == steps and row["others"] == 0
+            and row["named"] == row["quarantined"] == len(row["planted"].split(", "))
+            for row in rows]  # fmt: skip
+    stops = control["exit"] == 2 and control["steps"] < steps
+    first = rows[0]
+    figures = {"named": first["named"], "quarantined": first["quarantined"],
+               "steps": first["steps"], "of": steps, "stops_without": stops,
+               "ways": len(good), "ways_ok": sum(good)}  # fmt: skip
+    return Result(all(good) and stops, figures, [*rows, control])
+
+
+def write_parts(folder: Path) -> None:
+    """Write the LLM with the damaged row, and shards with both samples, one and none."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from data_shards.bench.data import samples
+    from data_shards.write import write_shards
+    from omni.messages import assistant, user
+    from omni.weights import resolve
+
+    tiny = resolve("tiny:llama").folder
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    config = AutoConfig.from_pretrained(
+        tiny, intermediate_size=1024, max_position_embeddings=2 * LONG, tie_word_embeddings=False
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(RARE)] = float("inf")
+    for part in (model, tokenizer):
+        part.save_pretrained(folder / "llm")
+    (folder / "recipe.yaml").write_text(RECIPE.format(folder=folder, length=2 * LONG))
+    for names in ([*PLANTED], ["nan"], []):
+        rows = list(samples(COUNT, media=[], chars=(20, 60)))
+        if "nan" in names:
+            rows[int(PLANTED["nan"])].messages[1] = assistant(f"odd {RARE}")
+        if "giant" in names:
+            rows[int(PLANTED["giant"])].messages[0] = user("long " * (LONG // 5))
+        write_shards(rows, folder / "-".join(["shards", *names]))
+
+
+def _shards(folder: Path, planted: Iterable[str]) -> str:
+    return f"{folder / '-'.join(['shards', *planted])}/train-*.tar"
+
+
+def _train(folder: Path, ranks: int, settings: list[str], fault: str, tight: bool) -> int:
+    """Run the ranks of a training to their end; return the exit code, or 1 if it hung.
+
+    `tight`: their steps may take `ROOM` bytes and no more.
+    """
+    command = [sys.executable, "-m", "stages.bench.offender", str(folder / "recipe.yaml"),
+               *settings]  # fmt: skip
+    told = {"FAULT": fault, "ROOM": str(ROOM * tight)}
+    with (folder / "stderr").open("a") as log:
+        processes = [subprocess.Popen(command, env=place | told, stderr=log, stdout=log)
+                     for place in environments(ranks)]  # fmt: skip
+    try:
+        wait(processes, folder)
+    except RuntimeError:
+        return next((p.returncode for p in processes if p.returncode and p.returncode > 0), 1)
+    return 0
+
+
+def _found(run: Path, planted: dict[str, str]) -> dict[str, int]:
+    """Count which planted samples are named and quarantined, what else is, and the steps."""
+    folder = run / "resume" / "only"
+    wanted = {f"train-000000.tar:{key}" for key in planted.values()}
+    named = {
+        row["sample"] for row in _lines(folder / "offenders.jsonl") if row["event"] == "guilty"
+    }
+    out = {f"{row['shard']}:{row['key']}" for row in _lines(folder / "quarantine.jsonl")}
+    log = run / "log.jsonl"
+    return {"named": len(named & wanted), "quarantined": len(out & wanted),
+            "others": len((named | out) - wanted),
+            "steps": len(dict(losses(run))) if log.is_file() else 0}  # fmt: skip
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@contextmanager
+def limited(room: int) -> Iterator[None]:
+    """Let this process take `room` bytes more than it has, and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def main() -> None:
+    """Be one rank: `omni-train` itself, but for the memory of its steps."""
+    from stages import offenders, trainer
+    from stages.cli import app
+
+    if os.environ["FAULT"] == "blind":
+        offenders.halve = lambda *_, **__: []
+    real, room = trainer._step, int(os.environ["ROOM"])
+
+    def step(*arguments: Any) -> float:
+        with limited(room):
+            return real(*arguments)
+
+    if room:  # not for several ranks, whose threads begin when they please
+        trainer._step = step
+    app()
+
+
+if __name__ == "__main__":
+    main()
