@@ -100,6 +100,8 @@ class Recipe:
     """memory in which outputs of frozen encoders are kept, so that each medium is encoded once"""
     threads: int = 2
     """data threads"""
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """where figures go besides log.jsonl: tensorboard, wandb, trackio, ... (names of accelerate)"""
 
 
 def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:

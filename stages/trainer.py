@@ -19,7 +19,7 @@ from omni.load import CheckpointError
 
 from .checkpoint import load_step, save_model, save_step
 from .engine import agree, clip, distribute, gradients
-from .metrics import COUNTS, Metrics
+from .metrics import Metrics
 from .objectives import Task
 from .prepare import make_loader, make_model
 from .recipe import Recipe, StageConfig
@@ -53,7 +53,7 @@ def train_stage(
         loader.load_state_dict(state["data"])
         accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
     task.train()
-    metrics = Metrics(stage, Path(recipe.output), model, accelerator.is_main_process, state)
+    metrics = Metrics(recipe, stage, model, accelerator, state)
     with metrics, Signals() as signals, closing(iter(loader)) as batches:  # type: ignore
         saved_at = time.monotonic()
         for step in range((state["step"] if state else 0) + 1, stage.steps + 1):
@@ -63,7 +63,7 @@ def train_stage(
             set_seed(hash((recipe.seed, step, accelerator.process_index)) % 2**32)
             micro = _take(batches, loader.per_step, metrics)
             loss = _step(stage, task, optimizer, micro, accelerator, metrics)
-            metrics.step(step, loss, optimizer.param_groups[0]["lr"])
+            metrics.step(step, loss, optimizer.param_groups)
             due = step < stage.steps and time.monotonic() - saved_at > recipe.save_seconds
             stop, due = agree(signals.arrived, due, accelerator)
             if stop or due:
@@ -110,21 +110,20 @@ def _step(
 ) -> float:
     """Take one optimizer update; return its loss per label token of the whole global batch."""
     device = accelerator.device
-    counted = [[b["meta"][name] for name in COUNTS] for b in micro]
-    totals: Any = accelerator.reduce(torch.tensor(counted, device=device).sum(0), "sum")
-    metrics.count(totals.tolist(), [source for b in micro for source in b["meta"]["sources"]])
+    labels = torch.tensor(sum(b["meta"]["label_tokens"] for b in micro))
+    count: Any = accelerator.reduce(labels.to(device, non_blocking=True), "sum")
     # gradients are averaged over ranks, so each divides by its share of the global count
-    share = totals[0].clamp(min=1) / accelerator.num_processes
-    total = torch.zeros((), device=device)
+    share = count.clamp(min=1) / accelerator.num_processes
+    total, tally = torch.zeros((), device=device), metrics.tally()
     for i, batch in enumerate(micro):
         tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if k != "meta"}
         with gradients(task, accelerator, last=i == len(micro) - 1):
             with accelerator.autocast():
-                part, _ = task(tensors, share)
+                part, losses = task(tensors, share)
             accelerator.backward(part)
         total += part.detach()
-    mean: Any = accelerator.reduce(total, "mean")
-    loss, norm = torch.stack([mean, clip(task.parameters(), stage.clip)]).tolist()
+        tally.add(batch, losses)
+    loss, norm = tally.close(total, clip(task.parameters(), stage.clip), accelerator)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         keys = [key for b in micro for key in b["meta"]["keys"]]
         raise FloatingPointError(
@@ -133,6 +132,7 @@ def _step(
         )
     optimizer.step()
     optimizer.zero_grad()
+    metrics.count(tally)
     return loss
 
 
