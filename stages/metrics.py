@@ -16,7 +16,7 @@ from .bar import Bar
 from .flops import Flops
 from .peak import peak_flops
 from .recipe import Recipe, StageConfig
-from .tally import COUNTS, Tally, groups_of
+from .tally import COUNTS, OF_GROUP, Tally, groups_of
 from .trackers import Trackers
 
 RATES = {"tokens": "tokens_per_s", "label_tokens": "label_tokens_per_s",
@@ -115,9 +115,10 @@ class Metrics:
         row["mfu"] = float(f"{sum(shares.values()):.4g}")
         row |= {f"mfu.{part}": float(f"{share:.4g}") for part, share in shares.items()}
         row |= {name: window[name] for name in COUNTS}
-        for group, loss in self._losses.items():
-            row |= {group: loss, f"{group}.labels": window[f"{group}.labels"]}
-        return row
+        for group in self._groups:
+            if window[f"{group}.samples"]:
+                row |= {f"{group}.{count}": window[f"{group}.{count}"] for count in OF_GROUP}
+        return row | self._losses
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one line to the run's log."""

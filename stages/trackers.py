@@ -14,6 +14,7 @@ from accelerate.tracking import (
 )
 
 from .recipe import RecipeError, StageConfig
+from .tally import OF_GROUP
 
 OF_A_STAGE = {"wandb": ("name", "dir"), "trackio": ("name",)}
 """how a tracker's own options name the stage and the folder, if it has any"""
@@ -64,7 +65,8 @@ class Trackers:
 
     def log(self, row: dict[str, Any], step: int) -> None:
         """Pass on the figures of a step."""
-        figures = {name: value for name, value in row.items() if name != "step"}
+        counts = tuple(f".{count}" for count in OF_GROUP)
+        figures = {k: v for k, v in row.items() if k != "step" and not k.endswith(counts)}
         self._accelerator.log(figures, step=step)
 
     def close(self) -> None:
