@@ -15,6 +15,7 @@ from omni.messages import MessageError, assistant, user
 from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
 from .ahead import Ahead
+from .meta import batch_meta
 from .plan import Item, Pack, Plan, Snapshot, deal
 from .read import read_entry
 from .reader import Reader, bad_at
@@ -253,11 +254,9 @@ class Loader:
             "pack": pack,
             "keys": [document.entry.where for document, _ in good],
             "sources": [document.item.source for document, _ in good],
-            "samples": len(good),
-            "tokens": sum(len(e) for _, e in good),
-            "label_tokens": int((tensors["labels"] != IGNORE_INDEX).sum()),
             "quarantined": lost + len(found) - len(good),
             "documents": [document for document, _ in good],
+            **batch_meta(tensors, [e for _, e in good], self.processor.modalities),
         }
         return tensors
 

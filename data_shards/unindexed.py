@@ -22,6 +22,7 @@ from omni.media import MediaError
 from omni.messages import MessageError
 from omni.processor import PlaceholderError
 
+from .meta import batch_meta
 from .remote import RemoteError, find, is_url, open_stream, shown
 from .sample import Sample, SampleError, parse
 from .shard import Bad, find_shards
@@ -113,12 +114,11 @@ class UnindexedStream:
                 continue
             kept.append((sample, encoded))
             if len(kept) == batch_size:
-                batch = processor.pack([encoded for _, encoded in kept])
+                documents = [encoded for _, encoded in kept]
+                batch = processor.pack(documents)
                 batch["meta"] = {
                     "keys": [sample.where for sample, _ in kept],
-                    "samples": len(kept),
-                    "tokens": sum(len(encoded) for _, encoded in kept),
-                    "label_tokens": int((batch["labels"] != -100).sum()),
+                    **batch_meta(batch, documents, processor.modalities),
                 }
                 kept = []
                 yield batch, self.state_dict()

@@ -10,6 +10,7 @@ from omni.load import CheckpointError
 
 from .checkpoint import finished
 from .recipe import Recipe, StageConfig, stage_settings
+from .trackers import check_trackers
 from .trainer import train_stage
 
 
@@ -20,6 +21,7 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
         CheckpointError: `only` names a stage whose parent is not finished, or a finished stage
             was made with other settings.
     """
+    check_trackers(recipe.trackers)
     root = Path(recipe.output)
     parent: Path | None = None
     for stage in recipe.stages:

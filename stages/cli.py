@@ -151,24 +151,32 @@ def report(
         Path | None, typer.Option("--eval", help="output folder of omni-eval [default: RUN/eval]")
     ] = None,
 ) -> None:
-    """Write RUN/report.json: every stage, every row, and a worked example.
+    """Write RUN/report.html, and RUN/report.json once there is an evaluation.
 
-    Several runs, such as the seeds of one recipe, are also printed side by side with their mean.
+    The page shows losses, learning rates, throughput, data, what was quarantined, probes and the
+    evaluation; a run that is still in progress can be looked at, too. report.json has every stage,
+    every row, and a worked example. Several runs, such as the seeds of one recipe, are also printed
+    side by side with their mean.
     """
     import json
 
+    from .page import write_page
     from .report import build_report, compare, describe_report
 
     reports = []
     for run in runs:
         try:
-            reports.append(build_report(run, evaluation or run / "eval"))
-        except (FileNotFoundError, KeyError) as error:
+            page = write_page(run, evaluation or run / "eval")
+        except (OSError, KeyError, ValueError) as error:
             _fail(error)
-        (run / "report.json").write_text(json.dumps(reports[-1], indent=1))
-        print(describe_report(reports[-1]))
-        print(f"written: {run / 'report.json'}")
-    if len(runs) > 1:
+        try:
+            reports.append(build_report(run, evaluation or run / "eval"))
+            (run / "report.json").write_text(json.dumps(reports[-1], indent=1))
+            print(describe_report(reports[-1]))
+            print(f"written: {run / 'report.json'}, {page}")
+        except (FileNotFoundError, KeyError) as error:
+            print(f"no report.json yet: {error}\nwritten: {page}")
+    if len(reports) > 1:
         print(compare(reports))
 
 

@@ -1,31 +1,41 @@
 """Honest throughput: wall clock with the wait for data in it, and tokens that are not padding."""
 
 import json
-import sys
+import resource
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
+import torch
+from accelerate import Accelerator
 
-from .recipe import StageConfig
+from .bar import Bar
+from .flops import Flops
+from .peak import peak_flops
+from .recipe import Recipe, StageConfig
+from .tally import COUNTS, OF_GROUP, Tally, groups_of
+from .trackers import Trackers
 
-COUNTS = ("label_tokens", "tokens", "samples", "quarantined")  # of a batch's meta
-PRINT_SECONDS = 15.0  # between lines where there is no terminal to draw a bar on
+RATES = {"tokens": "tokens_per_s", "label_tokens": "label_tokens_per_s",
+         "samples": "samples_per_s", "images": "images_per_s",
+         "audio_seconds": "audio_seconds_per_s"}  # fmt: skip
 
 
 class Metrics:
-    """Counts, clocks and logs of one stage: a bar, `log.jsonl` and TensorBoard."""
+    """Counts, clocks and logs of one stage: a bar, `log.jsonl` and trackers."""
 
     def __init__(
-        self, stage: StageConfig, run: Path, model: Any, main: bool, state: dict[str, Any] | None
+        self,
+        recipe: Recipe,
+        stage: StageConfig,
+        model: Any,
+        accelerator: Accelerator,
+        state: dict[str, Any] | None,
     ):
-        self.stage, self.main = stage, main
+        self.stage, self.main, run = stage, accelerator.is_main_process, Path(recipe.output)
         self.totals: Counter[str] = Counter()
         self.seconds, self.first_loss, self.last_losses = 0.0, None, []
         if state:
@@ -33,21 +43,20 @@ class Metrics:
             self.totals.update(then["totals"])
             self.seconds, self.first_loss = then["seconds"], then["first_loss"]
             self.last_losses = then["last_losses"]
-        self._done = state["step"] if state else 0
-        self._clock = self._printed = time.monotonic()
-        self._wait, self._window = 0.0, Counter()
+        self._device = accelerator.device
+        self._groups = groups_of(stage.data.mixture, model.config.modalities)
+        self._flops = Flops(model, stage.objective)
+        self._peak = accelerator.num_processes * peak_flops(
+            accelerator.device, accelerator.mixed_precision
+        )
+        self._clock, self._wait = time.monotonic(), 0.0
+        self._window: dict[str, float] = {}
+        self._losses: dict[str, float] = {}
         self._log = run / "log.jsonl"
         run.mkdir(parents=True, exist_ok=True)
-        self._board = SummaryWriter(str(run / "tensorboard" / stage.name)) if main else None
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[line]}"), TimeRemainingColumn(),
-            disable=not (main and sys.stdout.isatty()), console=Console(),
-        )  # fmt: skip
-        self._task = self._bar.add_task(
-            stage.name, total=stage.steps, completed=self._done, line=""
-        )
-        if main:
+        self._trackers = Trackers(recipe.trackers, run, stage, accelerator)
+        self._bar = Bar(stage.name, stage.steps, state["step"] if state else 0, self.main)
+        if self.main:
             print(describe(model, stage.name))
 
     def __enter__(self) -> "Metrics":
@@ -57,8 +66,7 @@ class Metrics:
 
     def __exit__(self, *_: Any) -> None:
         self._bar.stop()
-        if self._board:
-            self._board.close()
+        self._trackers.close()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -67,39 +75,50 @@ class Metrics:
         yield
         self._wait += time.monotonic() - began
 
-    def count(self, totals: list[int], sources: list[str]) -> None:
-        """Count one step: `COUNTS` over all ranks, and the sources of this rank's samples."""
-        facts = dict(zip(COUNTS, totals, strict=True))
-        self.totals.update(facts)
-        self._window.update(facts)
-        self.totals.update({f"source.{name}": n for name, n in Counter(sources).items()})
+    def tally(self) -> Tally:
+        """Begin to add up a step."""
+        return Tally(self._groups, self._flops, self._device)
 
-    def step(self, step: int, loss: float, lr: float) -> None:
-        """Log one optimizer update."""
+    def count(self, tally: Tally) -> None:
+        """Take over what a step added up over all ranks."""
+        self._window, self._losses = tally.counts, tally.losses
+        # operations are left out: a run that goes on starts with an empty feature cache
+        self.totals.update({k: n for k, n in tally.counts.items() if not k.startswith("flops.")})
+
+    def step(self, step: int, loss: float, groups: Sequence[dict[str, Any]]) -> None:
+        """Log one optimizer update; `groups` are the optimizer's."""
         now = time.monotonic()
         took, self._clock = now - self._clock, now
         self.seconds += took
         if self.first_loss is None:
             self.first_loss = loss
         self.last_losses = [*self.last_losses, loss][-10:]
+        wait, self._wait = self._wait, 0.0
         if not self.main:
             return
-        row = {
-            "stage": self.stage.name, "step": step, "loss": loss, "lr": lr,
-            "seconds": round(took, 4), "data_wait": round(self._wait / took, 4),
-            "tokens_per_s": round(self._window["tokens"] / took, 1), **self._window,
-        }  # fmt: skip
-        self.write(row)
-        for key in ("loss", "lr", "tokens_per_s", "data_wait"):
-            self._board.add_scalar(key, row[key], step)  # type: ignore[union-attr]
-        line = f"loss {loss:.3f}  lr {lr:.1e}  {row['tokens_per_s']:.0f} tokens/s"
-        self._bar.update(self._task, completed=step, line=line)
-        if self._bar.disable and (now - self._printed > PRINT_SECONDS or step == self.stage.steps):
-            self._printed = now
-            left = (self.stage.steps - step) * self.seconds / max(1, step)
-            print(f"{self.stage.name} {step}/{self.stage.steps}  {line}  {left:.0f} s left",
-                  flush=True)  # fmt: skip
-        self._wait, self._window = 0.0, Counter()
+        row = {"step": step, "loss": loss, "lr": groups[0]["lr"], **self._row(took, wait)}
+        row |= {f"lr.{group['pattern']}": group["lr"] for group in groups}
+        self.write({"stage": self.stage.name, **row})
+        self._trackers.log(row, step)
+        line = f"loss {loss:.3f}  lr {row['lr']:.1e}  {row['tokens_per_s']:.0f} tokens/s"
+        self._bar.show(step, line, self.seconds)
+
+    def _row(self, took: float, wait: float) -> dict[str, float]:
+        """Return the figures of a step that took so many seconds, `wait` of them for data."""
+        window = self._window
+        filler = window["positions"] - window["tokens"]
+        row = {"seconds": round(took, 4), "data_wait": round(wait / took, 4)}
+        row |= {name: round(window[count] / took, 1) for count, name in RATES.items()}
+        row["padding"] = round(filler / max(1, window["positions"]), 4)
+        row["memory_gb"] = round(_memory(self._device) / 2**30, 3)
+        shares = {part: window[f"flops.{part}"] / took / self._peak for part in self._flops.parts}
+        row["mfu"] = float(f"{sum(shares.values()):.4g}")
+        row |= {f"mfu.{part}": float(f"{share:.4g}") for part, share in shares.items()}
+        row |= {name: window[name] for name in COUNTS}
+        for group in self._groups:
+            if window[f"{group}.samples"]:
+                row |= {f"{group}.{count}": window[f"{group}.{count}"] for count in OF_GROUP}
+        return row | self._losses
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one line to the run's log."""
@@ -125,6 +144,13 @@ class Metrics:
             "last_loss": round(sum(self.last_losses) / max(1, len(self.last_losses)), 4),
             "totals": dict(self.totals),
         }
+
+
+def _memory(device: torch.device) -> int:
+    """Return the most bytes that were in use: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def describe(model: Any, title: str) -> str:

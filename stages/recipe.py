@@ -104,6 +104,8 @@ class Recipe:
     """samples of a stage that may be left out because a step fails on them; 0: the run stops"""
     step_timeout: float = 0.0
     """seconds after which a step is taken to hang: the process says where and exits; 0: never"""
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """where figures go besides log.jsonl: tensorboard, wandb, trackio, ... (names of accelerate)"""
 
 
 def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .history import recipe_of
+
 STAGE_KEYS = ("name", "seconds", "tokens", "first_loss", "last_loss", "frozen_ok")
 ROW_KEYS = ("name", "score", "n", "ci_low", "ci_high", "blind", "chance", "how", "controls")
 
@@ -16,7 +18,7 @@ def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: no finished stage, or no evaluation; says what to run.
     """
-    names = [s["name"] for s in _recipe_stages(run)]
+    names = [s["name"] for s in recipe_of(run)["stages"]]
     done = [run / n / "stage.json" for n in names if (run / n / "stage.json").is_file()]
     if not done:
         raise FileNotFoundError(f"{run}: no finished stage; run omni-train first")
@@ -38,15 +40,6 @@ def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
                     "evaluation": result["seconds"]},
         "example": result.get("example"),
     }  # fmt: skip
-
-
-def _recipe_stages(run: Path) -> list[dict[str, Any]]:
-    import yaml
-
-    recipe = run / "recipe.yaml"
-    if not recipe.is_file():
-        raise FileNotFoundError(f"{run}: no recipe.yaml; is this the output folder of omni-train?")
-    return yaml.safe_load(recipe.read_text())["stages"]
 
 
 def describe_report(report: dict[str, Any]) -> str:

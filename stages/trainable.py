@@ -64,7 +64,8 @@ def param_groups(
             (0.0, [named[n] for n in names if named[n].ndim <= 1]),
         ):
             if of_group:
-                groups.append({"params": of_group, "lr": patterns[pattern], "weight_decay": decay})
+                groups.append({"params": of_group, "lr": patterns[pattern], "weight_decay": decay,
+                               "pattern": pattern})  # fmt: skip
     return groups
 
 

@@ -19,7 +19,7 @@ from omni.load import CheckpointError
 
 from .checkpoint import check_space, load_step, save_model, save_step
 from .engine import agree, clip, distribute, gradients
-from .metrics import COUNTS, Metrics
+from .metrics import Metrics
 from .objectives import Task
 from .offenders import Guard
 from .prepare import make_loader, make_model
@@ -57,7 +57,7 @@ def train_stage(
         accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
     task.train()
     guard = Guard(task, loader, folder, accelerator, recipe.max_offenders, recipe.step_timeout)
-    metrics = Metrics(stage, Path(recipe.output), model, accelerator.is_main_process, state)
+    metrics = Metrics(recipe, stage, model, accelerator, state)
     with metrics, Signals() as signals, closing(iter(loader)) as batches:  # type: ignore
         saved_at = time.monotonic()
         for step in range((state["step"] if state else 0) + 1, stage.steps + 1):
@@ -67,7 +67,7 @@ def train_stage(
             seed = hash((recipe.seed, step, accelerator.process_index)) % 2**32
             micro = _take(batches, loader.per_step, metrics)
             loss = _step(stage, task, optimizer, micro, accelerator, metrics, guard, seed)
-            metrics.step(step, loss, optimizer.param_groups[0]["lr"])
+            metrics.step(step, loss, optimizer.param_groups)
             due = step < stage.steps and time.monotonic() - saved_at > recipe.save_seconds
             stop, due = agree(signals.arrived, due, accelerator)
             if stop or due:
@@ -117,44 +117,49 @@ def _step(
     """Take one optimizer update; return its loss per label token of the whole global batch."""
     try:
         with guard.watch(micro):
-            loss, totals = _backward(stage, task, micro, accelerator, seed)
+            loss, tally = _backward(stage, task, micro, accelerator, metrics, seed)
     except (FloatingPointError, MemoryError) as error:  # once more, without who is to blame
         micro = guard.search(micro, error)
         with guard.watch(micro):
-            loss, totals = _backward(stage, task, micro, accelerator, seed)
-    metrics.count(totals, [source for b in micro for source in b["meta"]["sources"]])
+            loss, tally = _backward(stage, task, micro, accelerator, metrics, seed)
     optimizer.step()
     optimizer.zero_grad()
+    metrics.count(tally)
     return loss
 
 
 def _backward(
-    stage: StageConfig, task: Any, micro: list[dict[str, Any]], accelerator: Accelerator, seed: int
-) -> tuple[float, list[int]]:
-    """Leave a step's clipped gradients; return its loss, and `COUNTS` over all ranks."""
+    stage: StageConfig,
+    task: Any,
+    micro: list[dict[str, Any]],
+    accelerator: Accelerator,
+    metrics: Metrics,
+    seed: int,
+) -> tuple[float, Any]:
+    """Leave a step's clipped gradients; return its loss and what it counted, over all ranks."""
     set_seed(seed)
     device = accelerator.device
-    counted = [[b["meta"][name] for name in COUNTS] for b in micro]
-    totals: Any = accelerator.reduce(torch.tensor(counted, device=device).sum(0), "sum")
+    labels = torch.tensor(sum(b["meta"]["label_tokens"] for b in micro))
+    count: Any = accelerator.reduce(labels.to(device, non_blocking=True), "sum")
     # gradients are averaged over ranks, so each divides by its share of the global count
-    share = totals[0].clamp(min=1) / accelerator.num_processes
-    total = torch.zeros((), device=device)
+    share = count.clamp(min=1) / accelerator.num_processes
+    total, tally = torch.zeros((), device=device), metrics.tally()
     for i, batch in enumerate(micro):
         tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if k != "meta"}
         with gradients(task, accelerator, last=i == len(micro) - 1):
             with accelerator.autocast():
-                part, _ = task(tensors, share)
+                part, losses = task(tensors, share)
             accelerator.backward(part)
         total += part.detach()
-    mean: Any = accelerator.reduce(total, "mean")
-    loss, norm = torch.stack([mean, clip(task.parameters(), stage.clip)]).tolist()
+        tally.add(batch, losses)
+    loss, norm = tally.close(total, clip(task.parameters(), stage.clip), accelerator)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         keys = [key for b in micro for key in b["meta"]["keys"]]
         raise FloatingPointError(
             f"the loss is {loss}, the gradient's norm {norm} on the samples {', '.join(keys)}: "
             "nothing was updated. Lower the learning rate, or look at them."
         )
-    return loss, totals.tolist()
+    return loss, tally
 
 
 def _finish(target, model, processor, before, metrics, settings, accelerator) -> None:

@@ -30,6 +30,7 @@ class WhisperEncoder(nn.Module):
     media = "audio"
     options = ("model_config",)
     inputs = ("input_features", "audio_frames")
+    frame_seconds = STRIDE / RATE
 
     def __init__(self, model_config: dict[str, Any]):
         super().__init__()

@@ -46,7 +46,10 @@ def align(
         loss = loss + fit.sum()
         length = tokens.norm(dim=1) / table.norm(dim=1).mean()
         labelled = sum(len(answer) for answer in answers)
-        loss = loss + NORM_WEIGHT * (length - 1).square().mean() * labelled
+        off = (length - 1).square()  # (N,)
+        loss = loss + NORM_WEIGHT * off.mean() * labelled
+        each = NORM_WEIGHT * off.detach() * labelled / len(off)
+        by_document = by_document.index_add(0, owner, each)
     return loss / label_count, by_document
 
 

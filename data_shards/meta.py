@@ -1,0 +1,51 @@
+"""What a batch says of itself: counts for the log, and facts of each document."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omni.encoders import encoder_class
+from omni.processor import IGNORE_INDEX, Encoded
+
+
+def batch_meta(
+    batch: Mapping[str, Any], encoded: Sequence[Encoded], modalities: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Describe a packed row.
+
+    Args:
+        batch: what `processor.pack` made of the documents.
+        encoded: the documents, without one that only fills an empty row.
+        modalities: those of the processor.
+
+    Returns:
+        `samples`, `tokens`, `label_tokens`, `images` (frames of videos too), `audio_seconds`,
+        `positions` (tokens and what only fills the row), and by document, in order:
+        `lengths` and `document_labels` in tokens, `modalities` ("text", or the attached ones
+        it has, sorted and joined: "audio+vision").
+    """
+    images, seconds = 0, 0.0
+    for name, config in modalities.items():
+        cls = encoder_class(config["encoder"])
+        items = [item for e in encoded for item in e.media.get(name, [])]
+        grids = [grid for item in items for grid in cls.grids(config["encoder"], item)]
+        if cls.media == "audio":
+            seconds += sum(frames for (frames,) in grids) * cls.frame_seconds
+        else:
+            images += len(grids)
+    return {
+        "samples": len(encoded),
+        "tokens": sum(len(e) for e in encoded),
+        "label_tokens": int((batch["labels"] != IGNORE_INDEX).sum()),
+        "positions": batch["input_ids"].numel(),
+        "images": images,
+        "audio_seconds": seconds,
+        "lengths": [len(e) for e in encoded],
+        # the first token of a document is nobody's next
+        "document_labels": [int((e.labels[1:] != IGNORE_INDEX).sum()) for e in encoded],
+        "modalities": [modality(e) for e in encoded],
+    }
+
+
+def modality(encoded: Encoded) -> str:
+    """Name what a document consists of: "text", or its media's modalities, "audio+vision"."""
+    return "+".join(sorted(name for name, items in encoded.media.items() if items)) or "text"

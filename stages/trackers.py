@@ -1,0 +1,76 @@
+"""Where else the figures of a step go: TensorBoard, Weights & Biases, ..., through accelerate."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import (
+    LOGGER_TYPE_TO_CLASS,
+    GeneralTracker,
+    filter_trackers,
+    get_available_trackers,
+)
+
+from .recipe import RecipeError, StageConfig
+from .tally import OF_GROUP
+
+OF_A_STAGE = {"wandb": ("name", "dir"), "trackio": ("name",)}
+"""how a tracker's own options name the stage and the folder, if it has any"""
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that cannot be used, before anything is trained.
+
+    Raises:
+        RecipeError: accelerate does not know one, or it is not installed.
+    """
+    installed = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
+            raise RecipeError(f"trackers: {name!r} is not known; there is: {known}")
+        if name not in installed:
+            raise RecipeError(
+                f"trackers: {name} is not installed: pip install {name.replace('_', '-')}, or "
+                "leave it out of the recipe"
+            )
+
+
+class Trackers:
+    """The trackers of one stage.
+
+    Those that keep files write to RUN/tensorboard/STAGE (each under its own file names); for the
+    others the run is the project and the stage a run of it.
+    """
+
+    def __init__(
+        self, names: Sequence[str], run: Path, stage: StageConfig, accelerator: Accelerator
+    ):
+        self._accelerator = accelerator
+        folder = run / "tensorboard"
+        accelerator.project_configuration.logging_dir = str(folder)
+        config = {k: v for k, v in asdict(stage).items() if isinstance(v, str | int | float)}
+        started: list[GeneralTracker] = []
+        for name in names:
+            files = LOGGER_TYPE_TO_CLASS[name].requires_logging_directory
+            own = dict(zip(OF_A_STAGE.get(name, ()), (stage.name, str(run)), strict=False))
+            accelerator.trackers, accelerator.log_with = [], filter_trackers([name], folder)
+            accelerator.init_trackers(
+                stage.name if files else run.name, None if files else config, {name: own}
+            )
+            started += accelerator.trackers
+        accelerator.trackers = started
+
+    def log(self, row: dict[str, Any], step: int) -> None:
+        """Pass on the figures of a step."""
+        counts = tuple(f".{count}" for count in OF_GROUP)
+        figures = {k: v for k, v in row.items() if k != "step" and not k.endswith(counts)}
+        self._accelerator.log(figures, step=step)
+
+    def close(self) -> None:
+        """Finish this stage's runs. (`end_training` would also leave the process group.)"""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
+        self._accelerator.trackers = []

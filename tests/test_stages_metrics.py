@@ -1,0 +1,166 @@
+"""What a run logs of each step adds up, and its operations are those that are run."""
+
+import json
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from stages.chain import run_recipe
+from stages.flops import Flops, matrices
+from stages.metrics import RATES
+from stages.recipe import RecipeError, load_recipe
+from stages.tally import COUNTS
+from stages.trackers import check_trackers
+from stages.trainable import set_trainable
+
+
+@pytest.fixture(scope="module")
+def run(shards, tmp_path_factory):
+    """Train the tiny chain for two steps a stage."""
+    folder = tmp_path_factory.mktemp("metrics") / "run"
+    steps = [f"stages.{n}.steps=2" for n in ("vision_align", "audio_align", "omni", "sft")]
+    run_recipe(load_recipe("tiny", [*shards, f"output={folder}", *steps]), Accelerator(cpu=True))
+    return folder
+
+
+def steps_of(run: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if "step" in row]
+
+
+def test_losses_by_source_and_by_modality_average_to_the_step(run):
+    for row in steps_of(run):
+        for kind in ("source.", "modality."):
+            labels = {k.removesuffix(".labels"): n for k, n in row.items()
+                      if k.startswith(kind) and k.endswith(".labels")}  # fmt: skip
+            assert sum(labels.values()) == row["label_tokens"] > 0
+            mean = sum(row[name] * n for name, n in labels.items()) / row["label_tokens"]
+            assert mean == pytest.approx(row["loss"], rel=1e-5)
+
+
+def test_a_row_of_the_log_has_every_figure(run):
+    rows = steps_of(run)
+    assert len(rows) == 8
+    for row in rows:
+        wanted = {"stage", "step", "loss", "lr", "seconds", "data_wait", "padding", "memory_gb",
+                  "mfu", "mfu.llm", "mfu.vision", *RATES.values(), *COUNTS}  # fmt: skip
+        assert not wanted - row.keys()
+        assert row["tokens"] == row["positions"]
+        assert row["padding"] == 0
+        assert 0 < row["mfu"] < 1.5
+        assert row["mfu"] == pytest.approx(
+            sum(v for k, v in row.items() if k.startswith("mfu.")), rel=1e-2
+        )
+        assert 0.05 < row["memory_gb"] < 64
+    by_stage = {row["stage"]: row for row in rows}
+    assert by_stage["vision_align"]["images"] == 4
+    assert by_stage["vision_align"]["modality.vision.labels"] > 0
+    assert by_stage["audio_align"]["audio_seconds"] == pytest.approx(
+        4 * 0.41, abs=0.5
+    )  # clips of 0.3 to 0.52 s
+    assert {k for row in rows for k in row if k.startswith("modality.")} >= {
+        "modality.text", "modality.vision", "modality.audio", "modality.audio+vision"
+    }  # fmt: skip
+    assert {"lr.projectors", "lr.language_model"} < by_stage["sft"].keys()
+    facts = json.loads((run / "sft" / "stage.json").read_text())["totals"]
+    last = [row for row in rows if row["stage"] == "sft"]
+    assert facts["label_tokens"] == sum(row["label_tokens"] for row in last)
+    sources = [n for k, n in facts.items() if k.startswith("source.") and k.endswith(".samples")]
+    assert sum(sources) == facts["samples"] == 2 * 8
+
+
+def counted(model, batch) -> float:
+    """Count what a forward and a backward pass really multiply."""
+    tensors = {k: v for k, v in batch.items() if k != "meta"}
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(**tensors).loss.backward()
+    model.zero_grad()
+    return counter.get_total_flops()
+
+
+@pytest.fixture
+def batch(omni_pair, make_picture, make_sound):
+    """Pack documents of text, of an image, and of an image with a sound."""
+    from data_shards.meta import batch_meta
+    from omni.messages import assistant, audio, image, user
+
+    def make(*only: str, processor=omni_pair[1]):
+        image_ = image(make_picture(0))
+        talks = {
+            "text": [user("How many legs has a spider? " * 5), assistant("Eight legs. " * 9)],
+            "vision": [user(image_, "What is this?"), assistant("Red, a square of it.")],
+            "audio+vision": [user(image_, audio(make_sound(0.5))), assistant("A tone, and red.")],
+        }
+        encoded = [processor.encode(talks[name]) for name in only or talks]
+        packed = processor.pack(encoded)
+        return packed | {"meta": batch_meta(packed, encoded, processor.modalities)}
+
+    return make
+
+
+def test_operations_of_an_llm_are_those_that_it_runs(make_model, batch):
+    model, processor = make_model()
+    row = batch("text", "text", processor=processor)
+    set_trainable(model, {"language_model": 1.0})
+    real, found = counted(model, row), Flops(model, "sft").of(row)["llm"]
+    assert found == pytest.approx(real, rel=0.02)
+    everything = matrices(model.get_decoder())
+    assert everything.backward == 2
+
+
+def test_what_is_frozen_costs_no_weight_gradients(make_model, specs, batch):
+    model, processor = make_model(vision=specs.vision, audio=specs.audio)
+    row, found, real = batch(processor=processor), {}, {}
+    patterns = {
+        "all": {"*": 1.0},
+        "projectors": {"projectors": 1.0},
+        "llm": {"language_model": 1.0},
+        "top": {"language_model.model.layers.1": 1.0},
+    }
+    for name, pattern in patterns.items():
+        set_trainable(model, pattern)
+        model.train()
+        real[name], found[name] = counted(model, row), Flops(model, "sft").of(row)
+        assert sum(found[name].values()) == pytest.approx(real[name], rel=0.06), name
+    assert matrices(model.get_decoder(), upstream=True).backward == pytest.approx(1.5, abs=0.01)
+    set_trainable(model, patterns["projectors"])
+    assert matrices(model.get_decoder(), upstream=True).backward == 1  # half of what it was
+    assert found["all"]["llm"] > found["llm"]["llm"] * 0.99
+    assert found["projectors"]["llm"] < 0.9 * found["all"]["llm"]
+    assert found["top"]["llm"] < found["projectors"]["llm"]
+    assert found["all"]["vision"] > 2.5 * found["llm"]["vision"]
+
+
+def test_what_a_cache_answers_costs_nothing(make_model, specs, batch):
+    from omni.feature_cache import FeatureCache
+
+    model, processor = make_model(vision=specs.vision)
+    set_trainable(model, {"projectors.vision": 1.0})
+    model.feature_cache = FeatureCache(1 << 20)
+    row, flops = batch("vision", processor=processor), Flops(model, "sft")
+    spent = []
+    for _ in range(2):
+        counted(model, row)
+        spent.append(flops.of(row)["vision"])
+    assert spent[0] > 2 * spent[1] > 0  # what is left is the projector
+
+
+def test_a_tracker_that_is_missing_is_named_before_the_run(monkeypatch):
+    check_trackers(["tensorboard"])
+    with pytest.raises(RecipeError, match="'tensorbord' is not known; there is: aim"):
+        check_trackers(["tensorbord"])
+    with pytest.raises(RecipeError, match="trackio is not installed: pip install trackio"):
+        check_trackers(["trackio"])
+
+
+def test_trackers_get_the_figures(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(run / "tensorboard" / "sft"))
+    board.Reload()
+    losses = [e.value for e in board.Scalars("loss")]
+    assert losses == pytest.approx([r["loss"] for r in steps_of(run) if r["stage"] == "sft"])
+    assert {"mfu.vision", "images_per_s", "lr.projectors"} < set(board.Tags()["scalars"])
