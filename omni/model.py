@@ -14,6 +14,7 @@ from .attention import PACKED_SDPA, documents
 from .config import OmniConfig
 from .encoders import build_encoder, encoder_class
 from .feature_cache import FeatureCache
+from .head import token_losses
 from .processor import IGNORE_INDEX, PlaceholderError
 from .projectors import build_projector, complete
 from .weights import resolve
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class OmniOutput(CausalLMOutputWithPast):
-    """What the LLM returns and, with labels, the loss of each, in reading order: (N,)."""
+    """With labels: their mean loss, no logits, and the loss of each in reading order, (N,)."""
 
     token_losses: torch.Tensor | None = None
 
@@ -156,8 +157,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             input_ids: (B, T); placeholders mark where media features go.
             attention_mask: (B, T); leave it out for packed rows.
             position_ids: (B, T); restarting positions isolate packed documents.
-            labels: (B, T), `IGNORE_INDEX` where there is none. With labels, logits exist only
-                at the positions that predict one: (B, N, V).
+            labels: (B, T), `IGNORE_INDEX` where there is none. With labels the result has the
+                losses and no logits, which never exist all at once: leave labels out for those.
             num_items_in_batch: divides the summed loss; default: the labels of this batch.
             logits_to_keep: without labels: how many last positions (0: all), or which ones.
             kwargs: media tensors; everything else goes to the LLM.
@@ -174,21 +175,16 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
                 logits_to_keep=logits_to_keep, **kwargs,
             )  # fmt: skip
-        kwargs["documents"] = documents(position_ids)
-        # what each position is to predict: the token after it
-        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
-        where = (targets != IGNORE_INDEX).any(0).nonzero()[:, 0]  # (N,)
-        output = self.language_model(
+        decoded = self.get_decoder()(
             inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
-            logits_to_keep=where, use_cache=False, **kwargs,
+            use_cache=False, documents=documents(position_ids), **kwargs,
         )  # fmt: skip
-        wanted = targets[:, where]
-        losses = F.cross_entropy(
-            output.logits.flatten(0, 1).float(), wanted.flatten(),
-            ignore_index=IGNORE_INDEX, reduction="none",
-        )  # fmt: skip
-        count = (wanted != IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch
-        return OmniOutput(losses.sum() / count, output.logits, token_losses=losses.detach())
+        # what each position is to predict: the token after it
+        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX).flatten()  # (B * T,)
+        where = (targets != IGNORE_INDEX).nonzero()[:, 0]  # (N,)
+        losses = token_losses(self.language_model, decoded, where, targets[where])
+        count = len(where) if num_items_in_batch is None else num_items_in_batch
+        return OmniOutput(losses.sum() / count, token_losses=losses.detach())
 
     def embed(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Look up text, encode media (taken out of `inputs`), scatter: (B, T) -> (B, T, D)."""

@@ -1,0 +1,75 @@
+"""The LM head where there is a label, some positions at a time."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+# Logits that are alive at once. A GPU wants long chunks: each adds a gradient to the whole head.
+LOGITS = {"cpu": 1 << 25, "cuda": 1 << 27}
+
+
+def token_losses(
+    language_model: Any, decoded: Any, where: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Return the cross-entropy at some positions: (N,), float32, differentiable.
+
+    Where the logits of all of them would exceed `LOGITS`, they are made chunk by chunk, and once
+    more in the backward pass, so that never more than a chunk exists. The logits are those of
+    the LLM's own forward: soft caps, scales, and adapters on the head work as there.
+
+    Args:
+        language_model: a causal LM of transformers.
+        decoded: what its decoder returned, with `last_hidden_state` (B, T, D).
+        where: (N,), positions in the flattened (B * T).
+        targets: (N,), the token that each of them is to predict.
+    """
+    hidden = decoded.last_hidden_state.flatten(0, 1).index_select(0, where)  # (N, D)
+    vocabulary = language_model.config.get_text_config().vocab_size
+    rows = max(1, LOGITS.get(hidden.device.type, LOGITS["cuda"]) // vocabulary)
+
+    def losses(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = _logits(language_model, decoded, hidden)
+        return F.cross_entropy(logits.float(), targets, reduction="none")
+
+    if len(hidden) <= rows:
+        return losses(hidden, targets)
+    chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
+    again: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    return torch.cat([checkpoint(losses, *chunk, **again) for chunk in chunks])
+
+
+def _logits(language_model: Any, decoded: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Run the LLM from the end of its decoder on: (N, D) -> (N, V)."""
+    output = copy.copy(decoded)
+    output.last_hidden_state = hidden[None]
+    with _returning(language_model.get_decoder(), output) as calls:
+        logits = language_model(inputs_embeds=hidden[None], use_cache=False).logits[0]
+    if not calls:
+        raise NotImplementedError(
+            f"{type(language_model).__name__} does not call what its get_decoder() returns, so "
+            "its head cannot run by itself"
+        )
+    return logits
+
+
+@contextmanager
+def _returning(module: torch.nn.Module, output: Any) -> Iterator[list[Any]]:
+    """Let a module return `output` instead of running; yields a list of its calls."""
+    before, calls = module.__dict__.get("forward"), []
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return output
+
+    module.forward = forward
+    try:
+        yield calls
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
