@@ -38,9 +38,10 @@ def token_losses(
 
     if len(hidden) <= rows:
         return losses(hidden, targets)
-    chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
     again: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-    return torch.cat([checkpoint(losses, *chunk, **again) for chunk in chunks])
+    chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
+    parts: list[Any] = [checkpoint(losses, *chunk, **again) for chunk in chunks]
+    return torch.cat(parts)
 
 
 def _logits(language_model: Any, decoded: Any, hidden: torch.Tensor) -> torch.Tensor:
