@@ -171,11 +171,11 @@ def _peer(
 
     class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter(), _cpu_seconds()
+            self.began = time.perf_counter(), cpu_seconds()
 
         def on_train_end(self, *_: Any, **__: Any) -> None:
             wall, cpu = self.began
-            self.turn = Turn(time.perf_counter() - wall, _cpu_seconds() - cpu)
+            self.turn = Turn(time.perf_counter() - wall, cpu_seconds() - cpu)
 
     def go() -> Turn:
         clock = Clock()
@@ -210,7 +210,7 @@ def _ours(model: Any, loader: Any, steps: int) -> Turn:
         return batch
 
     loader._collate = timed
-    wall, cpu = time.perf_counter(), _cpu_seconds()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     batches = iter(loader)
     for _ in range(steps):
         began = time.perf_counter()
@@ -222,7 +222,7 @@ def _ours(model: Any, loader: Any, steps: int) -> Turn:
         clip(task.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad()
-    turn = Turn(time.perf_counter() - wall, _cpu_seconds() - cpu, waited, packed[0])
+    turn = Turn(time.perf_counter() - wall, cpu_seconds() - cpu, waited, packed[0])
     batches.close()
     return turn
 
@@ -252,6 +252,7 @@ def _seconds(go: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Return what this process has used of all cores."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
