@@ -69,7 +69,8 @@ def digest(n):
 @pytest.mark.parametrize("where", ["memory", "files"])
 def test_the_cache_changes_nothing_but_the_time(where, frozen, tmp_path):
     cache = FeatureCache(1 << 20, tmp_path if where == "files" else None)
-    plain, first, second = (logits(*frozen, c) for c in (None, cache, cache))
+    model, batch = frozen
+    plain, first, second = (logits(model, batch, c) for c in (None, cache, cache))
     torch.testing.assert_close(first, plain, atol=1e-5, rtol=1e-5)
     assert torch.equal(first, second)
     # 4 pictures, of which one occurs twice; 4 sounds, of which one occurs twice
