@@ -11,6 +11,7 @@ from data_shards.manifest import split_digest
 from data_shards.origin import manifests
 from data_shards.plan import Plan
 from omni import OmniForConditionalGeneration, OmniProcessor
+from omni.feature_cache import FeatureCache
 from omni.load import load
 from omni.model import load_text_tokenizer
 
@@ -40,6 +41,14 @@ def load_parent(
         return load(start)
     model = OmniForConditionalGeneration.from_text(recipe.text)
     return model, OmniProcessor(load_text_tokenizer(recipe.text))
+
+
+def make_feature_cache(recipe: Recipe) -> FeatureCache | None:
+    """Return where the recipe wants outputs of frozen encoders to be kept, None for nowhere."""
+    if not recipe.feature_cache_mb:
+        return None
+    folder = None if recipe.feature_cache == "memory" else recipe.feature_cache
+    return FeatureCache(recipe.feature_cache_mb << 20, folder)
 
 
 def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]]:

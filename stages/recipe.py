@@ -96,8 +96,11 @@ class Recipe:
     """those of every so many steps are kept as well"""
     sharding: str = "none"
     """of weights over ranks: none (DDP), or full (FSDP2)"""
+    feature_cache: str = "memory"
+    """where outputs of frozen encoders are kept, so that each medium is encoded once: memory, or
+    a folder, where later stages, runs and other ranks find them too"""
     feature_cache_mb: int = 0
-    """memory in which outputs of frozen encoders are kept, so that each medium is encoded once"""
+    """how much of them is kept; 0: encode every time"""
     threads: int = 2
     """data threads"""
     max_offenders: int = 16
@@ -237,6 +240,10 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         raise RecipeError(f"{path}: keep_last is at least 1, keep_every at least 0")
     if recipe.max_offenders < 0 or recipe.step_timeout < 0:
         raise RecipeError(f"{path}: max_offenders and step_timeout are at least 0")
+    if recipe.feature_cache != "memory" and recipe.feature_cache_mb < 1:
+        raise RecipeError(
+            f"{path}: feature_cache names a folder; say with feature_cache_mb how large it may grow"
+        )
     if recipe.precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
 

@@ -14,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from omni.feature_cache import FeatureCache
 from omni.load import CheckpointError
 
 from .checkpoint import check_space, load_step, save_model, save_step
@@ -22,7 +21,7 @@ from .engine import agree, clip, distribute, gradients
 from .metrics import Metrics
 from .objectives import Task
 from .offenders import Guard
-from .prepare import make_loader, make_model
+from .prepare import make_feature_cache, make_loader, make_model
 from .recipe import Recipe, StageConfig
 from .signals import Interrupted, Signals
 from .trainable import frozen_hashes, param_groups, set_trainable
@@ -39,8 +38,7 @@ def train_stage(
     """Train one stage from its parent's checkpoint (or the bare LLM) and save it to `target`."""
     set_seed(recipe.seed)
     model, processor = make_model(recipe, stage, parent, accelerator)
-    if recipe.feature_cache_mb:
-        model.feature_cache = FeatureCache(recipe.feature_cache_mb << 20)
+    model.feature_cache = make_feature_cache(recipe)
     set_trainable(model, stage.trainable)
     if accelerator.is_main_process:
         check_space(target.parent, model, recipe.keep_last)

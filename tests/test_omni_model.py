@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.answer import answer
-from omni.feature_cache import FeatureCache
 from omni.messages import assistant, audio, image, user
 from omni.model import load_text_tokenizer
 from omni.processor import IGNORE_INDEX, PlaceholderError
@@ -192,39 +191,6 @@ def test_missing_media_is_an_error_with_both_numbers(omni_pair, talks):
     del batch["pixel_values"]
     with pytest.raises(PlaceholderError, match="4 vision placeholders in input_ids for 0 vision"):
         model(**batch)
-
-
-def test_the_feature_cache_changes_nothing_but_the_time(make_model, specs, talks):
-    model, processor = make_model(vision=specs.vision, audio=specs.audio)
-    model.encoders.requires_grad_(False)
-    batch = processor.pack([processor.encode(t) for t in talks])
-    with torch.no_grad():
-        plain = model(**batch).token_losses
-        model.feature_cache = FeatureCache(1 << 20)
-        first, second = model(**batch).token_losses, model(**batch).token_losses
-    torch.testing.assert_close(first, plain, atol=1e-5, rtol=1e-5)
-    assert torch.equal(first, second)
-    # 4 pictures, of which one occurs twice; 4 sounds, of which one occurs twice
-    assert (model.feature_cache.misses, model.feature_cache.hits) == (6, 2 + 8)
-
-
-def test_the_feature_cache_stays_within_its_bytes(make_model, specs, make_picture):
-    model, processor = make_model(vision=specs.vision)
-    encoder = model.encoders["vision"].requires_grad_(False)
-    pixels = [
-        encoder.preprocess(processor.modalities["vision"]["encoder"], make_picture(n))
-        for n in range(6)
-    ]
-    size = encoder(pixels[0]["pixel_values"]).nbytes
-    small = FeatureCache(3 * size)
-    for _ in range(2):
-        for one in pixels:
-            small(encoder, [one["pixel_values"]])
-    assert small.bytes <= 3 * size
-    assert small.bytes == sum(f.nbytes for f in small._features.values())
-    assert small.hits == 0  # six in turn through room for three: always the wrong ones
-    small(encoder, [pixels[-1]["pixel_values"]])
-    assert small.hits == 1
 
 
 def test_peft_wraps_saves_and_trains(make_model, specs, talks, tmp_path):

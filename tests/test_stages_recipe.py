@@ -144,3 +144,10 @@ def test_settings_change_with_what_decides_the_result(recipe):
     first, second = recipe(), recipe("", "", "seed=1", "threads=9", "save_seconds=1")
     a, b = (stage_settings(r, r.stages[0]) for r in (first, second))
     assert {k for k in a if a[k] != b[k]} == {"seed"}
+
+
+def test_a_folder_of_features_needs_a_limit(tmp_path):
+    with pytest.raises(
+        RecipeError, match="feature_cache names a folder; say with feature_cache_mb"
+    ):
+        load_recipe("tiny", [f"feature_cache={tmp_path}", "feature_cache_mb=0"])

@@ -35,8 +35,10 @@ def encoder_class(config: dict[str, Any]) -> Any:
 
 
 def build_encoder(config: dict[str, Any]) -> nn.Module:
-    """Build the encoder with random weights; `config` holds the class's keyword arguments."""
-    return encoder_class(config)(**{k: v for k, v in config.items() if k != "kind"})
+    """Build the encoder with random weights; `config`, kept as `spec`, holds its arguments."""
+    encoder = encoder_class(config)(**{k: v for k, v in config.items() if k != "kind"})
+    encoder.spec = config
+    return encoder
 
 
 __all__ = ["ENCODERS", "build_encoder", "encoder_class"]
