@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from omni.load import CheckpointError
 
 from .engine import whole
+from .lora import merged, save_adapters
 
 DONE = "stage.json"
 
@@ -70,10 +71,12 @@ def save_model(
         if id(tensor) not in seen:
             seen[id(tensor)] = whole(tensor.detach())
         weights[name] = seen[id(tensor)]
+    plain = merged(model, weights)
 
     def fill(scratch: Path) -> None:
         if accelerator.is_main_process:
-            model.save_pretrained(scratch, state_dict=weights)
+            model.save_pretrained(scratch, state_dict=plain)
+            save_adapters(model, weights, scratch)
             processor.save_pretrained(scratch)
             (scratch / DONE).write_text(json.dumps(facts, indent=1))
 

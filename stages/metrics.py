@@ -56,8 +56,6 @@ class Metrics:
         run.mkdir(parents=True, exist_ok=True)
         self._trackers = Trackers(recipe.trackers, run, stage, accelerator)
         self._bar = Bar(stage.name, stage.steps, state["step"] if state else 0, self.main)
-        if self.main:
-            print(describe(model, stage.name))
 
     def __enter__(self) -> "Metrics":
         self._clock = time.monotonic()
@@ -151,17 +149,3 @@ def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
-def describe(model: Any, title: str) -> str:
-    """Return a table of the parts, their parameters and how many of them train."""
-    rows = [f"{title}: what trains"]
-    parts = {"language_model": model.language_model}
-    parts |= {f"{kind}.{n}": m for kind in ("encoders", "projectors")
-              for n, m in getattr(model, kind).items()}  # fmt: skip
-    for name, part in parts.items():
-        count = sum(p.numel() for p in part.parameters())
-        trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
-        state = "frozen" if not trained else "trains" if trained == count else f"trains {trained:,}"
-        rows.append(f"  {name:<20} {count:>13,}  {state}")
-    return "\n".join(rows)

@@ -121,10 +121,10 @@ class Guard:
         except (FloatingPointError, MemoryError, RuntimeError) as error:
             if not (why := cause(error)):
                 raise
-            traceback.clear_frames(error.__traceback__)  # they hold the memory that ran out
             self._trace(micro, why, str(error))
             if why == NOT_FINITE:
                 raise
+            _free(error)
             if self._several and step not in self._doubted:
                 self._leave(f"out of memory in step {step}")
             keys = [key for batch in micro for key in batch["meta"]["keys"]]
@@ -219,7 +219,7 @@ class Guard:
                 raise
             if self._sharded:
                 self._leave("out of memory while looking for the document that is to blame")
-            traceback.clear_frames(error.__traceback__)
+            _free(error)
             return True
         finally:
             self._restore()
@@ -230,9 +230,6 @@ class Guard:
         with torch.no_grad():
             for buffer, value in zip(self._statistics, self._before, strict=True):
                 buffer.copy_(value)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     def _hang(self, micro: list[Batch]) -> NoReturn:
         """End a process whose step takes too long; nothing can take it out of a collective."""
@@ -263,6 +260,14 @@ class Guard:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _free(error: BaseException) -> None:
+    """Free what ran out: the frames that an error went through hold their tensors."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _step_of(micro: list[Batch]) -> int:

@@ -12,6 +12,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from data_shards.plan import PlanConfig, check_mixture
 
+from .rule import Lora, Rule, numbers
+
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
 OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
 SHARDING = ("none", "full")
@@ -58,8 +60,12 @@ class StageConfig:
     name: str = MISSING
     steps: int = MISSING
     """optimizer updates"""
-    trainable: dict[str, float] = field(default_factory=dict)
-    """module or parameter pattern -> learning rate; what no pattern names is frozen"""
+    trainable: dict[str, Any] = field(default_factory=dict)
+    """module or parameter pattern -> learning rate, or {lr, weight_decay, warmup}; what no pattern
+    names is frozen, as is what the last one that names it gives 0 or null"""
+    lora: dict[str, Any] = field(default_factory=dict)
+    """pattern -> {r, alpha, dropout, lr, weight_decay, warmup} of adapters beside its linear
+    layers, which are frozen; the stage's checkpoint has them merged"""
     data: DataConfig = field(default_factory=DataConfig)
     objective: str = "sft"
     """sft (through the LLM) or align (projectors only, without running the LLM)"""
@@ -223,13 +229,15 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         if unknown := set(stage.data.mixture) - set(recipe.sources):
             have = ", ".join(recipe.sources) or "none"
             raise RecipeError(f"{where}: mixture names {sorted(unknown)}; sources: {have}")
-        if not stage.data.mixture or not stage.trainable:
+        if not stage.data.mixture or not (stage.trainable or stage.lora):
             raise RecipeError(f"{where}: needs data.mixture and trainable")
         if stage.objective not in OBJECTIVES:
             raise RecipeError(f"{where}: objective {stage.objective!r}; known: {list(OBJECTIVES)}")
         if min(stage.steps, stage.data.accumulate) < 1:
             raise RecipeError(f"{where}: steps and accumulate must be at least 1")
         try:
+            stage.trainable = numbers(stage.trainable, Rule)
+            stage.lora = numbers(stage.lora, Lora)
             plan_config(recipe, stage, ranks=1)
         except ValueError as error:
             told = str(error).replace("max_samples", "batch_size")

@@ -1,7 +1,9 @@
-"""Pattern -> learning rate. What no pattern names is frozen."""
+"""Pattern -> how it is trained. What no pattern names is frozen, and shown to be so by a hash."""
 
 import difflib
 import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,10 +11,11 @@ import torch
 from torch import nn
 
 from .engine import whole
+from .rule import rule_of
 
 
 class PatternError(ValueError):
-    """A pattern that matches no parameter."""
+    """A pattern that matches nothing, or patterns that train nothing."""
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -20,18 +23,20 @@ def matches(pattern: str, name: str) -> bool:
     return name == pattern or fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def set_trainable(model: nn.Module, patterns: dict[str, float]) -> dict[str, list[str]]:
+def set_trainable(model: nn.Module, patterns: Mapping[str, Any]) -> dict[str, list[str]]:
     """Freeze the model, then unfreeze what the patterns name.
 
     Args:
         model: changed in place.
-        patterns: pattern -> learning rate; where several match, the last one holds.
+        patterns: pattern -> learning rate or mapping, see `stages.rule`; where several match, the
+            last one holds, and one whose learning rate is 0 freezes.
 
     Returns:
         The names of the parameters that each pattern trains.
 
     Raises:
-        PatternError: a pattern matches nothing; the nearest module names are given.
+        PatternError: a pattern matches nothing (the nearest module names are given), or nothing
+            trains.
     """
     groups: dict[str, list[str]] = {pattern: [] for pattern in patterns}
     hit = dict.fromkeys(patterns, False)
@@ -39,34 +44,79 @@ def set_trainable(model: nn.Module, patterns: dict[str, float]) -> dict[str, lis
         matching = [pattern for pattern in patterns if matches(pattern, name)]
         for pattern in matching:
             hit[pattern] = True
-        parameter.requires_grad_(bool(matching))
-        if matching:
+        trains = bool(matching) and rule_of(patterns[matching[-1]]).lr > 0
+        parameter.requires_grad_(trains)
+        if trains:
             groups[matching[-1]].append(name)
     for pattern, found in hit.items():
         if not found:
-            modules = [name for name, _ in model.named_modules() if name.count(".") < 3 and name]
-            near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.3)
-            raise PatternError(
-                f"trainable pattern {pattern!r} matches no parameter; near: {', '.join(near)}"
-            )
+            raise no_match("trainable", pattern, model)
+    if not any(groups.values()):
+        raise PatternError(f"nothing trains: {dict(patterns)} gives no parameter a learning rate")
     return groups
+
+
+def no_match(key: str, pattern: str, model: nn.Module) -> PatternError:
+    """Return the error for a pattern that matches nothing, with its neighbours."""
+    modules = [name for name, _ in model.named_modules() if name.count(".") < 3 and name]
+    near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.3)
+    return PatternError(f"{key} pattern {pattern!r} matches no parameter; near: {', '.join(near)}")
 
 
 def param_groups(
-    model: nn.Module, patterns: dict[str, float], weight_decay: float
+    model: nn.Module, patterns: Mapping[str, Any], weight_decay: float = 0.0, warmup: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Make optimizer groups; vectors (biases, norms) are never decayed."""
+    """Make optimizer groups, each with its `pattern` and `warmup`.
+
+    Vectors (biases, norms) are never decayed. What a pattern leaves open is `weight_decay` and
+    `warmup`.
+    """
     named = dict(model.named_parameters())
     groups = []
     for pattern, names in set_trainable(model, patterns).items():
+        rule = rule_of(patterns[pattern])
+        decayed = weight_decay if rule.weight_decay is None else rule.weight_decay
         for decay, of_group in (
-            (weight_decay, [named[n] for n in names if named[n].ndim > 1]),
+            (decayed, [named[n] for n in names if named[n].ndim > 1]),
             (0.0, [named[n] for n in names if named[n].ndim <= 1]),
         ):
             if of_group:
-                groups.append({"params": of_group, "lr": patterns[pattern], "weight_decay": decay,
-                               "pattern": pattern})  # fmt: skip
+                groups.append({
+                    "params": of_group, "lr": rule.lr, "weight_decay": decay, "pattern": pattern,
+                    "warmup": warmup if rule.warmup is None else rule.warmup,
+                })  # fmt: skip
     return groups
+
+
+def describe(model: nn.Module, title: str, groups: list[dict[str, Any]]) -> str:
+    """Return a table: each part's parameters, and how many of them train by which pattern, how."""
+    of = {id(p): group for group in groups for p in group["params"]}
+    sizes: Counter[str] = Counter()
+    trained: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        sizes[part] += parameter.numel()
+        if group := of.get(id(parameter)):
+            trained[part][group["pattern"]] += parameter.numel()
+    wide = max(len("pattern"), *(len(group["pattern"]) for group in groups))
+    rows = [f"{title}: what trains", f"  {'part':<20} {'parameters':>13} {'train':>13}  "
+            f"{'pattern':<{wide}} {'lr':>8} {'decay':>6} {'warm-up':>7}"]  # fmt: skip
+    for part, size in sizes.items():
+        head = f"  {part:<20} {size:>13,}"
+        if not trained[part]:
+            rows.append(f"{head} {'frozen':>13}")
+        for pattern, count in trained[part].items():
+            mine = [group for group in groups if group["pattern"] == pattern]
+            decay = max(group["weight_decay"] for group in mine)
+            rows.append(f"{head} {count:>13,}  {pattern:<{wide}} {mine[0]['lr']:>8.1e} {decay:>6g} "
+                        f"{mine[0]['warmup']:>7.0%}")  # fmt: skip
+    return "\n".join(rows)
+
+
+def part_of(name: str) -> str:
+    """Return the part of the model that a tensor belongs to: "language_model", "encoders.x"."""
+    head, second, *_ = name.split(".")
+    return f"{head}.{second}" if head in ("encoders", "projectors") else head
 
 
 def _moving(model: nn.Module) -> set[str]:
@@ -88,8 +138,8 @@ def frozen_hashes(model: nn.Module) -> dict[str, str]:
     for name, tensor in model.state_dict().items():
         if name in moving:
             continue
-        head, second, *_ = name.split(".")
-        part = f"{head}.{second}" if head in ("encoders", "projectors") else head
         raw = whole(tensor).contiguous().cpu().view(torch.uint8 if tensor.ndim else tensor.dtype)
-        digests.setdefault(part, hashlib.sha256()).update(name.encode() + raw.numpy().tobytes())
+        digests.setdefault(part_of(name), hashlib.sha256()).update(
+            name.encode() + raw.numpy().tobytes()
+        )
     return {part: digest.hexdigest() for part, digest in digests.items()}

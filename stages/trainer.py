@@ -18,13 +18,14 @@ from omni.load import CheckpointError
 
 from .checkpoint import check_space, load_step, save_model, save_step
 from .engine import agree, clip, distribute, gradients
+from .lora import adapt
 from .metrics import Metrics
 from .objectives import Task
 from .offenders import Guard
 from .prepare import make_feature_cache, make_loader, make_model
 from .recipe import Recipe, StageConfig
 from .signals import Interrupted, Signals
-from .trainable import frozen_hashes, param_groups, set_trainable
+from .trainable import describe, frozen_hashes, param_groups, set_trainable
 
 
 def train_stage(
@@ -39,12 +40,14 @@ def train_stage(
     set_seed(recipe.seed)
     model, processor = make_model(recipe, stage, parent, accelerator)
     model.feature_cache = make_feature_cache(recipe)
-    set_trainable(model, stage.trainable)
+    patterns = adapt(model, stage)
+    set_trainable(model, patterns)
     if accelerator.is_main_process:
         check_space(target.parent, model, recipe.keep_last)
     before = frozen_hashes(model)
     task = distribute(Task(model, stage.objective), accelerator, recipe.sharding)
-    groups = param_groups(model, stage.trainable, stage.weight_decay)
+    groups = param_groups(model, patterns, stage.weight_decay, stage.warmup)
+    accelerator.print(describe(model, stage.name, groups))
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
     folder = _resume_folder(target)
@@ -60,7 +63,7 @@ def train_stage(
         saved_at = time.monotonic()
         for step in range((state["step"] if state else 0) + 1, stage.steps + 1):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * schedule(step, stage)
+                group["lr"] = peak * schedule(step, stage, group["warmup"])
             # chance is a function of the step and the rank, so no state of it need be saved
             seed = hash((recipe.seed, step, accelerator.process_index)) % 2**32
             micro = _take(batches, loader.per_step, metrics)
@@ -87,9 +90,9 @@ def _resume_folder(target: Path) -> Path:
     return target.parent / "resume" / target.name
 
 
-def schedule(step: int, stage: StageConfig) -> float:
+def schedule(step: int, stage: StageConfig, warmup: float) -> float:
     """Return the share of the peak learning rate: linear warm-up, then a cosine."""
-    warm = max(1, round(stage.warmup * stage.steps))
+    warm = max(1, round(warmup * stage.steps))
     if step <= warm:
         return step / warm
     progress = (step - warm) / max(1, stage.steps - warm)

@@ -45,6 +45,14 @@ def test_a_good_recipe_is_typed(recipe):
     assert loaded.stages[0].trainable == {"projectors": 0.001}
 
 
+def test_a_pattern_takes_a_learning_rate_or_more(recipe):
+    text = "{a: 1e-4, b: null, c: {lr: 1e-5, weight_decay: 0, warmup: 0.1}}"
+    stage = recipe("{projectors: 1.0e-3}", text).stages[0]
+    assert stage.trainable == {
+        "a": 1e-4, "b": 0.0, "c": {"lr": 1e-5, "weight_decay": 0.0, "warmup": 0.1}
+    }  # fmt: skip
+
+
 def test_data_settings_become_a_plan(recipe):
     loaded = recipe("mixture: {a: 0.5}", "mixture: {a: {0: 0.5, 9: 1}}",
                     "stages.two.data.accumulate=3")  # fmt: skip
@@ -87,6 +95,16 @@ BAD = [
     ("output: runs/x", "output: [", "r.yaml: not YAML"),
     ("output: runs/x", "output: runs/x\nprecision: fp8", "precision is auto, fp32 or bf16"),
     ("    data: {mixture: {a: 1}}", "    data: 3", "data must be a mapping"),
+    ("projectors: 1.0e-3", "projectors: {lrr: 1}", "'one': pattern 'projectors': .* mean 'lr'"),
+    ("projectors: 1.0e-3", "projectors: {decay: 1, lr: 1}", "did you mean 'weight_decay'"),
+    ("projectors: 1.0e-3", "projectors: {warmup: 0.1}", "'projectors': needs lr"),
+    ("projectors: 1.0e-3", "projectors: fast", "'projectors': lr is a number, not 'fast'"),
+    ("projectors: 1.0e-3", "projectors: -1", "lr is -1; it is between 0 and inf"),
+    ("projectors: 1.0e-3", "projectors: {lr: 1, warmup: 2}", "warmup is 2; it is between 0 and 1"),
+    ("    steps: 3", "    steps: 3\n    lora: {x: {rank: 1}}", "unknown key 'rank'; did you mean"),
+    ("    steps: 3", "    steps: 3\n    lora: {x: {r: 1.5}}", "r is 1.5; it is between 1 and"),
+    ("    steps: 3", "    steps: 3\n    lora: {x: 16}", "lora 'x': write {r: 16, lr: 1.0e-4}, not"),
+    ("output: runs/x", "output: runs/x\nmax_offenders: -1", "max_offenders and step_timeout are"),
 ]  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from stages.trainable import PatternError, frozen_hashes, param_groups, set_trainable
+from stages.recipe import StageConfig
+from stages.trainable import PatternError, describe, frozen_hashes, param_groups, set_trainable
+from stages.trainer import schedule
 
 CONV = {
     "encoder": {"kind": "timm", "architecture": "test_efficientnet", "image_size": 64},
@@ -79,3 +81,51 @@ def test_a_trained_encoders_statistics_may_move(model):
     after = dict(model.named_buffers())
     assert any(not torch.equal(statistics[n], after[n]) for n in statistics)
     assert frozen_hashes(model) == before
+
+
+PATTERNS = {
+    "language_model": {"lr": 1e-5, "weight_decay": 0.2, "warmup": 0.5},
+    "language_model.model.embed_tokens": None,
+    "projectors.vision": 1e-3,
+}
+
+
+def test_a_pattern_has_its_own_learning_rate_decay_and_warmup(model):
+    groups = param_groups(model, PATTERNS, weight_decay=0.1, warmup=0.05)
+    told = {(g["pattern"], g["lr"], g["weight_decay"], g["warmup"]) for g in groups}
+    assert told == {
+        ("language_model", 1e-5, 0.2, 0.5), ("language_model", 1e-5, 0.0, 0.5),
+        ("projectors.vision", 1e-3, 0.1, 0.05), ("projectors.vision", 1e-3, 0.0, 0.05),
+    }  # fmt: skip
+    stage = StageConfig(name="x", steps=100)
+    assert schedule(25, stage, 0.5) == 0.5
+    assert schedule(25, stage, 0.05) > 0.8
+
+
+@pytest.mark.parametrize("off", [0.0, None, {"lr": 0.0}])
+def test_a_learning_rate_of_nothing_freezes(model, off):
+    patterns = {"language_model": 1e-5, "language_model.model.embed_tokens": off}
+    groups = set_trainable(model, patterns)
+    assert groups["language_model.model.embed_tokens"] == []
+    assert not model.get_input_embeddings().weight.requires_grad
+    assert groups["language_model"]
+    with pytest.raises(PatternError, match="nothing trains"):
+        set_trainable(model, {"language_model": off})
+
+
+def test_what_trains_is_shown_by_part_and_pattern(model):
+    patterns = PATTERNS | {"language_model.model.layers.1": 1e-4}
+    groups = param_groups(model, patterns, weight_decay=0.1, warmup=0.05)
+    title, head, *rows = describe(model, "sft", groups).splitlines()
+    assert title == "sft: what trains"
+    assert head.split() == ["part", "parameters", "train", "pattern", "lr", "decay", "warm-up"]
+    cells = [row.split() for row in rows]
+    assert [row[0] for row in cells] == ["language_model"] * 2 + ["encoders.vision",
+                                                                  "projectors.vision"]  # fmt: skip
+    assert cells[2][2] == "frozen"
+    assert cells[0][3:] == ["language_model", "1.0e-05", "0.2", "50%"]
+    assert cells[3][3:] == ["projectors.vision", "1.0e-03", "0.1", "5%"]
+    assert cells[3][1] == cells[3][2]
+    trained = sum(p.numel() for p in model.language_model.parameters() if p.requires_grad)
+    shown = [int(row[2].replace(",", "")) for row in cells[:2]]
+    assert sum(shown) == trained < int(cells[0][1].replace(",", ""))
