@@ -86,6 +86,8 @@ BAD = [
     ("steps: 3", "steps: 3\n    objective: sfft", r"objective 'sfft'; known: \['align', 'sft'\]"),
     ("output: runs/x", "output: [", "r.yaml: not YAML"),
     ("output: runs/x", "output: runs/x\nprecision: fp8", "precision is auto, fp32 or bf16"),
+    ("output: runs/x", "output: runs/x\nprobes: {limit: 0}", "probes.limit at least 1"),
+    ("output: runs/x", "output: runs/x\nprobes: {sample: 1}", r":2: .*'probes\.sample'; did you"),
     ("    data: {mixture: {a: 1}}", "    data: 3", "data must be a mapping"),
 ]  # fmt: skip
 
