@@ -9,6 +9,7 @@ from data_shards.origin import manifests
 from omni.load import CheckpointError
 
 from .checkpoint import finished
+from .probes import probe_stage
 from .recipe import Recipe, StageConfig, stage_settings
 from .trackers import check_trackers
 from .trainer import train_stage
@@ -44,6 +45,8 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
                     accelerator.free_memory()  # it holds every model and optimizer it prepared
         if done:
             accelerator.print(f"{stage.name}: finished already, {target}")
+        if only in (None, stage.name):
+            probe_stage(recipe, stage, target, accelerator)
         if only == stage.name:
             return
         parent = target

@@ -79,7 +79,7 @@ def _missing(
             f"omni-eval {run / stages[-1].name} --out {evaluation}"
         )
     if not any(stage.probe for stage in stages):
-        said.append("no probes between stages: set probe_samples in the recipe")
+        said.append("no probes between stages: set probes.samples in the recipe")
     return said
 
 
@@ -168,7 +168,8 @@ def _probes(stages: Sequence[StageHistory]) -> dict[str, Any]:
     return {
         "charts": [
             chart("held-out loss per label token by modality",
-                  lambda p: {name: found["loss"] for name, found in p["heldout"].items()}),
+                  lambda p: {f"{name} ({p['objective']})": found["loss"]
+                             for name, found in p["heldout"].items()}),
             chart("text drift from the starting LLM, nats a token",
                   lambda p: {"text_drift": p["text_drift"]}),
             chart("mini-suite, per cent",

@@ -81,6 +81,18 @@ class StageConfig:
 
 
 @dataclass
+class ProbeConfig:
+    """What is measured after each stage, for the report; nothing by default."""
+
+    samples: int = 0
+    """held-out samples of each source whose loss is measured; 0: no probes at all"""
+    rows: list[str] = field(default_factory=lambda: ["category", "spoken_word", "spoken_question"])
+    """of the mini-suite, asked once the model has the modality"""
+    limit: int = 32
+    """questions of each row"""
+
+
+@dataclass
 class Recipe:
     """One YAML file: an LLM, the data sources, and the stages in order."""
 
@@ -113,6 +125,7 @@ class Recipe:
     """samples of a stage that may be left out because a step fails on them; 0: the run stops"""
     step_timeout: float = 0.0
     """seconds after which a step is taken to hang: the process says where and exits; 0: never"""
+    probes: ProbeConfig = field(default_factory=ProbeConfig)
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     """where figures go besides log.jsonl: tensorboard, wandb, trackio, ... (names of accelerate)"""
 
@@ -252,6 +265,8 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         raise RecipeError(
             f"{path}: feature_cache names a folder; say with feature_cache_mb how large it may grow"
         )
+    if recipe.probes.samples < 0 or recipe.probes.limit < 1:
+        raise RecipeError(f"{path}: probes.samples is at least 0, probes.limit at least 1")
     if recipe.precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
 

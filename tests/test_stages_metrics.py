@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from stages import probes
 from stages.chain import run_recipe
 from stages.flops import Flops, matrices
 from stages.metrics import RATES
@@ -21,9 +22,15 @@ from stages.trainable import set_trainable
 def run(shards, tmp_path_factory):
     """Train the tiny chain for two steps a stage."""
     folder = tmp_path_factory.mktemp("metrics") / "run"
-    steps = [f"stages.{n}.steps=2" for n in ("vision_align", "audio_align", "omni", "sft")]
-    run_recipe(load_recipe("tiny", [*shards, f"output={folder}", *steps]), Accelerator(cpu=True))
+    run_recipe(settings(shards, folder), Accelerator(cpu=True))
     return folder
+
+
+def settings(shards: list[str], folder: Path):
+    """Return the tiny recipe, cut short, with probes."""
+    asked = ["probes.samples=3", "probes.rows=[category]", "probes.limit=2"]
+    steps = [f"stages.{n}.steps=2" for n in ("vision_align", "audio_align", "omni", "sft")]
+    return load_recipe("tiny", [*shards, f"output={folder}", *steps, *asked])
 
 
 def steps_of(run: Path) -> list[dict]:
@@ -164,3 +171,37 @@ def test_trackers_get_the_figures(run):
     losses = [e.value for e in board.Scalars("loss")]
     assert losses == pytest.approx([r["loss"] for r in steps_of(run) if r["stage"] == "sft"])
     assert {"mfu.vision", "images_per_s", "lr.projectors"} < set(board.Tags()["scalars"])
+
+
+def test_a_probe_measures_what_was_held_out(run, shards):
+    for name in ("vision_align", "sft"):
+        probe = json.loads((run / name / "probe.json").read_text())
+        assert probe["heldout"]["vision"]["documents"] == 3
+        assert 0 < probe["heldout"]["vision"]["loss"] < 20
+        [row] = probe["rows"]
+        assert row["name"] == "category"
+        assert row["n"] == 2
+        assert (probe["text_drift"] > 0) == (name == "sft")  # before, the LLM was frozen
+    assert any("'words' has no heldout-" in said for said in probe["missing"])
+    deaf = json.loads((run / "audio_align" / "probe.json").read_text())
+    assert deaf["heldout"] == {}
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["name"] for e in events if e.get("event") == "probe"] == [
+        "vision_align", "audio_align", "omni", "sft"
+    ]  # fmt: skip
+
+
+def test_a_stage_that_lost_its_probe_is_probed_again(run, shards, monkeypatch):
+    found = (run / "omni" / "probe.json").read_text()
+    (run / "omni" / "probe.json").unlink()
+    asked, measure = [], probes.measure
+
+    def measured(recipe, stage, *rest):
+        asked.append(stage.name)
+        return measure(recipe, stage, *rest)
+
+    monkeypatch.setattr(probes, "measure", measured)
+    run_recipe(settings(shards, run), Accelerator(cpu=True))
+    assert asked == ["omni"]
+    again = json.loads((run / "omni" / "probe.json").read_text())
+    assert again["heldout"] == json.loads(found)["heldout"]

@@ -93,7 +93,8 @@ def test_the_page_shows_evaluation_probes_and_example(run):
     (evaluation / "rows.json").write_text(json.dumps({
         "images": "8 held-out pictures", "rows": [one], "limit": None, "problems": [],
         "example": example}))  # fmt: skip
-    probe = {"heldout": {"vision": {"loss": 1.5, "labels": 9}, HOSTILE: {"loss": 2.5, "labels": 1}},
+    losses = {"vision": {"loss": 1.5, "labels": 9}, HOSTILE: {"loss": 2.5, "labels": 1}}
+    probe = {"objective": "sft", "heldout": losses,
              "text_drift": 0.25, "rows": [{"name": "category", "score": 61.25}],
              "missing": [f"no held-out shard of {HOSTILE}"]}  # fmt: skip
     (run / "one" / "probe.json").write_text(json.dumps(probe))

@@ -94,6 +94,8 @@ BAD = [
     ("steps: 3", "steps: 3\n    objective: sfft", r"objective 'sfft'; known: \['align', 'sft'\]"),
     ("output: runs/x", "output: [", "r.yaml: not YAML"),
     ("output: runs/x", "output: runs/x\nprecision: fp8", "precision is auto, fp32 or bf16"),
+    ("output: runs/x", "output: runs/x\nprobes: {limit: 0}", "probes.limit at least 1"),
+    ("output: runs/x", "output: runs/x\nprobes: {sample: 1}", r":2: .*'probes\.sample'; did you"),
     ("    data: {mixture: {a: 1}}", "    data: 3", "data must be a mapping"),
     ("projectors: 1.0e-3", "projectors: {lrr: 1}", "'one': pattern 'projectors': .* mean 'lr'"),
     ("projectors: 1.0e-3", "projectors: {decay: 1, lr: 1}", "did you mean 'weight_decay'"),
