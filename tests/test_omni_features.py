@@ -38,10 +38,10 @@ def frozen(make_model, specs, talks):
     return model, processor.pack([processor.encode(talk) for talk in talks])
 
 
-def logits(model, batch, cache=None):
+def losses(model, batch, cache=None):
     model.feature_cache = cache
     with torch.no_grad():
-        return model(**batch).logits
+        return model(**batch).token_losses
 
 
 def counts(cache):
@@ -70,7 +70,7 @@ def digest(n):
 def test_the_cache_changes_nothing_but_the_time(where, frozen, tmp_path):
     cache = FeatureCache(1 << 20, tmp_path if where == "files" else None)
     model, batch = frozen
-    plain, first, second = (logits(model, batch, c) for c in (None, cache, cache))
+    plain, first, second = (losses(model, batch, c) for c in (None, cache, cache))
     torch.testing.assert_close(first, plain, atol=1e-5, rtol=1e-5)
     assert torch.equal(first, second)
     # 4 pictures, of which one occurs twice; 4 sounds, of which one occurs twice
@@ -98,12 +98,12 @@ def test_memory_stays_within_its_bytes(make_model, specs, make_picture):
 
 def test_another_run_reads_files_bit_by_bit_and_encodes_nothing(frozen, tmp_path, caplog):
     model, batch = frozen
-    first = logits(model, batch, FeatureCache(1 << 20, tmp_path / "features"))
+    first = losses(model, batch, FeatureCache(1 << 20, tmp_path / "features"))
     model.save_pretrained(tmp_path / "saved")
     again: Any = OmniForConditionalGeneration.from_pretrained(tmp_path / "saved").eval()
     again.encoders.requires_grad_(False)
     cache = FeatureCache(1 << 20, tmp_path / "features")
-    assert torch.equal(logits(again, batch, cache), first)
+    assert torch.equal(losses(again, batch, cache), first)
     assert counts(cache) == (0, 8)
     assert not caplog.records
 
@@ -111,7 +111,7 @@ def test_another_run_reads_files_bit_by_bit_and_encodes_nothing(frozen, tmp_path
 @pytest.mark.parametrize("change", ["weights", "preprocessing"])
 def test_features_of_another_encoder_are_told_of_and_never_served(change, frozen, tmp_path, caplog):
     model, batch = frozen
-    logits(model, batch, FeatureCache(1 << 20, tmp_path))
+    losses(model, batch, FeatureCache(1 << 20, tmp_path))
     encoder = model.encoders["vision"]
     if change == "weights":
         with torch.no_grad():
@@ -119,13 +119,13 @@ def test_features_of_another_encoder_are_told_of_and_never_served(change, frozen
     else:
         encoder.spec = encoder.spec | {"mean": [0.0, 0.0, 0.0]}
     cache = FeatureCache(1 << 20, tmp_path)
-    found = logits(model, batch, cache)
+    found = losses(model, batch, cache)
     assert counts(cache) == (3, 1 + 4)  # every picture anew; sounds are those of before
-    torch.testing.assert_close(found, logits(model, batch), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, losses(model, batch), atol=1e-5, rtol=1e-5)
     [told] = [record.getMessage() for record in caplog.records]
     assert f"MB of features of other {change} are not used; remove the folder" in told
     caplog.clear()
-    logits(model, batch, FeatureCache(1 << 20, tmp_path))
+    losses(model, batch, FeatureCache(1 << 20, tmp_path))
     assert not caplog.records  # once
 
 
