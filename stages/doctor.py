@@ -12,6 +12,7 @@ from data_shards.shard import BadSample
 from omni.processor import IGNORE_INDEX, Encoded
 
 from .lora import adapt
+from .new_tokens import add_tokens
 from .objectives.sft import sft
 from .prepare import load_parent, make_plan
 from .recipe import Recipe, StageConfig
@@ -125,7 +126,8 @@ def examine(recipe: Recipe, stage: StageConfig, count: int) -> bool:
     for later in [*before[before.index(done[-1]) + 1 if done else 0 :], stage]:
         for name, spec in later.attach.items():
             model.attach(name, spec, processor)
-    set_trainable(model, adapt(model, stage))
+        add_tokens(model, processor, later.new_tokens)
+    set_trainable(model, adapt(model, stage, processor))
     encoded, sources, bad = draw(make_plan(recipe, stage, processor, 1), processor, count)
     for reason in bad:
         print(f"bad: {reason}")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .new_tokens import PATTERN, free_rows, put_back
 from .recipe import StageConfig
 from .rule import Lora
 from .trainable import PatternError, matches, no_match
@@ -18,8 +19,10 @@ from .trainable import PatternError, matches, no_match
 NAME = "default"  # of the one adapter, as PEFT calls it where it is not told
 
 
-def adapt(model: Any, stage: StageConfig) -> dict[str, Any]:
+def adapt(model: Any, stage: StageConfig, processor: Any) -> dict[str, Any]:
     """Add a stage's adapters, if it has any; return what trains, in place of `stage.trainable`.
+
+    So it does with the rows of its new tokens, where they are to be trained alone.
 
     The layer that makes the logits is left alone: most models share it with the embedding.
 
@@ -27,19 +30,26 @@ def adapt(model: Any, stage: StageConfig) -> dict[str, Any]:
         PatternError: a pattern of `lora` matches no linear layer, or its adapters no pattern
             that gives them a learning rate.
     """
+    patterns = dict(stage.trainable)
+    if stage.new_tokens and PATTERN in patterns:
+        ids = processor.tokenizer.convert_tokens_to_ids(stage.new_tokens)
+        rows = {free_rows(model, ids): patterns.pop(PATTERN)}
+        patterns |= {"*.base_layer.*": 0.0} | rows
     if not stage.lora:
-        return stage.trainable
+        return patterns
     rules = {pattern: Lora(**value) for pattern, value in stage.lora.items()}
     chosen: dict[str, Lora] = {}
+    head = model.get_output_embeddings()
+    heads = (head, getattr(head, "base_layer", None))  # below the rows of new tokens
     for pattern, rule in rules.items():
         found = [name for name, module in model.named_modules()
                  if isinstance(module, nn.Linear) and matches(pattern, f"{name}.weight")
-                 and module is not model.get_output_embeddings()]  # fmt: skip
+                 and module not in heads]  # fmt: skip
         if not found:
             raise no_match("lora", pattern, model)
         chosen |= dict.fromkeys(found, rule)
     _inject(model, chosen)
-    patterns = stage.trainable | {"*.base_layer.*": 0.0}
+    patterns |= {"*.base_layer.*": 0.0}
     for pattern, rule in rules.items():
         if rule.lr is not None:
             given = {k: v for k, v in stage.lora[pattern].items()
@@ -75,7 +85,7 @@ def adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def merged(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a model's whole tensors by name as if there had never been an adapter."""
-    plain = {name: w for name, w in weights.items() if ".lora_" not in name}
+    plain = {name: w for name, w in put_back(model, weights).items() if ".lora_" not in name}
     for name, layer in adapted(model):
         a, b = (weights[f"{name}.lora_{x}.{NAME}.weight"] for x in "AB")  # (r, in), (out, r)
         for key in [key for key in plain if key.startswith(f"{name}.base_layer.")]:

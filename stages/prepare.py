@@ -15,6 +15,7 @@ from omni.feature_cache import FeatureCache
 from omni.load import load
 from omni.model import load_text_tokenizer
 
+from .new_tokens import add_tokens
 from .recipe import Recipe, StageConfig, plan_config
 
 
@@ -26,6 +27,7 @@ def make_model(
         model, processor = load_parent(recipe, parent)
         for name, spec in stage.attach.items():
             model.attach(name, spec, processor)
+        add_tokens(model, processor, stage.new_tokens)
     model.config.parts |= _data_records(recipe, stage)
     for name, part in model.config.parts.items():
         accelerator.print(f"{name}: {part['source']}, licence {part['license']}")

@@ -66,6 +66,8 @@ class StageConfig:
     lora: dict[str, Any] = field(default_factory=dict)
     """pattern -> {r, alpha, dropout, lr, weight_decay, warmup} of adapters beside its linear
     layers, which are frozen; the stage's checkpoint has them merged"""
+    new_tokens: list[str] = field(default_factory=list)
+    """added to the vocabulary; the pattern "new_tokens" of trainable trains their rows alone"""
     data: DataConfig = field(default_factory=DataConfig)
     objective: str = "sft"
     """sft (through the LLM) or align (projectors only, without running the LLM)"""

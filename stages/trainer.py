@@ -40,7 +40,7 @@ def train_stage(
     set_seed(recipe.seed)
     model, processor = make_model(recipe, stage, parent, accelerator)
     model.feature_cache = make_feature_cache(recipe)
-    patterns = adapt(model, stage)
+    patterns = adapt(model, stage, processor)
     set_trainable(model, patterns)
     if accelerator.is_main_process:
         check_space(target.parent, model, recipe.keep_last)

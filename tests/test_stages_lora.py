@@ -39,8 +39,9 @@ stages:
 """
 
 
-def stage(lora, trainable=None) -> StageConfig:
-    return StageConfig(name="x", steps=1, lora=lora, trainable=trainable or {})
+def with_lora(model, lora, trainable=None):
+    stage = StageConfig(name="x", steps=1, lora=lora, trainable=trainable or {})
+    return adapt(model, stage, processor=None)
 
 
 def train(folder: Path, run: Path, *overrides: str):
@@ -123,8 +124,7 @@ def model(make_model, specs):
 
 
 def test_any_part_may_have_adapters_and_their_bases_are_proven_frozen(model):
-    patterns = adapt(model, stage({"encoders.vision": {"r": 2.0, "lr": 1e-3}},
-                                  {"projectors": 1e-4}))  # fmt: skip
+    patterns = with_lora(model, {"encoders.vision": {"r": 2.0, "lr": 1e-3}}, {"projectors": 1e-4})
     groups = param_groups(model, patterns, warmup=0.1)
     before = frozen_hashes(model)
     assert set(before) == {"language_model", "encoders.vision"}
@@ -151,7 +151,7 @@ def test_adapters_change_nothing_at_first(model):
     ids = torch.arange(5, 25)[None]
     before = model(input_ids=ids).logits
     plain = {n: w.clone() for n, w in model.state_dict().items()}
-    adapt(model, stage({"language_model": {"lr": 1e-3}}))
+    with_lora(model, {"language_model": {"lr": 1e-3}})
     assert torch.equal(model(input_ids=ids).logits, before)
     after = merged(model, model.state_dict())
     assert plain.keys() == after.keys()
@@ -161,12 +161,12 @@ def test_adapters_change_nothing_at_first(model):
 
 def test_a_learning_rate_may_come_from_trainable(model):
     with pytest.raises(PatternError, match="'language_model': give it lr, or name it in train"):
-        adapt(model, stage({"language_model": {"r": 2.0}}, {"projectors": 1e-3}))
+        with_lora(model, {"language_model": {"r": 2.0}}, {"projectors": 1e-3})
 
 
 def test_a_pattern_of_trainable_reaches_its_adapters(model):
-    patterns = adapt(model, stage({"language_model.model.layers.0": {"r": 2.0}},
-                                  {"language_model.model.layers.0": 1e-3}))  # fmt: skip
+    patterns = with_lora(model, {"language_model.model.layers.0": {"r": 2.0}},
+                         {"language_model.model.layers.0": 1e-3})  # fmt: skip
     groups = set_trainable(model, patterns)
     names = groups["language_model.model.layers.0"]
     assert [n for n in names if ".lora_A." in n]
@@ -176,4 +176,4 @@ def test_a_pattern_of_trainable_reaches_its_adapters(model):
 @pytest.mark.parametrize("pattern", ["language", "*.norm", "projectors.visoin"])
 def test_a_pattern_without_a_linear_layer_is_an_error(model, pattern):
     with pytest.raises(PatternError, match=r"lora pattern .* matches no parameter; near: "):
-        adapt(model, stage({pattern: {"lr": 1e-3}}))
+        with_lora(model, {pattern: {"lr": 1e-3}})
