@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 20, 30
 COLOURS = 8  # that the style sheet has
 POINTS = 300  # of a line; more are averaged
 DOTS = 60  # up to so many points each can be pointed at
@@ -45,7 +45,8 @@ def lines(
     for x, name in marks:
         at = f"{across(x):.1f}"
         body.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        body.append(f'<text class="mark" x="{at}" dx="3" y="{TOP + 9}">{escape(name)}</text>')
+        side = "y" if across(x) > WIDTH - 80 else "mark"  # ends or begins at the line
+        body.append(f'<text class="{side}" x="{at}" y="{TOP - 6}">{escape(name)}</text>')
     for number, (name, points) in enumerate(kept.items()):
         body.append(_line(name, number % COLOURS, points, across, up))
     legend = "".join(

@@ -5,6 +5,7 @@ do not count, so that a higher MFU is always a faster training (Chowdhery et al.
 One multiplication with one addition is two operations.
 """
 
+import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from omni.encoders import build_encoder, encoder_class
+
+log = logging.getLogger(__name__)
 
 
 class Matrices(NamedTuple):
@@ -120,10 +123,19 @@ class Flops:
         """Return the operations of encoding one medium."""
         key = (name, *(tuple(tensor.shape) for tensor in item))
         if key not in self._known:
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as c:
-                self._sketch(name)(*(t.to("meta") if t.is_floating_point() else t for t in item))
-            self._known[key] = float(c.get_total_flops())
+            try:
+                self._known[key] = self._count(name, item)
+            except (RuntimeError, ValueError) as error:  # a figure of the log is no reason to stop
+                log.warning("encoder %r: MFU leaves it out, its operations cannot be counted: %s",
+                            name, error)  # fmt: skip
+                self._known[key] = 0.0
         return self._known[key]
+
+    def _count(self, name: str, item: tuple[torch.Tensor, ...]) -> float:
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            self._sketch(name)(*(t.to("meta") if t.is_floating_point() else t for t in item))
+        return float(counter.get_total_flops())
 
     def _sketch(self, name: str) -> nn.Module:
         if name not in self._sketches:

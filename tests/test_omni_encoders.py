@@ -13,7 +13,7 @@ from data_shards.read import read_entry
 from data_shards.sample import Sample
 from data_shards.write import write_shards
 from omni import OmniForConditionalGeneration
-from omni.encoders import ENCODERS
+from omni.encoders import ENCODERS, build_encoder
 from omni.encoders.audio import WhisperEncoder, log_mel
 from omni.messages import assistant, audio, image, user
 from omni.projectors import PROJECTORS, build_projector, complete, token_count
@@ -206,3 +206,17 @@ def test_padding_does_not_reach_the_projector(specs, make_sound, make_model):
     with torch.no_grad():
         tokens = model.encode("audio", item["input_features"], item["audio_frames"])
         assert torch.equal(model.encode("audio", padded, item["audio_frames"]), tokens)
+
+
+def test_an_encoder_runs_without_memory_or_arithmetic(attached, make_picture, make_sound):
+    """On torch's meta device: what `stages.flops` reads its operations off."""
+    name, model, processor = attached
+    config = processor.modalities[name]["encoder"]
+    cls = ENCODERS[config["kind"]]
+    medium = make_sound(0.5) if cls.media == "audio" else make_picture(0)
+    [item] = cls.split(*cls.preprocess(config, medium).values())
+    real = model.encoders[name].eval()(*item)
+    with torch.device("meta"):
+        sketch = build_encoder(config).eval()
+    shape = sketch(*(t.to("meta") if t.is_floating_point() else t for t in item)).shape
+    assert shape == real.shape

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +13,7 @@ from stages import probes
 from stages.chain import run_recipe
 from stages.flops import Flops, matrices
 from stages.metrics import RATES
+from stages.objectives import Task
 from stages.recipe import RecipeError, load_recipe
 from stages.tally import COUNTS
 from stages.trackers import check_trackers
@@ -139,6 +141,32 @@ def test_what_is_frozen_costs_no_weight_gradients(make_model, specs, batch):
     assert found["projectors"]["llm"] < 0.9 * found["all"]["llm"]
     assert found["top"]["llm"] < found["projectors"]["llm"]
     assert found["all"]["vision"] > 2.5 * found["llm"]["vision"]
+
+
+def test_operations_of_an_alignment_are_those_that_it_runs(make_model, specs, batch):
+    model, processor = make_model(vision=specs.vision, audio=specs.audio)
+    set_trainable(model, {"projectors": 1.0})
+    row = batch("vision", "audio+vision", processor=processor)
+    task, tensors = Task(model, "align"), {k: v for k, v in row.items() if k != "meta"}
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        task(tensors, torch.tensor(9.0))[0].backward()
+    found = Flops(model, "align").of(row)
+    assert sum(found.values()) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert min(found.values()) > 0
+
+
+def test_an_encoder_that_cannot_be_counted_is_left_out_and_named(
+    make_model, specs, batch, monkeypatch, caplog
+):
+    model, processor = make_model(vision=specs.vision)
+    row, flops = batch("vision", processor=processor), Flops(model, "sft")
+
+    def refuse(name):
+        raise NotImplementedError("not on this device")
+
+    monkeypatch.setattr(flops, "_sketch", refuse)
+    assert flops.of(row)["vision"] > 0  # the projector
+    assert "encoder 'vision': MFU leaves it out" in caplog.text
 
 
 def test_what_a_cache_answers_costs_nothing(make_model, specs, batch):
