@@ -15,6 +15,7 @@ from data_shards.plan import PlanConfig, check_mixture
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
 OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
 SHARDING = ("none", "full")
+ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
 
 
 class RecipeError(ValueError):
@@ -96,6 +97,12 @@ class Recipe:
     """those of every so many steps are kept as well"""
     sharding: str = "none"
     """of weights over ranks: none (DDP), or full (FSDP2)"""
+    attention: str = "auto"
+    """auto (flash where it can be), sdpa, eager, flash_attention_2 or flex_attention"""
+    compile: bool = False
+    """compile the LLM's layers with torch.compile"""
+    checkpointing: bool = False
+    """run the LLM's layers again in the backward pass instead of keeping what they made"""
     feature_cache_mb: int = 0
     """memory in which outputs of frozen encoders are kept, so that each medium is encoded once"""
     threads: int = 2
@@ -233,6 +240,8 @@ def _check_values(recipe: Recipe, path: Path) -> None:
             raise RecipeError(f"{where}: {told}") from error
     if recipe.sharding not in SHARDING:
         raise RecipeError(f"{path}: sharding is none or full, not {recipe.sharding!r}")
+    if recipe.attention not in ATTENTION:
+        raise RecipeError(f"{path}: attention is {', '.join(ATTENTION)}; not {recipe.attention!r}")
     if recipe.keep_last < 1 or recipe.keep_every < 0:
         raise RecipeError(f"{path}: keep_last is at least 1, keep_every at least 0")
     if recipe.max_offenders < 0 or recipe.step_timeout < 0:
