@@ -175,9 +175,11 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
                 logits_to_keep=logits_to_keep, **kwargs,
             )  # fmt: skip
+        if self.language_model.config._attn_implementation == PACKED_SDPA:
+            kwargs["documents"] = documents(position_ids)
         decoded = self.get_decoder()(
             inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
-            use_cache=False, documents=documents(position_ids), **kwargs,
+            use_cache=False, **kwargs,
         )  # fmt: skip
         # what each position is to predict: the token after it
         targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX).flatten()  # (B * T,)

@@ -17,6 +17,7 @@ from .rule import Lora, Rule, numbers
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
 OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
 SHARDING = ("none", "full")
+ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
 
 
 class RecipeError(ValueError):
@@ -119,6 +120,12 @@ class Recipe:
     feature_cache: str = "memory"
     """where outputs of frozen encoders are kept, so that each medium is encoded once: memory, or
     a folder, where later stages, runs and other ranks find them too"""
+    attention: str = "auto"
+    """auto (flash where it can be), sdpa, eager, flash_attention_2 or flex_attention"""
+    compile: bool = False
+    """compile the LLM's layers with torch.compile"""
+    checkpointing: bool = False
+    """run the LLM's layers again in the backward pass instead of keeping what they made"""
     feature_cache_mb: int = 0
     """how much of them is kept; 0: encode every time"""
     threads: int = 2
@@ -259,6 +266,8 @@ def _check_values(recipe: Recipe, path: Path) -> None:
             raise RecipeError(f"{where}: {told}") from error
     if recipe.sharding not in SHARDING:
         raise RecipeError(f"{path}: sharding is none or full, not {recipe.sharding!r}")
+    if recipe.attention not in ATTENTION:
+        raise RecipeError(f"{path}: attention is {', '.join(ATTENTION)}; not {recipe.attention!r}")
     if recipe.keep_last < 1 or recipe.keep_every < 0:
         raise RecipeError(f"{path}: keep_last is at least 1, keep_every at least 0")
     if recipe.max_offenders < 0 or recipe.step_timeout < 0:

@@ -18,6 +18,7 @@ from omni.load import CheckpointError
 
 from .checkpoint import check_space, load_step, save_model, save_step
 from .engine import agree, clip, distribute, gradients
+from .kernels import set_kernels
 from .lora import adapt
 from .metrics import Metrics
 from .objectives import Task
@@ -45,6 +46,7 @@ def train_stage(
     if accelerator.is_main_process:
         check_space(target.parent, model, recipe.keep_last)
     before = frozen_hashes(model)
+    set_kernels(model, recipe, accelerator)
     task = distribute(Task(model, stage.objective), accelerator, recipe.sharding)
     groups = param_groups(model, patterns, stage.weight_decay, stage.warmup)
     accelerator.print(describe(model, stage.name, groups))

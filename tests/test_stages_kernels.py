@@ -1,0 +1,150 @@
+"""Other kernels, compiled and checkpointed layers: the same losses and gradients."""
+
+from functools import partial
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig
+
+from omni.messages import assistant, image, user
+from omni.processor import IGNORE_INDEX
+from stages import chain, kernels
+from stages.doctor import packed_equals_unpacked
+from stages.kernels import choose_attention, wrap_layers
+from stages.recipe import RecipeError, load_recipe
+
+
+@pytest.fixture
+def talk(make_model, specs, make_picture):
+    """Return a model and encoded documents, two of them with pictures."""
+    model, processor = make_model(vision=specs.vision)
+    talks = [
+        [user("Two and two?"), assistant("Four.")],
+        [user(image(make_picture(1)), "What is it?"), assistant("A cat.")],
+        [user(image(make_picture(2))), assistant("no " * 20)],
+    ]
+    return model, processor, [processor.encode(t) for t in talks]
+
+
+def _gradients(model, batch):
+    model.train().zero_grad()
+    output = model(**batch)
+    output.loss.backward()
+    return output.token_losses, {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+def _assert_same(found, expected):
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
+    assert found[1].keys() == expected[1].keys()
+    for name in expected[1]:
+        torch.testing.assert_close(found[1][name], expected[1][name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "compiled", "chosen"),
+    [("auto", False, "packed_sdpa"), ("sdpa", False, "packed_sdpa"), ("sdpa", True, "sdpa"),
+     ("eager", False, "eager")],
+)  # fmt: skip
+def test_packed_equals_unpacked_with_every_kernel(talk, wanted, compiled, chosen):
+    model, processor, encoded = talk
+    expected = _gradients(model, processor.pack(encoded))
+    assert choose_attention(model, wanted, half=False, compiled=compiled) == chosen
+    assert model.language_model.config._attn_implementation == chosen
+    _assert_same(_gradients(model, processor.pack(encoded)), expected)
+    assert packed_equals_unpacked(model, processor, encoded).ok
+
+
+def test_flash_attention_that_is_not_there_is_refused(talk):
+    with pytest.raises(ValueError, match="needs the package flash-attn, a GPU and precision bf16"):
+        choose_attention(talk[0], "flash_attention_2", half=False, compiled=False)
+
+
+def test_an_unknown_kernel_is_an_error_of_the_recipe():
+    with pytest.raises(RecipeError, match=r"attention is auto, sdpa, .* not 'fast'"):
+        load_recipe("tiny", ["attention=fast"])
+
+
+def test_a_stage_runs_as_its_recipe_says(shards, tmp_path, monkeypatch):
+    ran = []
+
+    def watch(function, *args, **kwargs):
+        ran.append(function)
+        return checkpoint(function, *args, **kwargs)
+
+    monkeypatch.setattr(kernels, "checkpoint", watch)
+    recipe = load_recipe("tiny", [*shards, f"output={tmp_path}", "attention=eager",
+                                  "checkpointing=true", "stages.omni.steps=1"])  # fmt: skip
+    recipe.stages = [stage for stage in recipe.stages if stage.name == "omni"]
+    recipe.stages[0].data.mixture = {"text": 1.0}
+    recipe.stages[0].trainable = {"language_model": 1e-3}
+    chain.run_recipe(recipe, Accelerator(cpu=True))
+    assert len(ran) == 2 * 2  # layers x micro-batches
+    config = ran[0].__self__.self_attn.config
+    assert config._attn_implementation == "eager"
+    assert AutoConfig.from_pretrained(tmp_path / "omni").text_config.model_type == "llama"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_checkpointed_layers_give_the_same_gradients(talk, frozen):
+    model, processor, encoded = talk
+    model.language_model.requires_grad_(not frozen)  # through which projectors learn all the same
+    batch, names = processor.pack(encoded), list(model.state_dict())
+    calls = []
+    for layer in model.get_decoder().layers:
+        layer.mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+
+    def learn():
+        calls.clear()
+        model.train().zero_grad()
+        output = model(**batch)
+        output.loss.backward()
+        trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        return len(calls), (output.token_losses, {n: p.grad.clone() for n, p in trained})
+
+    once, expected = learn()
+    wrap_layers(model, compiled=False, checkpointing=True)
+    twice, found = learn()
+    _assert_same(found, expected)
+    assert (once, twice) == (2, 4)
+    assert list(model.state_dict()) == names
+
+
+def test_compiled_layers_give_the_same_gradients(talk, monkeypatch):
+    """Dynamo alone: what inductor makes of it is tested slowly."""
+    _compile(talk, partial(torch.compile, backend="eager"), monkeypatch)
+
+
+@pytest.mark.slow
+def test_inductor_gives_the_same_gradients(talk, monkeypatch):
+    _compile(talk, torch.compile, monkeypatch)
+
+
+def _compile(talk, compile_with, monkeypatch):
+    torch._dynamo.reset()
+    model, processor, encoded = talk
+    rows = [processor.pack(encoded[n:]) for n in range(3)]  # rows of different lengths
+    choose_attention(model, "auto", half=False, compiled=True)
+    expected = [_gradients(model, row) for row in rows]
+    names = list(model.state_dict())
+    monkeypatch.setattr(kernels.torch, "compile", compile_with)
+    wrap_layers(model, compiled=True, checkpointing=True)
+    torch._dynamo.utils.counters.clear()
+    for row, wanted in zip(rows, expected, strict=True):
+        _assert_same(_gradients(model, row), wanted)
+    assert list(model.state_dict()) == names
+    stats = torch._dynamo.utils.counters["stats"]
+    assert 1 <= stats["unique_graphs"] <= 4  # of fixed and of any length, with a mask and without
+
+
+@pytest.mark.slow
+def test_flex_attention_isolates_documents_too(talk):
+    """Forward alone: on a CPU it has no backward pass."""
+    model, processor, encoded = talk
+    batch = processor.pack(encoded)
+    with torch.no_grad():
+        expected = model(**batch).token_losses
+        choose_attention(model, "flex_attention", half=False, compiled=False)
+        torch.testing.assert_close(model(**batch).token_losses, expected, atol=1e-5, rtol=1e-5)
+    assert int((batch["labels"] != IGNORE_INDEX).sum()) == len(expected)
