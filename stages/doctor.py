@@ -1,151 +1,143 @@
-"""Preflight: is what will be trained what the recipe means? Run on the recipe's own samples."""
+"""omni-train doctor: print what was found about each stage, and whether to go."""
 
-from collections import Counter
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from datetime import timedelta
 
-import torch
+import numpy as np
+from rich.console import Console
+from rich.text import Text
 
-from data_shards.loader import Encode, documents
-from data_shards.plan import Plan
-from data_shards.shard import BadSample
-from omni.processor import IGNORE_INDEX, Encoded
-
-from .lora import adapt
-from .new_tokens import add_tokens
-from .objectives.sft import sft
-from .prepare import load_parent, make_plan
+from .examine import Examination, Packs, Source, examine, spans
+from .forecast import Memory, size
 from .recipe import Recipe, StageConfig
-from .trainable import set_trainable
 
-TOLERANCE = 1e-5
-
-
-class Comparison(NamedTuple):
-    """Losses per label, and the largest difference between two gradients of a parameter.
-
-    The difference is relative where the parameter's largest gradient exceeds 1.
-    """
-
-    packed: float
-    alone: float
-    difference: float
-    parameter: str
-
-    @property
-    def ok(self) -> bool:
-        """Tell whether packing changed nothing but the rounding."""
-        loss = abs(self.packed - self.alone) / max(1.0, abs(self.alone))
-        return loss <= TOLERANCE and self.difference <= TOLERANCE  # NaN is not
+BARS = "▁▂▃▄▅▆▇█"
+BINS = 24
+STYLES = {"prompt": "dim", "media": "cyan", "label": "bold green"}
+LONGEST = 400  # characters of a prompt or an answer that are shown
 
 
-def packed_equals_unpacked(
-    model: Any, processor: Any, encoded: list[Encoded], pack: Any = None, dtype=torch.float32
-) -> Comparison:
-    """Compare a packed row with its documents one by one, without dropout.
-
-    Args:
-        model: is left in `dtype` and without gradients; what does not train is left out.
-        processor: packs.
-        encoded: at least two documents with labels.
-        pack: how to join documents to a row; default `processor.pack`.
-        dtype: float32 rounds more than `TOLERANCE` in a deep model; float64 tells that apart.
-
-    Raises:
-        ValueError: no document has labels, or nothing trains.
-    """
-    labels = sum(int((e.labels[1:] != IGNORE_INDEX).sum()) for e in encoded)
-    if not labels or not any(p.requires_grad for p in model.parameters()):
-        raise ValueError("nothing to compare: no labels, or nothing trains")
-    pack, was_training = pack or processor.pack, model.training
-    model.to(dtype).eval()
-    try:
-        packed, together = _gradients(model, [pack(encoded)], labels)
-        alone, apart = _gradients(model, [processor.pack([e]) for e in encoded], labels)
-    finally:
-        model.train(was_training)
-        model.zero_grad()
-    largest, where = 0.0, ""
-    for name in apart.keys() | together.keys():
-        if name not in apart or name not in together:
-            return Comparison(packed, alone, float("inf"), name)
-        difference = float((together[name] - apart[name]).abs().max())
-        difference /= max(1.0, float(apart[name].abs().max()))
-        if not difference <= largest:  # NaN too
-            largest, where = difference, name
-    return Comparison(packed, alone, largest, where)
-
-
-def _gradients(
-    model: Any, batches: list[dict[str, torch.Tensor]], labels: int
-) -> tuple[float, dict[str, torch.Tensor]]:
-    model.zero_grad()
-    total, count = 0.0, torch.tensor(float(labels), device=model.device)
-    for batch in batches:
-        loss, _ = sft(model, {k: v.to(model.device) for k, v in batch.items()}, count)
-        loss.backward()
-        total += float(loss.detach())
-    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    return total, found
-
-
-def draw(plan: Plan, processor: Any, count: int) -> tuple[list[Encoded], Counter, list[str]]:
-    """Encode the plan's first documents, equally many of every source.
+def diagnose(recipe: Recipe, stages: Iterable[StageConfig], count: int) -> bool:
+    """Examine stages on `count` samples of each of their sources; print all, and the verdict.
 
     Returns:
-        At most `count` documents, how many are of which source, and what was bad.
+        Whether nothing speaks against training them.
     """
-    share = -(-count // len(plan.names))
-    encode, found, bad = Encode(processor), [], []
-    sources: Counter[str] = Counter()
-    seen = 0
-    for step in plan.steps():
-        for document in (d for pack in step.packs for d in documents(plan, pack)):
-            seen += 1
-            if sources[document.item.source] < share and len(found) < count:
-                try:
-                    found.append(encode(document))
-                    sources[document.item.source] += 1
-                except BadSample as error:
-                    bad.append(str(error))
-        if len(found) >= count or seen > 100 * count:
-            return found, sources, bad
-    raise AssertionError("a plan has no end")
+    console = Console(highlight=False, soft_wrap=True)
+    reasons = []
+    for stage in stages:
+        found = examine(recipe, stage, count)
+        console.rule(f"{stage.name}: {stage.objective}, {stage.steps:,} steps", align="left")
+        show(found, recipe, console)
+        reasons += [f"{stage.name}: {reason}" for reason in found.reasons]
+    console.print(Text("no-go: " + "; ".join(reasons) if reasons else "go",
+                       style="bold red" if reasons else "bold green"))  # fmt: skip
+    return not reasons
 
 
-def examine(recipe: Recipe, stage: StageConfig, count: int) -> bool:
-    """Check packing on `count` samples of a stage, print what was found, return if it is well.
+def show(found: Examination, recipe: Recipe, console: Console) -> None:
+    """Print what was found about a stage; what could not be found is left out."""
+    if found.start:
+        console.print(f"starts from {found.start}", markup=False)
+    for name, origin in found.parts.items():
+        console.print(f"  {name}: {origin}", markup=False)
+    if found.trains:
+        console.print(found.trains, markup=False)
+    for source in found.sources:
+        _show_source(source, found, console)
+    if found.packs:
+        _show_packs(found.packs, console)
+    for name, (placeholders, features) in found.counts.items():
+        console.print(f"{name}: {placeholders:,} placeholders, {features:,} features")
+    if found.memory:
+        console.print(_memory(found.memory))
+    if found.seconds:
+        console.print(_time(found, recipe))
+    for result in found.comparisons:
+        console.print(
+            f"packed equals unpacked, {result.dtype}: loss per label {result.packed:.7f} packed, "
+            f"{result.alone:.7f} one by one; gradients differ by {result.difference:.1e} at most"
+            f"{f', in {result.parameter}' if result.parameter else ''}: "
+            + ("ok" if result.ok else "NOT EQUAL")
+        )
+    for reason in found.reasons:
+        console.print(Text(f"against it: {reason}", "red"))
 
-    Raises:
-        ValueError: the recipe's data, weights or patterns are wrong; says how.
-    """
-    before = recipe.stages[: recipe.stages.index(stage)]
-    done = [s for s in before if (Path(recipe.output) / s.name / "stage.json").is_file()]
-    parent = Path(recipe.output) / done[-1].name if done else None
-    model, processor = load_parent(recipe, parent)
-    for later in [*before[before.index(done[-1]) + 1 if done else 0 :], stage]:
-        for name, spec in later.attach.items():
-            model.attach(name, spec, processor)
-        add_tokens(model, processor, later.new_tokens)
-    set_trainable(model, adapt(model, stage, processor))
-    encoded, sources, bad = draw(make_plan(recipe, stage, processor, 1), processor, count)
-    for reason in bad:
-        print(f"bad: {reason}")
-    print(f"{stage.name}: {len(encoded)} documents ({', '.join(sources)}), "
-          f"{sum(map(len, encoded)):,} tokens; weights of {parent or recipe.text}")  # fmt: skip
-    result = _compare(model, processor, encoded, torch.float32)
-    if not result.ok:
-        print("more than float32 of a shallow model rounds: is it rounding? again in float64")
-        result = _compare(model, processor, encoded, torch.float64)
-    print("ok: packed equals unpacked" if result.ok else "WRONG: packing changes the training")
-    return result.ok
 
-
-def _compare(model: Any, processor: Any, encoded: list[Encoded], dtype: Any) -> Comparison:
-    result = packed_equals_unpacked(model, processor, encoded, dtype=dtype)
-    print(
-        f"{dtype}, tolerance {TOLERANCE:g}: loss per label {result.packed:.7f} packed, "
-        f"{result.alone:.7f} one by one; gradients differ by {result.difference:.1e} at most, in "
-        f"{result.parameter or 'none'}"
+def _show_source(source: Source, found: Examination, console: Console) -> None:
+    """Print lengths, what is not used, and one sample with its labels."""
+    tokens = source.tokens
+    epochs = source.used / len(tokens)
+    console.print(
+        f"\n{source.name}: {len(tokens):,} samples, licence {source.license or 'unknown'}; "
+        f"{source.used:,.0f} drawn in the stage, each {epochs:.2g} times", markup=False,
+    )  # fmt: skip
+    console.print(
+        f"  lengths {histogram(tokens)} {tokens.min():,} to {tokens.max():,} tokens, "
+        f"median {np.median(tokens):,.0f}"
     )
-    return result
+    for fate, (number, example) in source.fates.items():
+        share = number / len(tokens)
+        console.print(f"  {fate}: {number:,} ({share:.1%}), the first: {example}", markup=False)
+    labels = sum(int((e.labels >= 0).sum()) for e in source.drawn)
+    whole = sum(map(len, source.drawn))
+    console.print(
+        f"  {len(source.drawn)} drawn and encoded"
+        + (f", {labels / whole:.0%} of their tokens are labels" if whole else "")
+        + (f"; {len(source.bad)} BAD" if source.bad else "")
+    )
+    for bad in source.bad[:3]:
+        console.print(f"  bad: {bad}", style="red", markup=False)
+    if source.drawn:
+        console.print(masked(spans(source.drawn[0], found.processor), console))
+
+
+def histogram(values: np.ndarray) -> str:
+    """Draw how often values occur, from the least to the largest, as a line of bars."""
+    counts, _ = np.histogram(values, bins=BINS)
+    heights = np.ceil(counts / counts.max() * len(BARS)).astype(int)
+    return "".join(BARS[height - 1] if height else " " for height in heights)
+
+
+def masked(parts: list[tuple[str, str]], console: Console) -> Text:
+    """Colour labels, prompt and media; without colours, labels stand in angle quotes."""
+    text = Text("  ")
+    for kind, words in parts:
+        if len(words) > LONGEST:
+            words = f"{words[: LONGEST // 2]} [...] {words[-LONGEST // 2 :]}"
+        words = words.replace("\n", "\\n")
+        plain = kind == "label" and not console.color_system
+        text.append(f"«{words}»" if plain else words, STYLES[kind])
+    return text
+
+
+def _show_packs(packs: Packs, console: Console) -> None:
+    room = f" of {packs.limit:,}, {packs.useful:.1%} full" if packs.limit else ", no padding"
+    console.print(
+        f"\npacks: {packs.per_step} a step, each of {packs.documents.mean():.1f} documents and "
+        f"{packs.tokens.mean():,.0f} tokens ({packs.tokens.min():,} to {packs.tokens.max():,})"
+        f"{room}"
+    )
+
+
+def _memory(memory: Memory) -> str:
+    parts = {name: of for name, of in memory._asdict().items() if name != "available"}
+    return (
+        f"memory: {size(memory.needed)} of {size(memory.available)} available ("
+        + ", ".join(f"{name} {size(of)}" for name, of in parts.items() if of) + ")"
+    )  # fmt: skip
+
+
+def _time(found: Examination, recipe: Recipe) -> str:
+    seconds, (empty, full) = found.seconds, found.total
+    assert seconds
+    told = f"time: {_clock(empty)}"
+    per_pack = f"a pack {seconds.first:.3g} s"
+    if seconds.cached:
+        told += f" with an empty feature cache ({recipe.feature_cache}), {_clock(full)} with a full"
+        per_pack += f", with cached features {seconds.again:.3g} s"
+    return f"{told} ({per_pack}, an update {seconds.update:.3g} s; one process, no data waits)"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

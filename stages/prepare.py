@@ -28,7 +28,7 @@ def make_model(
         for name, spec in stage.attach.items():
             model.attach(name, spec, processor)
         add_tokens(model, processor, stage.new_tokens)
-    model.config.parts |= _data_records(recipe, stage)
+    model.config.parts |= data_records(recipe, stage)
     for name, part in model.config.parts.items():
         accelerator.print(f"{name}: {part['source']}, licence {part['license']}")
     return model, processor
@@ -53,7 +53,7 @@ def make_feature_cache(recipe: Recipe) -> FeatureCache | None:
     return FeatureCache(recipe.feature_cache_mb << 20, folder)
 
 
-def _data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]]:
+def data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]]:
     """Return what the checkpoint remembers of the stage's data: source, licences, split."""
     records = {}
     for name in stage.data.mixture:

@@ -1,12 +1,22 @@
-"""The doctor's word: packing changes nothing, and where it would, that is seen."""
+"""The doctor's word: go where all is well, and no-go with the reason where it is not."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
+from data_shards.sample import Sample
+from data_shards.write import write_shards
+from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.messages import assistant, audio, image, user
 from stages.cli import app
-from stages.doctor import draw, packed_equals_unpacked
+from stages.comparison import packed_equals_unpacked
+from stages.doctor import histogram, masked
+from stages.examine import draw, spans
+from stages.forecast import _Saved
 from stages.prepare import make_plan
 from stages.recipe import load_recipe
 
@@ -40,7 +50,7 @@ def test_packed_equals_unpacked_for_text_images_and_audio(pair, encoded):
 
 
 def test_float64_tells_rounding_from_leaking(pair, encoded, monkeypatch):
-    monkeypatch.setattr("stages.doctor.TOLERANCE", 1e-12)
+    monkeypatch.setattr("stages.comparison.TOLERANCE", 1e-12)
     assert not packed_equals_unpacked(*pair, encoded).ok
     assert packed_equals_unpacked(*pair, encoded, dtype=torch.float64).difference < 1e-9
 
@@ -70,17 +80,127 @@ def test_nothing_to_compare_is_an_error(pair, encoded):
 
 def test_the_doctor_draws_of_every_source(pair, shards):
     recipe = load_recipe("tiny", shards)
-    found, sources, bad = draw(make_plan(recipe, recipe.stages[-1], pair[1], 1), pair[1], 8)
-    assert (len(found), bad) == (8, [])
-    assert sources == {"images": 2, "spoken": 2, "words": 2, "text": 2}
+    plan = make_plan(recipe, recipe.stages[-1], pair[1], 1)
+    for name in ("images", "spoken", "words", "text"):
+        found, bad = draw(plan, name, pair[1], 5)
+        assert (len(found), bad) == (5, [])
+
+
+def doctor(*arguments):
+    return CliRunner().invoke(app, ["doctor", "tiny", *arguments])
 
 
 def test_the_command_examines_a_recipe_that_was_never_run(shards, tmp_path):
-    result = CliRunner().invoke(app, ["doctor", "tiny", *shards, f"output={tmp_path / 'run'}"])
+    result = doctor(*shards, f"output={tmp_path / 'run'}")
     assert result.exit_code == 0, result.output
-    assert "sft: 8 documents" in result.stdout
-    assert "torch.float32, tolerance 1e-05: loss per label" in result.stdout
-    assert "ok: packed equals unpacked" in result.stdout
-    wrong = CliRunner().invoke(app, ["doctor", "tiny", "--stage", "stf", *shards])
+    lines = result.stdout.splitlines()
+    assert lines[-1] == "go"
+    for stage in ("vision_align: align, 8 steps", "audio_align", "omni: sft", "sft: sft"):
+        assert any(line.startswith(stage) for line in lines)
+    assert "encoders.vision: random weights" in result.stdout
+    assert "packs: 2 a step, each of 4.0 documents" in result.stdout
+    assert "vision: 64 placeholders, 64 features" in result.stdout
+    assert "<|vision|>x4<|audio|>x17<|im_end|>" in result.stdout
+    assert "«blue<|im_end|>»" in result.stdout  # a label
+    assert "with an empty feature cache (memory)" in result.stdout
+    assert "packed equals unpacked, torch.float32: loss per label" in result.stdout
+    assert "\x1b" not in result.stdout  # no terminal, no colours
+    assert not (tmp_path / "run").exists()
+    wrong = doctor("--stage", "stf", *shards)
     assert wrong.exit_code == 2
     assert "no stage 'stf' in the recipe; stages: vision_align" in wrong.stderr
+
+
+def verdict(result, stage="omni"):
+    assert result.exit_code == 1, result.output
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith(f"no-go: {stage}: ")
+    return last
+
+
+def test_a_packer_that_lets_documents_see_one_another_is_no_go(shards, monkeypatch):
+    real = OmniProcessor.pack
+
+    def leaky(self, samples):
+        row = real(self, samples)
+        return row | {"position_ids": torch.arange(row["input_ids"].shape[1])[None]}
+
+    monkeypatch.setattr(OmniProcessor, "pack", leaky)
+    assert "packing changes the training" in verdict(doctor("--stage", "omni", *shards))
+
+
+def test_a_model_that_makes_other_counts_of_features_is_no_go(shards, monkeypatch):
+    real = OmniForConditionalGeneration.encode
+    monkeypatch.setattr(
+        OmniForConditionalGeneration, "encode", lambda self, *media: real(self, *media)[1:]
+    )
+    found = verdict(doctor("--stage", "vision_align", *shards), "vision_align")
+    assert "32 vision placeholders for 24 features" in found
+
+
+def test_sources_that_lose_many_samples_are_no_go_with_the_reason(shards):
+    result = doctor("--stage", "vision_align", *shards, "stages.vision_align.data.max_length=60")
+    found = verdict(result, "vision_align")
+    assert "source 'captions': 38% of its samples are left out, such as" in found
+    assert "tokens, max_length is 60" in found
+    assert "skipped: 3 (37.5%), the first: " in result.stdout
+    none = doctor("--stage", "vision_align", *shards, "stages.vision_align.data.max_length=9")
+    assert "every one of its 8 samples is longer" in verdict(none, "vision_align")
+    cut = doctor("--stage", "vision_align", *shards, "stages.vision_align.data.max_length=60",
+                 "stages.vision_align.data.overlong=truncate")  # fmt: skip
+    assert cut.exit_code == 0, cut.output
+    assert "truncated: 3 (37.5%)" in cut.stdout
+
+
+def test_a_source_without_answers_is_no_go(shards, tmp_path):
+    silent = [Sample([user(f"{n} plus 1?")], {}, {"source": "x", "license": "x", "schema": 1})
+              for n in range(6)]  # fmt: skip
+    write_shards(silent, tmp_path / "silent")
+    result = doctor("--stage", "omni", *shards, f"sources.text=[{tmp_path}/silent/train-*.tar]")
+    found = verdict(result)
+    assert "source 'text': 6 of 6 samples drawn cannot be used" in found
+    assert "no assistant turn" in found
+
+
+def test_too_little_memory_is_no_go_before_and_after_a_pack_was_measured(shards, monkeypatch):
+    monkeypatch.setattr("stages.forecast.available", lambda device: 1 << 20)
+    found = verdict(doctor("--stage", "omni", *shards))
+    assert "needs 287.3 MB of memory, 2.7 MB are there" in found
+    monkeypatch.setattr("stages.forecast.available", lambda device: 286_000_000)
+    result = doctor("--stage", "omni", *shards)
+    assert "of memory, 287.6 MB are there" in verdict(result)
+    assert "activations" in result.stdout
+
+
+def test_missing_shards_are_among_the_reasons(shards, tmp_path):
+    result = doctor(*shards, f"sources.captions=[{tmp_path}/none-*.tar]")
+    assert result.exit_code == 1
+    last = result.stdout.splitlines()[-1]
+    assert f"vision_align: no shard matches '{tmp_path}/none-*.tar'" in last
+    assert "; omni: " in last
+    assert "; audio_align: " not in last
+
+
+def test_memory_of_a_graph_is_counted_once_and_without_weights():
+    weight = torch.nn.Linear(8, 8, bias=False)
+    x = torch.ones(4, 8)
+    with _Saved(weight) as saved:
+        y = weight(x).tanh()
+        (y * y).sum()
+    assert sum(saved.storages.values()) == x.nbytes + y.nbytes  # y for tanh and for the product
+
+
+def test_lengths_are_drawn_as_bars():
+    assert histogram(np.array([1, 1, 1, 1, 25])) == "█" + 22 * " " + "▂"
+
+
+def test_labels_are_coloured_where_there_are_colours(omni_pair, make_picture):
+    processor = omni_pair[1]
+    encoded = processor.encode([user(image(make_picture(0)), "What?"), assistant("Red.")])
+    colours = Console(force_terminal=True, color_system="truecolor", file=io.StringIO())
+    text = masked(spans(encoded, processor), colours)
+    assert text.plain.strip() == (
+        "<|im_start|>user\\n<|vision|>x4What?<|im_end|>\\n<|im_start|>assistant\\nRed.<|im_end|>"
+    )
+    green = [text.plain[s.start : s.end] for s in text.spans if "green" in str(s.style)]
+    assert green == ["Red.<|im_end|>"]

@@ -1,0 +1,80 @@
+"""Packing must change nothing: losses and gradients of a row and of its documents one by one."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from omni.processor import IGNORE_INDEX, Encoded
+
+from .objectives.sft import sft
+
+TOLERANCE = 1e-5
+
+
+class Comparison(NamedTuple):
+    """Losses per label, and the largest difference between two gradients of a parameter.
+
+    The difference is relative where the parameter's largest gradient exceeds 1.
+    """
+
+    packed: float
+    alone: float
+    difference: float
+    parameter: str
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether packing changed nothing but the rounding."""
+        loss = abs(self.packed - self.alone) / max(1.0, abs(self.alone))
+        return loss <= TOLERANCE and self.difference <= TOLERANCE  # NaN is not
+
+
+def packed_equals_unpacked(
+    model: Any, processor: Any, encoded: list[Encoded], pack: Any = None, dtype=torch.float32
+) -> Comparison:
+    """Compare a packed row with its documents one by one, without dropout.
+
+    Args:
+        model: is left in `dtype` and without gradients; what does not train is left out.
+        processor: packs.
+        encoded: at least two documents with labels.
+        pack: how to join documents to a row; default `processor.pack`.
+        dtype: float32 rounds more than `TOLERANCE` in a deep model; float64 tells that apart.
+
+    Raises:
+        ValueError: no document has labels, or nothing trains.
+    """
+    labels = sum(int((e.labels[1:] != IGNORE_INDEX).sum()) for e in encoded)
+    if not labels or not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("nothing to compare: no labels, or nothing trains")
+    pack, was_training = pack or processor.pack, model.training
+    model.to(dtype).eval()
+    try:
+        packed, together = _gradients(model, [pack(encoded)], labels)
+        alone, apart = _gradients(model, [processor.pack([e]) for e in encoded], labels)
+    finally:
+        model.train(was_training)
+        model.zero_grad()
+    largest, where = 0.0, ""
+    for name in apart.keys() | together.keys():
+        if name not in apart or name not in together:
+            return Comparison(packed, alone, float("inf"), name, dtype)
+        difference = float((together[name] - apart[name]).abs().max())
+        difference /= max(1.0, float(apart[name].abs().max()))
+        if not difference <= largest:  # NaN too
+            largest, where = difference, name
+    return Comparison(packed, alone, largest, where, dtype)
+
+
+def _gradients(
+    model: Any, batches: list[dict[str, torch.Tensor]], labels: int
+) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    total, count = 0.0, torch.tensor(float(labels), device=model.device)
+    for batch in batches:
+        loss, _ = sft(model, {k: v.to(model.device) for k, v in batch.items()}, count)
+        loss.backward()
+        total += float(loss.detach())
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return total, found
