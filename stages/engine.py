@@ -38,7 +38,8 @@ def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.M
     }
     for layer in task.model.get_decoder().layers:  # type: ignore[union-attr, operator]
         fully_shard(layer, **how)
-    return fully_shard(task, **how)
+    fully_shard(task, **how)
+    return task
 
 
 @contextmanager

@@ -113,7 +113,9 @@ def examine(recipe: Recipe, stage: StageConfig, count: int) -> Examination:
 def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int) -> None:
     model, found.processor, found.start = _load(recipe, stage)
     found.parts = _origins(model)
-    groups = param_groups(model, adapt(model, stage, processor), stage.weight_decay, stage.warmup)
+    groups = param_groups(
+        model, adapt(model, stage, found.processor), stage.weight_decay, stage.warmup
+    )
     found.trains = describe(model, stage.name, groups)
     plan = make_plan(recipe, stage, found.processor, 1)
     records = data_records(recipe, stage)
