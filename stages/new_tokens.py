@@ -4,6 +4,7 @@ Like adapters the rows exist beside the table while a stage trains (PEFT's train
 the table itself is frozen and proven so; the checkpoint has them in their places.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ def free_rows(model: Any, ids: Sequence[int]) -> str:
         tables.pop()  # PEFT finds what is tied
     names = [name for name, module in language_model.named_modules() if module in tables]
     config = TrainableTokensConfig(token_indices=sorted(ids), target_modules=names)
-    inject_adapter_in_model(config, language_model, NAME)
+    with warnings.catch_warnings(action="ignore"):  # of tied tables, which this adapter does tie
+        inject_adapter_in_model(config, language_model, NAME)
     return "*.trainable_tokens_delta.*"
 
 

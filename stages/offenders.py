@@ -95,7 +95,8 @@ class Guard:
         for row in guilty if self.limit else ():
             self._exclude(row["source"], row["sample"], row["step"], row["reason"])
         left = {r["step"] for r in rows if r.get("why") == MEMORY and r["ranks"] > 1}
-        self._doubted = left - {row["step"] for row in guilty}
+        if self.limit and not self._sharded:  # whose documents cannot be tried one by one
+            self._doubted = left - {row["step"] for row in guilty}
 
     @contextmanager
     def watch(self, micro: list[Batch]) -> Iterator[None]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from data_shards.bench.data import samples
 from data_shards.write import write_shards
 from omni.messages import assistant
 from stages import offenders, trainer
+from stages.bench.life import environments, wait
 from stages.bench.offender import PLANTED, RARE, write_parts
 from stages.cli import app
 from stages.objectives import Task
@@ -175,6 +178,40 @@ def test_a_batch_too_large_for_memory_is_told_apart(parts, tmp_path, monkeypatch
     assert result.exit_code == 2
     assert "out of memory on the samples train-000000.tar:" in result.stderr
     assert "Lower data.max_tokens" in result.stderr
+
+
+WORKER = """
+import sys
+from stages.objectives import Task
+from stages.bench.life import environments, wait
+from stages.cli import app
+sys.path.insert(0, {tests!r})
+from test_stages_offenders import tokens_limited
+Task.forward = tokens_limited(3000)
+app()
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_out_of_memory_is_started_again_and_finds_why(parts, tmp_path):
+    script, run = tmp_path / "worker.py", tmp_path / "run"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, str(script), str(parts / "recipe.yaml"), f"output={run}",
+               f"sources.text=[{parts / 'shards-nan-giant'}/*.tar]", "save_seconds=0",
+               f"stages.only.steps={STEPS}", "stages.only.data.batch_size=2"]  # fmt: skip
+
+    def start() -> None:
+        with (tmp_path / "stderr").open("a") as told:
+            wait([subprocess.Popen(command, env=place, stdout=told, stderr=told)
+                  for place in environments(2)], tmp_path)  # fmt: skip
+
+    with pytest.raises(RuntimeError, match=f"ended with {RESTART}"):
+        start()
+    assert not [row for row in rows(run) if row["event"] == "guilty"]
+    start()
+    guilty = {row["sample"][-8:] for row in rows(run) if row["event"] == "guilty"}
+    assert guilty == {PLANTED["giant"], NAN}
+    assert facts(run)["totals"]["quarantined"] >= 2
 
 
 def test_another_error_is_not_taken_for_memory(parts, tmp_path, monkeypatch):
