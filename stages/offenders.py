@@ -8,7 +8,6 @@ fail by themselves are known; they are quarantined, and the rest of the batch is
 
 import faulthandler
 import gc
-import json
 import math
 import os
 import sys
@@ -32,6 +31,7 @@ from omni.messages import assistant, user
 from omni.processor import IGNORE_INDEX
 
 from .engine import clip
+from .trace import append, census, read
 
 Batch = dict[str, Any]
 T = TypeVar("T")
@@ -85,12 +85,7 @@ class Guard:
 
     def _read(self) -> None:
         """Take over what earlier runs of this stage found."""
-        rows = []
-        for line in self.path.read_text("utf-8").splitlines() if self.path.is_file() else ():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:  # the end of a line that a kill cut short
-                continue
+        rows = read(self.path)
         guilty = [row for row in rows if row["event"] == "guilty"]
         for row in guilty if self.limit else ():
             self._exclude(row["source"], row["sample"], row["step"], row["reason"])
@@ -176,8 +171,8 @@ class Guard:
             self._exclude(source, where, step, reason)
             self.accelerator.print(f"left out {where} of {source!r}, {reason}")
             if self.accelerator.is_main_process:
-                self._write({"event": "guilty", "step": step, "source": source, "sample": where,
-                             "reason": reason})  # fmt: skip
+                append(self.path, {"event": "guilty", "step": step, "source": source,
+                                   "sample": where, "reason": reason})  # fmt: skip
         return [self.loader.again(batch) for batch in micro]
 
     @property
@@ -246,21 +241,14 @@ class Guard:
         os._exit(RESTART)  # not sys.exit, which would wait for the other ranks
 
     def _trace(self, micro: list[Batch], why: str, told: str) -> None:
-        self._write({
+        modalities = self.loader.processor.modalities
+        append(self.path, {
             "event": "failed", "step": _step_of(micro), "why": why, "told": told[:2000],
             "rank": self.accelerator.process_index, "ranks": self.accelerator.num_processes,
             "time": round(time.time(), 3),
-            "packs": [{"pack": batch["meta"]["pack"],
-                       "documents": census(batch, self.loader.processor.modalities)}
+            "packs": [{"pack": batch["meta"]["pack"], "documents": census(batch, modalities)}
                       for batch in micro],
         })  # fmt: skip
-
-    def _write(self, row: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _free(error: BaseException) -> None:
@@ -273,24 +261,6 @@ def _free(error: BaseException) -> None:
 
 def _step_of(micro: list[Batch]) -> int:
     return micro[0]["meta"]["step"] + 1  # plans count from 0
-
-
-def census(batch: Batch, modalities: dict[str, Any]) -> list[dict[str, Any]]:
-    """Describe a pack's documents: sample, source, tokens, labels, files, tokens by modality."""
-    ids, labels = batch["input_ids"][0], batch["labels"][0]
-    starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
-    rows = []
-    for document, begin, end in zip(
-        batch["meta"]["documents"], starts, [*starts[1:], len(ids)], strict=False
-    ):
-        rows.append({
-            "sample": document.entry.where, "source": document.item.source, "tokens": end - begin,
-            "labels": int((labels[begin:end] != IGNORE_INDEX).sum()),
-            "files": len(document.entry.parts) - 1,  # beside the json
-            "modalities": {name: int((ids[begin:end] == spec["token_id"]).sum())
-                           for name, spec in modalities.items()},
-        })  # fmt: skip
-    return rows
 
 
 def halve(

@@ -1,0 +1,46 @@
+"""The record of steps that failed: what each was made of, and who was to blame; json lines."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from omni.processor import IGNORE_INDEX
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row, and see it to the disk: the process may be about to end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows there are."""
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # the end of a line that a kill cut short
+            continue
+    return rows
+
+
+def census(batch: dict[str, Any], modalities: dict[str, Any]) -> list[dict[str, Any]]:
+    """Describe a pack's documents: sample, source, tokens, labels, files, tokens by modality."""
+    ids, labels = batch["input_ids"][0], batch["labels"][0]
+    starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+    rows = []
+    for document, begin, end in zip(
+        batch["meta"]["documents"], starts, [*starts[1:], len(ids)], strict=False
+    ):
+        rows.append({
+            "sample": document.entry.where, "source": document.item.source, "tokens": end - begin,
+            "labels": int((labels[begin:end] != IGNORE_INDEX).sum()),
+            "files": len(document.entry.parts) - 1,  # beside the json
+            "modalities": {name: int((ids[begin:end] == spec["token_id"]).sum())
+                           for name, spec in modalities.items()},
+        })  # fmt: skip
+    return rows
