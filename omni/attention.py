@@ -22,6 +22,22 @@ def documents(position_ids: torch.Tensor | None) -> list[int] | None:
     return [b - a for a, b in zip(starts, [*starts[1:], position_ids.shape[1]], strict=True)]
 
 
+def packed_mask(config: Any, position_ids: torch.Tensor | None) -> torch.Tensor | None:
+    """Return what a packed row on a GPU may see, (1, 1, T, T), or None: the LLM finds out itself.
+
+    An LLM of transformers asks the GPU if the row is packed at all, and waits for the answer.
+    Where its layers see everything before them, the mask can be made without.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None)
+    if position_ids is None or position_ids.device.type == "cpu" or len(position_ids) > 1:
+        return None
+    if kinds != {"full_attention"} or window or getattr(config, "attention_chunk_size", None):
+        return None
+    document = (position_ids == 0).cumsum(1)  # (1, T)
+    return (document[:, None, :, None] == document[:, None, None, :]).tril()
+
+
 def packed_sdpa(
     module: torch.nn.Module,
     query: torch.Tensor,

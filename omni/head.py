@@ -9,8 +9,15 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+IGNORE_INDEX = -100
 # Logits that are alive at once. A GPU wants long chunks: each adds a gradient to the whole head.
 LOGITS = {"cpu": 1 << 25, "cuda": 1 << 27}
+
+
+def find_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Return the positions, in (B * T), before a label of (B, T): (N,). A GPU is waited for."""
+    following = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+    return (following != IGNORE_INDEX).flatten().nonzero()[:, 0]
 
 
 def token_losses(

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from .attention import PACKED_SDPA, documents
+from .attention import PACKED_SDPA, documents, packed_mask
 from .config import OmniConfig
 from .encoders import build_encoder, encoder_class
 from .feature_cache import FeatureCache
-from .head import token_losses
-from .processor import IGNORE_INDEX, PlaceholderError
+from .head import find_labels, token_losses
+from .processor import PlaceholderError
 from .projectors import build_projector, complete
 from .weights import resolve
 
@@ -147,6 +146,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        label_positions: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
@@ -159,9 +159,11 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             position_ids: (B, T); restarting positions isolate packed documents.
             labels: (B, T), `IGNORE_INDEX` where there is none. With labels the result has the
                 losses and no logits, which never exist all at once: leave labels out for those.
+            label_positions: (N,), those in the flattened labels before a label; default: found.
             num_items_in_batch: divides the summed loss; default: the labels of this batch.
             logits_to_keep: without labels: how many last positions (0: all), or which ones.
-            kwargs: media tensors; everything else goes to the LLM.
+            kwargs: media tensors, and `NAME_positions` (M,), those of a modality's placeholders in
+                the flattened ids, by default found; everything else goes to the LLM.
 
         Raises:
             PlaceholderError: placeholder count differs from feature count.
@@ -177,14 +179,15 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )  # fmt: skip
         if self.language_model.config._attn_implementation == PACKED_SDPA:
             kwargs["documents"] = documents(position_ids)
+            if attention_mask is None:
+                attention_mask = packed_mask(self.language_model.config, position_ids)
         decoded = self.get_decoder()(
             inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
             use_cache=False, **kwargs,
         )  # fmt: skip
-        # what each position is to predict: the token after it
-        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX).flatten()  # (B * T,)
-        where = (targets != IGNORE_INDEX).nonzero()[:, 0]  # (N,)
-        losses = token_losses(self.language_model, decoded, where, targets[where])
+        where = find_labels(labels) if label_positions is None else label_positions
+        targets = labels.flatten().index_select(0, where + 1)  # each predicts the token after it
+        losses = token_losses(self.language_model, decoded, where, targets)
         count = len(where) if num_items_in_batch is None else num_items_in_batch
         return OmniOutput(losses.sum() / count, token_losses=losses.detach())
 
@@ -198,13 +201,16 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         for name, mask in masks.items():
             names = encoder_class(self.config.modalities[name]["encoder"]).inputs
             media = [inputs.pop(n, None) for n in names]
+            where = inputs.pop(f"{name}_positions", None)
+            if where is None:
+                where = mask.flatten().nonzero()[:, 0]
             if media[0] is None:
-                self._check_count(name, int(mask.sum()), 0)
+                self._check_count(name, len(where), 0)
                 embeds = embeds + self.anchor(name)
                 continue
             features = self.encode(name, *media).to(embeds.dtype)
-            self._check_count(name, int(mask.sum()), len(features))
-            embeds = embeds.masked_scatter(mask[..., None], features)
+            self._check_count(name, len(where), len(features))
+            embeds = embeds.flatten(0, 1).index_copy(0, where, features).view_as(embeds)
         return embeds
 
     def encode(self, name: str, *media: torch.Tensor) -> torch.Tensor:
@@ -220,9 +226,12 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         tokens = projector(features)  # (N, L, D)
         if len(media) == 1:
             return tokens.flatten(0, 1)
-        lengths = -(-media[1] // self.config.modalities[name]["projector"]["concat"])  # ceil
-        real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        return tokens[real]
+        concat = self.config.modalities[name]["projector"]["concat"]
+        # lengths that lie on the CPU spare the wait for a GPU
+        rows = [torch.arange(-(-frames // concat)) + tokens.shape[1] * item
+                for item, frames in enumerate(media[1].tolist())]  # fmt: skip
+        real = torch.cat(rows).to(tokens.device, non_blocking=True)
+        return tokens.flatten(0, 1).index_select(0, real)
 
     def anchor(self, name: str) -> torch.Tensor | float:
         """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""

@@ -16,11 +16,11 @@ from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
 from .encoders import encoder_class
+from .head import IGNORE_INDEX, find_labels
 from .messages import SAMPLING, Message, MessageError, validate
 from .projectors import token_count, token_counts
 from .video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 
-IGNORE_INDEX = -100
 _VERSION = 1  # of how messages become text: raise it when their number of tokens changes
 # ChatML without a default system prompt: twenty tokens saved in every short sample
 CHATML = (
@@ -263,13 +263,20 @@ class OmniProcessor(ProcessorMixin):
         Returns `input_ids`, `labels`, `position_ids` (1, T), positions restarting with every
         sample, and the media tensors of all samples in order. There is no attention mask:
         transformers isolates packed documents by their positions only when none is given.
+        `label_positions` (N,) and, by modality, `NAME_positions` (M,) say where the model needs a
+        label's logits and where it puts features: found here, a GPU need not be waited for.
         """
         labels = [s.labels.clone() for s in samples]
         for label in labels:
             label[0] = IGNORE_INDEX  # the token before it belongs to another document
+        ids, label_row = torch.cat([s.input_ids for s in samples]), torch.cat(labels)[None]
+        placed = {f"{name}_positions": (ids == config["token_id"]).nonzero()[:, 0]
+                  for name, config in self.modalities.items()}  # fmt: skip
         return {
-            "input_ids": torch.cat([s.input_ids for s in samples])[None],
-            "labels": torch.cat(labels)[None],
+            "input_ids": ids[None],
+            "labels": label_row,
+            "label_positions": find_labels(label_row),
+            **placed,
             "position_ids": torch.cat([torch.arange(len(s)) for s in samples])[None],
             **self._collate_media(samples),
         }

@@ -17,6 +17,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from omni.encoders import LENGTHS
+
 
 def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.Module:
     """Move a task to this process's device and join it with those of the other processes.
@@ -40,6 +42,15 @@ def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.M
         fully_shard(layer, **how)
     fully_shard(task, **how)
     return task
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
+    """Move a batch's tensors without waiting; lengths, which only the host reads, stay there."""
+    return {
+        name: value if name in LENGTHS else value.to(device, non_blocking=True)
+        for name, value in batch.items()
+        if name != "meta"
+    }
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 from omni.load import CheckpointError
 
 from .checkpoint import check_space, load_step, save_model, save_step
-from .engine import agree, clip, distribute, gradients
+from .engine import agree, clip, distribute, gradients, to_device
 from .kernels import set_kernels
 from .lora import adapt
 from .metrics import Metrics
@@ -148,10 +148,9 @@ def _backward(
     share = count.clamp(min=1) / accelerator.num_processes
     total, tally = torch.zeros((), device=device), metrics.tally()
     for i, batch in enumerate(micro):
-        tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if k != "meta"}
         with gradients(task, accelerator, last=i == len(micro) - 1):
             with accelerator.autocast():
-                part, losses = task(tensors, share)
+                part, losses = task(to_device(batch, device), share)
             accelerator.backward(part)
         total += part.detach()
         tally.add(batch, losses)

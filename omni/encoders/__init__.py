@@ -22,6 +22,9 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "whisper": WhisperEncoder,
 }
 
+LENGTHS = frozenset(name for cls in ENCODERS.values() for name in cls.inputs[1:])  # type: ignore
+"""inputs after the first say how long items are: the host reads them, so they stay with it"""
+
 
 def encoder_class(config: dict[str, Any]) -> Any:
     """Look up the class that `config["kind"]` names.
@@ -41,4 +44,4 @@ def build_encoder(config: dict[str, Any]) -> nn.Module:
     return encoder
 
 
-__all__ = ["ENCODERS", "build_encoder", "encoder_class"]
+__all__ = ["ENCODERS", "LENGTHS", "build_encoder", "encoder_class"]

@@ -125,14 +125,19 @@ class WhisperEncoder(nn.Module):
         ]
 
     def forward(self, input_features: torch.Tensor, audio_frames: torch.Tensor) -> torch.Tensor:
-        """Encode (N, mels, 2 * T) windows to (N, T, D); frames past a window's own are zero."""
+        """Encode (N, mels, 2 * T) windows to (N, T, D); frames past a window's own are zero.
+
+        Lengths that lie on the CPU spare the wait for a GPU.
+        """
         out = input_features.new_zeros(
             len(input_features), input_features.shape[2] // 2, self.width
         )
         padded = [_padded(n) for n in audio_frames.tolist()]
         for length in sorted(set(padded)):
-            rows = [i for i, n in enumerate(padded) if n == length]
-            out[rows, :length] = self._encode(input_features[rows, :, : 2 * length])
+            rows = torch.tensor([i for i, n in enumerate(padded) if n == length])
+            rows = rows.to(out.device, non_blocking=True)
+            mel = input_features[:, :, : 2 * length].index_select(0, rows)
+            out[rows, :length] = self._encode(mel)
         return out
 
     def _encode(self, mel: torch.Tensor) -> torch.Tensor:
