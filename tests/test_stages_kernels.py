@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from omni.messages import assistant, image, user
 from omni.processor import IGNORE_INDEX
 from stages import chain, kernels
-from stages.doctor import packed_equals_unpacked
+from stages.comparison import packed_equals_unpacked
 from stages.kernels import choose_attention, wrap_layers
 from stages.recipe import RecipeError, load_recipe
 
