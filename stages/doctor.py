@@ -26,7 +26,8 @@ def diagnose(recipe: Recipe, stages: Iterable[StageConfig], count: int) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     reasons = []
     for stage in stages:
-        found = examine(recipe, stage, count)
+        with console.status(f"examining {stage.name}"):
+            found = examine(recipe, stage, count)
         console.rule(f"{stage.name}: {stage.objective}, {stage.steps:,} steps", align="left")
         show(found, recipe, console)
         reasons += [f"{stage.name}: {reason}" for reason in found.reasons]

@@ -31,7 +31,7 @@ from .trainable import PatternError, describe, param_groups
 HORIZON = 64  # steps of the plan that are looked at
 MOST_DROPPED = 0.1  # of a source
 MOST_BAD = 0.5  # of the samples drawn of a source
-COMPARED = 8  # documents, if the sources have so many
+COMPARED = 4  # documents at least, of all sources; in float64 a deep model takes its time
 
 
 @dataclass
@@ -284,7 +284,7 @@ def _forecast(
 
 
 def _compare(found: Examination, model: Any) -> None:
-    each = max(2, COMPARED // len(found.sources))
+    each = -(-COMPARED // len(found.sources))
     encoded = [e for source in found.sources for e in source.drawn[:each]]
     for dtype in (torch.float32, torch.float64):
         found.comparisons.append(
