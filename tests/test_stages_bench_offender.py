@@ -5,6 +5,7 @@ import pytest
 from stages.bench import offender
 
 
+@pytest.mark.slow
 def test_both_are_named_and_left_out(tmp_path):
     result = offender.run(tmp_path / "x", small=True)
     assert result.ok, (result.rows, (tmp_path / "x" / "stderr").read_text()[-2000:])
