@@ -4,6 +4,8 @@ export OMNI_CACHE="${OMNI_CACHE:-$HOME/.cache/omni-stages}"
 stamp="$root/.venv/.installed-$(cat "$root/pyproject.toml" "$root/constraints.txt" | sha256sum | cut -c1-12)"
 if [ ! -f "$stamp" ]; then
   echo "setting up $root/.venv (once)"
+  # an activated .venv has a uv too, which goes away with it
+  PATH=$(printf %s "$PATH" | tr : '\n' | grep -vxF "$root/.venv/bin" | paste -sd :)
   # some pip must bring uv; a venv keeps the system's Python untouched
   if ! command -v uv >/dev/null; then
     tools="$OMNI_CACHE/tools"
