@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from omni.encoders import encoder_class
 from omni.processor import IGNORE_INDEX, Encoded
 
@@ -24,6 +26,10 @@ def batch_meta(
         it has, sorted and joined: "audio+vision").
     """
     images, seconds = 0, 0.0
+    lengths = [len(e.input_ids) for e in encoded]
+    labelled = batch["labels"][0].numpy() != IGNORE_INDEX
+    starts = np.cumsum([0, *lengths[:-1]])
+    counts = np.add.reduceat(labelled, starts, dtype=np.int64).tolist() if lengths else []
     for name, config in modalities.items():
         cls = encoder_class(config["encoder"])
         items = [item for e in encoded for item in e.media.get(name, [])]
@@ -34,14 +40,13 @@ def batch_meta(
             images += len(grids)
     return {
         "samples": len(encoded),
-        "tokens": sum(len(e) for e in encoded),
-        "label_tokens": int((batch["labels"] != IGNORE_INDEX).sum()),
+        "tokens": sum(lengths),
+        "label_tokens": int(labelled.sum()),
         "positions": batch["input_ids"].numel(),
         "images": images,
         "audio_seconds": seconds,
-        "lengths": [len(e) for e in encoded],
-        # the first token of a document is nobody's next
-        "document_labels": [int((e.labels[1:] != IGNORE_INDEX).sum()) for e in encoded],
+        "lengths": lengths,
+        "document_labels": counts,
         "modalities": [modality(e) for e in encoded],
     }
 
