@@ -22,8 +22,8 @@ from data_shards.bench.result import Result
 from .life import environments, losses, wait
 
 COUNT, BATCH = 40, 5  # samples, and those of a pack
-RARE, LONG = "~", 12000  # the token of the one, the characters of the other
-ROOM = 512 << 20  # bytes that a step may take; the long one needs four times as many
+RARE, LONG = "~", 24000  # the token of the one, the characters of the other
+ROOM = 512 << 20  # bytes that a step may take; the long one needs four times as many by itself
 RECIPE = """\
 text: {folder}/llm
 output: set below

@@ -84,7 +84,7 @@ def run(folder: Path, small: bool = False, delay: float = 0.0) -> Result:
 
 
 def _model(tiny: bool) -> tuple[Any, Any]:
-    """Return a LLaMA of 6.4 million parameters, a quarter of them words, as in SmolLM2-135M."""
+    """Return a LLaMA of 6 million parameters, a quarter of them words, as in SmolLM2-135M."""
     import torch
     from transformers import LlamaConfig
 
