@@ -28,6 +28,7 @@ class Prefetch:
     ):
         self._open, self._size, self.room, self.threads = open_, size, room, threads
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # one after the other asks for a size: room is given in order
         self._asked: list[str] = []
         self._wanted: deque[str] = deque()
         self._left = self._workers = 0
@@ -44,21 +45,30 @@ class Prefetch:
                 threading.Thread(target=self._work, name="prefetch", daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._wanted:
-                    self._workers -= 1
-                    return
-                url, asked = self._wanted.popleft(), self._asked
+        while (url := self._next()) is not None:
             try:
-                size = self._size(url)
+                self._open(url).close()
+            except OSError as error:  # its reader will meet it too
+                log.debug("prefetch: %s", error)
+
+    def _next(self) -> str | None:
+        """Take the next URL that there is room for; None ends the worker."""
+        with self._turn:
+            while True:
+                with self._lock:
+                    if not self._wanted:
+                        self._workers -= 1
+                        return None
+                    url, asked = self._wanted.popleft(), self._asked
+                try:
+                    size = self._size(url)
+                except OSError as error:
+                    log.debug("prefetch: %s", error)
+                    continue
                 with self._lock:
                     if asked is not self._asked:
                         continue
                     self._left -= size
-                    if self._left < 0:
-                        self._wanted.clear()
-                        continue
-                self._open(url).close()
-            except OSError as error:  # its reader will meet it too
-                log.debug("prefetch: %s", error)
+                    if self._left >= 0:
+                        return url
+                    self._wanted.clear()
