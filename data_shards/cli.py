@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
+from .bench.result import Name, Small
+
 UNAVAILABLE = 3  # exit code: the source cannot be had here, so that a script can take another
 app = typer.Typer(
     no_args_is_help=True,
@@ -240,8 +242,8 @@ def export(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="which; without one they are listed")] = "",
-    small: Annotated[bool, typer.Option("--small", help="seconds instead of minutes")] = False,
+    name: Name = "",
+    small: Small = False,
 ) -> None:
     """Measure on this machine what the data engine promises; without NAME, list the benches.
 

@@ -27,12 +27,15 @@ NO_SEEDING: dict[str, Any] = {
 }
 
 
+Sample = dict[str, Any]  # one doc as lmms-eval's results hold it
+
+
 @dataclass
 class TaskResult:
     """What the official code said: its aggregated metrics, and one dict per doc in doc order."""
 
     metrics: dict[str, float]
-    samples: list[dict[str, Any]]
+    samples: list[Sample]
 
 
 def prepare() -> None:

@@ -7,13 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
+from data_shards.bench.result import Name, Small
+from omni.command import RunByDefault
+
 FEATURE_CACHE_MB = 500  # of images and sounds on a CPU
 
-app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
+app = typer.Typer(
+    cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    help="Measure checkpoints: `omni-eval CHECKPOINT --suite mini`.",
+)  # fmt: skip
 
 
-@app.command()
-def main(
+@app.command("run")
+def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="Folder that a stage saved.")],
     suite: Annotated[str, typer.Option(help="Which rows to run; there is: mini.")] = "mini",
     data: Annotated[
@@ -72,6 +78,22 @@ def main(
 
     console.print(rich_table(result))
     console.print(f"written: {out}/rows.json, table.md, table.txt, answers.jsonl")
+
+
+@app.command()
+def bench(name: Name = "", small: Small = False) -> None:
+    """Measure on this machine what the evaluation promises; without NAME, list the benches.
+
+    Prints a table and, as its last line, one object of json: "ok" is true if the promise holds,
+    and so is the exit status 0.
+
+    Example: `omni-eval bench oracle`
+    """
+    from data_shards.bench.result import run_named
+
+    from .bench import BENCHES
+
+    raise typer.Exit(run_named("eval.bench", BENCHES, name, small))
 
 
 def _run(

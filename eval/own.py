@@ -7,6 +7,7 @@ No lmms-eval here. Conditions: "seen" (as it is), "blind" (images removed), "shu
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data_shards.sources.questions import ASK_CATEGORY
@@ -47,7 +48,9 @@ class Own:
     limit: int | None = None
     how: str = "own"
 
-    def run(self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None) -> Scored:
+    def run(
+        self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path
+    ) -> Scored:
         """Ask every doc under one condition.
 
         Raises:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .batching import Answerer, for_model
-from .heldout import HeldOut, load_heldout
+from .official import Official
 from .own import MissingDataError, Own
 from .scoring import Scored
 from .store import Store, store_key, weights_fingerprint, write_atomic
-from .suites import SUITES, Official
+from .suites import SUITES
 
 log = logging.getLogger(__name__)
 CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
@@ -89,18 +89,18 @@ def evaluate(
     """`run_suite` for anything that answers; `weights` identifies it in the stored results."""
     start = time.monotonic()
     chosen = choose(suite, rows)
-    held = load_heldout(data)
-    store = Store(out / "rows", store_key(weights, held.digest, suite=suite, limit=limit))
+    source = SUITES[suite].open(data)
+    store = Store(out / "rows", store_key(weights, source.digest, suite=suite, limit=limit))
     table, answers = [], []
     for spec in chosen:
-        scored = ask(spec, answerer, held, store, limit, controls, on_condition)
+        scored = ask(spec, answerer, source, store, limit, controls, on_condition)
         table.append(as_row(spec, scored))
         answers += answer_lines(spec.name, scored)
     result = {
         "suite": suite,
-        "images": held.label,
+        "images": source.label,
         "weights": weights,
-        "data": held.digest,
+        "data": source.digest,
         "seconds": round(time.monotonic() - start, 1),
         "limit": limit,
         "problems": answerer.problems,
@@ -119,7 +119,7 @@ def choose(suite: str, names: Iterable[str]) -> list[Official | Own]:
     """
     if suite not in SUITES:
         raise ValueError(f"unknown suite {suite!r}; there is: {', '.join(SUITES)}")
-    known = {row.name: row for row in SUITES[suite]}
+    known = {row.name: row for row in SUITES[suite].rows}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown row {', '.join(unknown)}; {suite} has: {', '.join(known)}")
     return [known[name] for name in names] or list(known.values())
@@ -128,7 +128,7 @@ def choose(suite: str, names: Iterable[str]) -> list[Official | Own]:
 def ask(
     spec: Official | Own,
     answerer: Answerer,
-    held: HeldOut,
+    source: Any,
     store: Store,
     limit: int | None,
     controls: bool,
@@ -141,7 +141,7 @@ def ask(
         scored = store.load(spec.name, condition)
         try:
             if scored is None:
-                scored = _run(spec, answerer, held, condition, limit, store.folder.parent)
+                scored = _run(spec, answerer, source, condition, limit, store.folder.parent)
                 store.save(spec.name, condition, scored)
             found[condition] = scored
         except MissingDataError as error:
@@ -154,16 +154,13 @@ def ask(
 def _run(
     spec: Official | Own,
     answerer: Answerer,
-    held: HeldOut,
+    source: Any,
     condition: str,
     limit: int | None,
     out: Path,
 ) -> Scored:
     before = len(answerer.problems)
-    if isinstance(spec, Official):
-        scored = spec.run(answerer, held, condition, limit, out / "work")
-    else:
-        scored = spec.run(answerer, held, condition, limit)
+    scored = spec.run(answerer, source, condition, limit, out / "work")
     if problems := answerer.problems[before:]:
         scored.details["unreadable"] = problems  # answered "" and counted as wrong
         log.warning("%s: %d docs could not be read: %s", spec.name, len(problems), problems[0])

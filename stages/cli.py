@@ -7,20 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-
-class _RunByDefault(TyperGroup):
-    """`omni-train RECIPE` is `omni-train run RECIPE`."""
-
-    def parse_args(self, ctx, args):
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
+from data_shards.bench.result import Name, Small
+from omni.command import RunByDefault
 
 app = typer.Typer(
-    cls=_RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
     help="Train a model through the stages of a recipe: `omni-train RECIPE [key=value ...]`.",
 )  # fmt: skip
 
@@ -177,8 +169,8 @@ def report(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="which; without one they are listed")] = "",
-    small: Annotated[bool, typer.Option("--small", help="seconds instead of minutes")] = False,
+    name: Name = "",
+    small: Small = False,
 ) -> None:
     """Measure on this machine what the training engine promises; without NAME, list the benches.
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+# the two parameters of every `bench` command
+Name = Annotated[str, typer.Argument(help="which; without one they are listed")]
+Small = Annotated[bool, typer.Option("--small", help="seconds instead of minutes")]
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Public benchmarks: one tuple of `Benchmark` for each kind of input."""
