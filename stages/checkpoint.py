@@ -65,17 +65,20 @@ def _flush(path: Path) -> None:
 def save_model(
     folder: Path, model: Any, processor: Any, facts: dict[str, Any], accelerator: Accelerator
 ) -> None:
-    """Write a whole checkpoint: weights, config, processor, and the stage's facts."""
+    """Write a whole checkpoint: weights, config, processor, and the stage's facts.
+
+    Every rank calls it; the main one holds all weights in the host's memory, the others none.
+    """
     weights, seen = {}, {}
     for name, tensor in model.state_dict(keep_vars=True).items():  # tied weights: one memory
         if id(tensor) not in seen:
-            seen[id(tensor)] = whole(tensor.detach())
+            full = whole(tensor.detach())
+            seen[id(tensor)] = full.cpu() if accelerator.is_main_process else None
         weights[name] = seen[id(tensor)]
-    plain = merged(model, weights)
 
     def fill(scratch: Path) -> None:
         if accelerator.is_main_process:
-            model.save_pretrained(scratch, state_dict=plain)
+            model.save_pretrained(scratch, state_dict=merged(model, weights))
             save_adapters(model, weights, scratch)
             processor.save_pretrained(scratch)
             (scratch / DONE).write_text(json.dumps(facts, indent=1))
