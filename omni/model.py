@@ -137,7 +137,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Switch the mode; frozen parts stay in evaluation mode (their batch norms are frozen)."""
         super().train(mode)
         for part in (self.language_model, *self.encoders.values(), *self.projectors.values()):
-            part.train(mode and any(p.requires_grad for p in part.parameters()))
+            part.train(mode and trains(part))
         return self
 
     def forward(
@@ -216,7 +216,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def encode(self, name: str, *media: torch.Tensor) -> torch.Tensor:
         """Turn one modality's media tensors into LLM tokens, all items joined: (sum L, D)."""
         encoder, projector = self.encoders[name], self.projectors[name]
-        trained = any(p.requires_grad for p in encoder.parameters())
+        trained = trains(encoder)
         media = (media[0].to(self.dtype), *media[1:])
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             if self.feature_cache and not trained:
@@ -262,6 +262,11 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _media_inputs(self) -> list[str]:
         specs = self.config.modalities.values()
         return [n for m in specs for n in encoder_class(m["encoder"]).inputs]
+
+
+def trains(module: nn.Module) -> bool:
+    """Tell whether any parameter does."""
+    return any(p.requires_grad for p in module.parameters())
 
 
 def _packing(language_model: Any) -> Any:

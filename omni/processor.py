@@ -5,13 +5,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
@@ -19,14 +18,10 @@ from .encoders import encoder_class
 from .head import IGNORE_INDEX, find_labels
 from .messages import SAMPLING, Message, MessageError, validate
 from .projectors import token_count, token_counts
+from .template import compile_template, default_template
 from .video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 
 _VERSION = 1  # of how messages become text: raise it when their number of tokens changes
-# ChatML without a default system prompt: twenty tokens saved in every short sample
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 class PlaceholderError(ValueError):
@@ -62,7 +57,7 @@ class OmniProcessor(ProcessorMixin):
         chat_template: str | None = None,
         video: dict | None = None,
     ):
-        super().__init__(tokenizer, chat_template=chat_template or _default_template(tokenizer))
+        super().__init__(tokenizer, chat_template=chat_template or default_template(tokenizer))
         self.modalities = modalities or {}
         self.video = {"fps": FPS, "max_frames": MAX_FRAMES, **(video or {})}
 
@@ -177,7 +172,7 @@ class OmniProcessor(ProcessorMixin):
 
     def _render(self, flat: list[dict[str, str]], generation: bool) -> str:
         special = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
-        return _compile(self.chat_template).render(  # type: ignore[arg-type]
+        return compile_template(self.chat_template).render(  # type: ignore[arg-type]
             messages=flat, add_generation_prompt=generation, **special
         )
 
@@ -319,11 +314,6 @@ class OmniProcessor(ProcessorMixin):
         return batch if kwargs.get("return_dict", True) else batch["input_ids"]
 
 
-@lru_cache
-def _compile(template: str) -> Any:
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
-
-
 def placeholder(name: str) -> str:
     """Return the placeholder token of a modality, e.g. `<|vision|>`."""
     return f"<|{name}|>"
@@ -342,14 +332,3 @@ def _flatten(messages: list[Message], show: Callable[[dict[str, Any]], str]) -> 
         }
         for m in messages
     ]
-
-
-def _default_template(tokenizer: Any) -> str:
-    known = tokenizer.get_vocab()
-    if "<|im_start|>" in known and "<|im_end|>" in known:
-        return CHATML
-    if tokenizer.chat_template:
-        return tokenizer.chat_template
-    raise ValueError(
-        "the tokenizer has neither ChatML tokens nor a chat template: pass chat_template"
-    )

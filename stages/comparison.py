@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from omni.model import trains
 from omni.processor import IGNORE_INDEX, Encoded
 
 from .objectives.sft import sft
@@ -12,10 +13,7 @@ TOLERANCE = 1e-5
 
 
 class Comparison(NamedTuple):
-    """Losses per label, and the largest difference between two gradients of a parameter.
-
-    The difference is relative where the parameter's largest gradient exceeds 1.
-    """
+    """Losses per label, and `gradient_difference` with its parameter."""
 
     packed: float
     alone: float
@@ -46,7 +44,7 @@ def packed_equals_unpacked(
         ValueError: no document has labels, or nothing trains.
     """
     labels = sum(int((e.labels[1:] != IGNORE_INDEX).sum()) for e in encoded)
-    if not labels or not any(p.requires_grad for p in model.parameters()):
+    if not labels or not trains(model):
         raise ValueError("nothing to compare: no labels, or nothing trains")
     pack, was_training = pack or processor.pack, model.training
     model.to(dtype).eval()
@@ -56,15 +54,27 @@ def packed_equals_unpacked(
     finally:
         model.train(was_training)
         model.zero_grad()
+    largest, where = gradient_difference(together, apart)
+    return Comparison(packed, alone, largest, where, dtype)
+
+
+def gradient_difference(
+    found: dict[str, torch.Tensor], right: dict[str, torch.Tensor]
+) -> tuple[float, str]:
+    """Return the largest difference between gradients by parameter, and whose it is.
+
+    It is relative where the parameter's largest gradient in `right` exceeds 1, and infinite where
+    one side lacks a parameter.
+    """
+    if missing := sorted(found.keys() ^ right.keys()):
+        return float("inf"), missing[0]
     largest, where = 0.0, ""
-    for name in apart.keys() | together.keys():
-        if name not in apart or name not in together:
-            return Comparison(packed, alone, float("inf"), name, dtype)
-        difference = float((together[name] - apart[name]).abs().max())
-        difference /= max(1.0, float(apart[name].abs().max()))
+    for name, gradient in right.items():
+        difference = float((found[name] - gradient).abs().max())
+        difference /= max(1.0, float(gradient.abs().max()))
         if not difference <= largest:  # NaN too
             largest, where = difference, name
-    return Comparison(packed, alone, largest, where, dtype)
+    return largest, where
 
 
 def _gradients(

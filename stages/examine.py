@@ -16,15 +16,15 @@ from data_shards.plan import Plan
 from data_shards.shard import BadSample
 from omni.encoders import encoder_class
 from omni.load import CheckpointError
+from omni.model import trains
 from omni.processor import IGNORE_INDEX, Encoded, placeholder
 from omni.weights import WeightsError
 
 from .comparison import Comparison, packed_equals_unpacked
 from .forecast import Memory, Seconds, measure, memory_of, size
 from .lora import adapt
-from .new_tokens import add_tokens
 from .precision import choose_precision
-from .prepare import data_records, load_parent, make_plan
+from .prepare import data_records, extend, load_parent, make_plan
 from .recipe import Recipe, StageConfig
 from .trainable import PatternError, describe, param_groups
 
@@ -161,9 +161,7 @@ def _load(recipe: Recipe, stage: StageConfig) -> tuple[Any, Any, str]:
     parent = Path(recipe.output) / done[-1].name if done else None
     model, processor = load_parent(recipe, parent)
     for later in [*before[before.index(done[-1]) + 1 if done else 0 :], stage]:
-        for name, spec in later.attach.items():
-            model.attach(name, spec, processor)
-        add_tokens(model, processor, later.new_tokens)
+        extend(model, processor, later)
     return model, processor, str(parent or recipe.text)
 
 
@@ -267,7 +265,7 @@ def _forecast(
     if not encoded:
         return
     row = {k: v.to(model.device) for k, v in found.processor.pack(encoded).items()}
-    frozen = any(not any(p.requires_grad for p in e.parameters()) for e in model.encoders.values())
+    frozen = not all(trains(encoder) for encoder in model.encoders.values())
     half = choose_precision(recipe.precision) == "bf16"
     cache_bytes = cache if frozen else 0
     seconds, held = measure(model, stage.objective, row, cache_bytes, half)

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from omni.encoders import build_encoder, encoder_class
+from omni.model import trains
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,6 @@ def matrices(module: nn.Module, upstream: bool = False, experts: int = 0) -> Mat
         passed += size * reached
         trained += size * parameter.requires_grad
     return Matrices(total, passed, trained)
-
-
-def trains(module: nn.Module) -> bool:
-    """Tell whether any parameter does."""
-    return any(p.requires_grad for p in module.parameters())
 
 
 class Flops:

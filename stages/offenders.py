@@ -31,7 +31,8 @@ from omni.messages import assistant, user
 from omni.processor import IGNORE_INDEX
 
 from .engine import clip
-from .trace import append, census, read
+from .history import json_lines
+from .trace import append, census
 
 Batch = dict[str, Any]
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Guard:
 
     def _read(self) -> None:
         """Take over what earlier runs of this stage found."""
-        rows = read(self.path)
+        rows = [*json_lines(self.path)]
         guilty = [row for row in rows if row["event"] == "guilty"]
         for row in guilty if self.limit else ():
             self._exclude(row["source"], row["sample"], row["step"], row["reason"])

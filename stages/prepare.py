@@ -25,9 +25,7 @@ def make_model(
     """Load the parent, attach what the stage adds, and print every licence."""
     with accelerator.main_process_first():  # which fetches and converts, the others find it done
         model, processor = load_parent(recipe, parent)
-        for name, spec in stage.attach.items():
-            model.attach(name, spec, processor)
-        add_tokens(model, processor, stage.new_tokens)
+        extend(model, processor, stage)
     model.config.parts |= data_records(recipe, stage)
     for name, part in model.config.parts.items():
         accelerator.print(f"{name}: {part['source']}, licence {part['license']}")
@@ -43,6 +41,13 @@ def load_parent(
         return load(start)
     model = OmniForConditionalGeneration.from_text(recipe.text)
     return model, OmniProcessor(load_text_tokenizer(recipe.text))
+
+
+def extend(model: OmniForConditionalGeneration, processor: OmniProcessor, stage: StageConfig):
+    """Attach what a stage adds to its parent."""
+    for name, spec in stage.attach.items():
+        model.attach(name, spec, processor)
+    add_tokens(model, processor, stage.new_tokens)
 
 
 def make_feature_cache(recipe: Recipe) -> FeatureCache | None:

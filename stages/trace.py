@@ -17,17 +17,6 @@ def append(path: Path, row: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows there are."""
-    rows = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # the end of a line that a kill cut short
-            continue
-    return rows
-
-
 def census(batch: dict[str, Any], modalities: dict[str, Any]) -> list[dict[str, Any]]:
     """Describe a pack's documents: sample, source, tokens, labels, files, tokens by modality."""
     ids, labels = batch["input_ids"][0], batch["labels"][0]

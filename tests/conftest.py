@@ -115,6 +115,22 @@ def make_sound() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
+def talks() -> list[list[dict[str, Any]]]:
+    """Hold conversations of all kinds and lengths; a picture and a sound occur twice."""
+    from omni.messages import assistant, audio, image, user
+
+    png, wav = _picture(1), _sound(0.5)
+    return [
+        [user("Two and two?"), assistant("Four.")],
+        [user(image(png), "What is it?"), assistant("A cat.")],
+        [user("Say it: ", audio(wav)), assistant("lion")],
+        [user(image(_picture(2)), audio(_sound(1.3, 300))), assistant("yes")],
+        [user(image(png), "or", image(_picture(3)), "?"), assistant("The first."),
+         user(audio(wav), audio(_sound(0.2)), "again?"), assistant("no")],
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Write the five sources of recipes/tiny.yaml; return the overrides that name them."""
     from data_shards.sample import Sample

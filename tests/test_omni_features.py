@@ -11,23 +11,8 @@ import torch
 from omni import OmniForConditionalGeneration
 from omni.feature_cache import FeatureCache
 from omni.feature_store import RECORD, FeatureStore
-from omni.messages import assistant, audio, image, user
 
 ABOUT = {"media": "image", "weights": "w", "preprocessing": {"image_size": 8}}
-
-
-@pytest.fixture
-def talks(make_picture, make_sound):
-    """Text, images and sounds; a picture and a sound occur twice."""
-    png, wav = make_picture(1), make_sound(0.5)
-    return [
-        [user("Two and two?"), assistant("Four.")],
-        [user(image(png), "What is it?"), assistant("A cat.")],
-        [user("Say it: ", audio(wav)), assistant("lion")],
-        [user(image(make_picture(2)), audio(make_sound(1.3, 300))), assistant("yes")],
-        [user(image(png), "or", image(make_picture(3)), "?"), assistant("The first."),
-         user(audio(wav), audio(make_sound(0.2)), "again?"), assistant("no")],
-    ]  # fmt: skip
 
 
 @pytest.fixture

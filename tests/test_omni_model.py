@@ -10,24 +10,10 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.answer import answer
-from omni.messages import assistant, audio, image, user
+from omni.messages import assistant, image, user
 from omni.model import load_text_tokenizer
 from omni.processor import IGNORE_INDEX, PlaceholderError
 from omni.weights import resolve
-
-
-@pytest.fixture
-def talks(make_picture, make_sound):
-    """Text, image, audio, both, and two images with a later turn, of different lengths."""
-    png, wav = make_picture(1), make_sound(0.5)
-    return [
-        [user("Two and two?"), assistant("Four.")],
-        [user(image(png), "What is it?"), assistant("A cat.")],
-        [user("Say it: ", audio(wav)), assistant("lion")],
-        [user(image(make_picture(2)), audio(make_sound(1.3, 300))), assistant("yes")],
-        [user(image(png), "or", image(make_picture(3)), "?"), assistant("The first."),
-         user(audio(wav), audio(make_sound(0.2)), "again?"), assistant("no")],
-    ]  # fmt: skip
 
 
 def test_attaching_leaves_text_logits_untouched_to_the_bit(make_model, specs):

@@ -1,6 +1,5 @@
 """Logits where there is a label, chunk by chunk, beside all of them: same loss, less memory."""
 
-import math
 import weakref
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ def run(folder: Path, small: bool = False, chunk: int = 64) -> Result:
     import torch
 
     from omni import head
+    from stages.comparison import gradient_difference
 
     words, length = (WORDS // 8, 200) if small else (WORDS, 1000)
     model, batch = _model(words), _batch(words, length)
@@ -46,7 +46,7 @@ def run(folder: Path, small: bool = False, chunk: int = 64) -> Result:
     whole = rows[0]["MB of logits"]
     first = found[0][0]  # its float32 has steps of 1e-6 where it is over 8
     off = [abs(loss - first) / max(1.0, first) for loss, _ in found[1:]]
-    bent = [_difference(gradients, found[0][1]) for _, gradients in found[1:]]
+    bent = [gradient_difference(gradients, found[0][1])[0] for _, gradients in found[1:]]
     least, most = (1 - row["MB of logits"] / whole for row in rows[1:])
     for row in rows:
         row["cut"] = f"{1 - row['MB of logits'] / whole:.1%}"
@@ -136,11 +136,3 @@ def watch(words: int) -> Any:
             self.alive -= size
 
     return Watch()
-
-
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Return the largest difference of two gradients, relative where they exceed 1."""
-    if one.keys() != other.keys():
-        return math.inf
-    return max(float((one[n] - other[n]).abs().max()) / max(1.0, float(other[n].abs().max()))
-               for n in one)  # fmt: skip

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.bench.data import write
+from stages.history import json_lines
 
 MINUTES = 4  # a rank that takes longer hangs
 
@@ -97,20 +98,15 @@ def _tail(folder: Path) -> str:
 
 def losses(run: Path) -> list[tuple[int, float]]:
     """Return (step, loss) of every line of a run's log, in the order of writing."""
-    found = []
-    for line in (run / "log.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        if "step" in row:
-            found.append((row["step"], row["loss"]))
-    return found
+    rows = json_lines(run / "log.jsonl")
+    return [(row["step"], row["loss"]) for row in rows if "step" in row]
 
 
 def samples(run: Path) -> dict[int, list[str]]:
     """Return the keys of every step over all ranks, sorted; of a step run again, of the last."""
     steps: dict[int, dict[str, list[str]]] = {}
     for path in sorted(run.glob("keys-*.jsonl")):
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
+        for row in json_lines(path):
             steps.setdefault(row["step"], {})[f"{row['ranks']}.{path.name}"] = row["keys"]
     return {step: sorted(key for keys in found.values() for key in keys)
             for step, found in sorted(steps.items())}  # fmt: skip

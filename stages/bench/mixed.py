@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from data_shards.bench.result import Result
 
@@ -27,6 +26,8 @@ def run(folder: Path, small: bool = False, fault: str = "") -> Result:
     """
     import torch
 
+    from stages.comparison import gradient_difference
+
     write_sources(folder, 8)
     _start(folder, 1, "none", fault)
     alone, _ = torch.load(folder / "none-1.pt")
@@ -34,21 +35,13 @@ def run(folder: Path, small: bool = False, fault: str = "") -> Result:
     for sharding in ("none",) if small else ("none", "full"):
         _start(folder, 2, sharding, fault)
         found, here = torch.load(folder / f"{sharding}-2.pt")
-        worst = max(_difference(a, b) for a, b in zip(alone, found, strict=True))
+        worst = max(gradient_difference(b, a)[0] for a, b in zip(alone, found, strict=True))
         rows.append({"sharding": sharding, "steps": len(found), "parameters": len(found[0]),
                      "weights on a rank": f"{here:.0%}",
                      "largest difference of a gradient": float(f"{worst:.1e}")})  # fmt: skip
     worst = max(row["largest difference of a gradient"] for row in rows)
     whole = all(row["steps"] == STEPS for row in rows)
     return Result(whole and worst <= CLOSE, {"steps": STEPS, "gradient_difference": worst}, rows)
-
-
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Return the largest difference, relative to a parameter's largest gradient if over 1."""
-    if one.keys() != other.keys():
-        return float("inf")
-    return max(float((one[n] - other[n]).abs().max()) / max(1.0, float(one[n].abs().max()))
-               for n in one)  # fmt: skip
 
 
 def _start(folder: Path, ranks: int, sharding: str, fault: str) -> None:

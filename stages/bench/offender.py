@@ -7,7 +7,6 @@ and no more (`RLIMIT_AS`), so that it is the system that refuses.
 `python -m stages.bench.offender RECIPE [key=value ...]` is one rank of a run.
 """
 
-import json
 import os
 import resource
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.bench.result import Result
+from stages.history import json_lines
 
 from .life import environments, losses, wait
 
@@ -138,19 +138,12 @@ def _found(run: Path, planted: dict[str, str]) -> dict[str, int]:
     folder = run / "resume" / "only"
     wanted = {f"train-000000.tar:{key}" for key in planted.values()}
     named = {
-        row["sample"] for row in _lines(folder / "offenders.jsonl") if row["event"] == "guilty"
+        row["sample"] for row in json_lines(folder / "offenders.jsonl") if row["event"] == "guilty"
     }
-    out = {f"{row['shard']}:{row['key']}" for row in _lines(folder / "quarantine.jsonl")}
-    log = run / "log.jsonl"
+    out = {f"{row['shard']}:{row['key']}" for row in json_lines(folder / "quarantine.jsonl")}
     return {"named": len(named & wanted), "quarantined": len(out & wanted),
             "others": len((named | out) - wanted),
-            "steps": len(dict(losses(run))) if log.is_file() else 0}  # fmt: skip
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+            "steps": len(dict(losses(run)))}  # fmt: skip
 
 
 @contextmanager
