@@ -39,6 +39,13 @@ def test_ranks_may_come_and_go(tmp_path):
 
 
 @pytest.mark.slow
+def test_ranks_that_skip_a_sample_are_found(tmp_path):
+    result = elastic.run(tmp_path / "x", small=True, tamper=skip_a_sample)
+    assert not result.ok
+    assert not result.figures["same_samples"]
+
+
+@pytest.mark.slow
 def test_two_ranks_with_different_modalities_do_not_wait_for_each_other(tmp_path):
     result = mixed.run(tmp_path / "x")
     assert result.ok, result

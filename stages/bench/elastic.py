@@ -18,7 +18,7 @@ def run(folder: Path, small: bool = False, tamper: Any = None) -> Result:
     Args:
         folder: to work in.
         small: DDP alone, fewer steps.
-        tamper: changes the settings of the second phase; to see the bench fail.
+        tamper: called with the folder of a stopped run; to see the bench fail.
     """
     write_sources(folder)
     steps = 6 if small else STEPS
@@ -35,8 +35,9 @@ def run(folder: Path, small: bool = False, tamper: Any = None) -> Result:
                     "stages.omni.data.accumulate=1",
                     f"stages.omni.data.packs_per_step={PACKS}"]  # fmt: skip
         for number, (ranks, stop) in enumerate(phases):
-            now = tamper(settings) if tamper and number else settings
-            wait(start(folder, ranks, now, stop), folder, 128 + SIGTERM if stop else 0)
+            if tamper and number:
+                tamper(target)
+            wait(start(folder, ranks, settings, stop), folder, 128 + SIGTERM if stop else 0)
         found, read = dict(losses(target)), samples(target)
         straight = straight or {"losses": found, "samples": read}
         worst = max(abs(found.get(s, 9.0) - loss) for s, loss in straight["losses"].items())
