@@ -1,9 +1,8 @@
 """The document that breaks a step is named and left out; a run that knows of it is the same run."""
 
 import json
+import runpy
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from data_shards.bench.data import samples
 from data_shards.write import write_shards
 from omni.messages import assistant
 from stages import offenders, trainer
-from stages.bench.life import environments, wait
+from stages.bench.forked import start, wait
 from stages.bench.offender import PLANTED, RARE, write_parts
 from stages.cli import app
 from stages.objectives import Task
@@ -183,32 +182,29 @@ def test_a_batch_too_large_for_memory_is_told_apart(parts, tmp_path, monkeypatch
 WORKER = """
 import sys
 from stages.objectives import Task
-from stages.bench.life import environments, wait
 from stages.cli import app
 sys.path.insert(0, {tests!r})
 from test_stages_offenders import tokens_limited
 Task.forward = tokens_limited(3000)
-app()
+app({arguments})
 """
 
 
 @pytest.mark.slow
 def test_a_rank_out_of_memory_is_started_again_and_finds_why(parts, tmp_path):
     script, run = tmp_path / "worker.py", tmp_path / "run"
-    script.write_text(WORKER.format(tests=str(Path(__file__).parent)))
-    command = [sys.executable, str(script), str(parts / "recipe.yaml"), f"output={run}",
-               f"sources.text=[{parts / 'shards-nan-giant'}/*.tar]", "save_seconds=0",
-               f"stages.only.steps={STEPS}", "stages.only.data.batch_size=2"]  # fmt: skip
+    arguments = [str(parts / "recipe.yaml"), f"output={run}",
+                 f"sources.text=[{parts / 'shards-nan-giant'}/*.tar]", "save_seconds=0",
+                 f"stages.only.steps={STEPS}", "stages.only.data.batch_size=2"]  # fmt: skip
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent), arguments=arguments))
 
-    def start() -> None:
-        with (tmp_path / "stderr").open("a") as told:
-            wait([subprocess.Popen(command, env=place, stdout=told, stderr=told)
-                  for place in environments(2)], tmp_path)  # fmt: skip
+    def train_on_two() -> None:
+        wait(start(runpy.run_path, (str(script), None, "__main__"), 2, tmp_path), tmp_path)
 
     with pytest.raises(RuntimeError, match=f"ended with {RESTART}"):
-        start()
+        train_on_two()
     assert not [row for row in rows(run) if row["event"] == "guilty"]
-    start()
+    train_on_two()
     guilty = {row["sample"][-8:] for row in rows(run) if row["event"] == "guilty"}
     assert guilty == {PLANTED["giant"], NAN}
     assert facts(run)["totals"]["quarantined"] >= 2

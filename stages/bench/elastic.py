@@ -6,7 +6,8 @@ from typing import Any
 
 from data_shards.bench.result import Result
 
-from .life import losses, samples, start, wait, write_sources
+from .forked import wait
+from .life import losses, samples, start, write_sources
 
 STEPS, PACKS = 18, 4  # packs of a step over all ranks
 CLOSE = 1e-5

@@ -1,23 +1,17 @@
-"""A tiny training that benches kill, stop, and continue on other numbers of processes.
-
-`python -m stages.bench.life FOLDER [key=value ...]` is one rank of it: `omni-train` itself, which
-also writes what each step was made of, and may be told to stop itself.
-"""
+"""A tiny training that benches kill, stop, and continue on other numbers of processes."""
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from data_shards.bench.data import write
 from stages.history import json_lines
 
-MINUTES = 4  # a rank that takes longer hangs
+from . import forked
 
 
 def write_sources(folder: Path, count: int = 40) -> None:
@@ -46,54 +40,11 @@ def recipe_of(folder: Path, overrides: Iterable[str] = ()) -> Any:
     return recipe
 
 
-def environments(ranks: int) -> list[dict[str, str]]:
-    """Return what `torchrun` would tell each of so many ranks on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    base = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    meet = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), **meet} for rank in range(ranks)]
-    return [base | place for place in places] if ranks > 1 else [base]
-
-
 def start(
-    folder: Path, ranks: int, overrides: Iterable[str], stop_at: int = 0
-) -> list[subprocess.Popen]:
+    folder: Path, ranks: int, overrides: Sequence[str], stop_at: int = 0
+) -> list[BaseProcess]:
     """Start the ranks of a run; they end themselves after step `stop_at` (0: at its end)."""
-    command = [sys.executable, "-m", "stages.bench.life", str(folder), *overrides]
-    with (folder / "stderr").open("a") as told:
-        return [
-            subprocess.Popen(command, env=place | {"STOP_AT": str(stop_at)}, stderr=told,
-                             stdout=subprocess.DEVNULL)
-            for place in environments(ranks)
-        ]  # fmt: skip
-
-
-def wait(processes: list[subprocess.Popen], folder: Path, expected: int = 0) -> None:
-    """Wait for ranks to end as expected.
-
-    Raises:
-        RuntimeError: one ended otherwise (all are killed then), or none did in `MINUTES`.
-    """
-    end = time.monotonic() + 60 * MINUTES
-    try:
-        while any(process.poll() is None for process in processes):
-            bad = [p.returncode for p in processes if p.poll() not in (None, expected)]
-            if bad or time.monotonic() > end:
-                why = f"ended with {bad[0]}" if bad else f"still ran after {MINUTES} minutes"
-                raise RuntimeError(f"a rank {why}: {_tail(folder)}")
-            time.sleep(0.05)
-    finally:
-        for process in processes:
-            process.kill()
-    if codes := {process.returncode for process in processes} - {expected}:
-        raise RuntimeError(f"a rank ended with {codes}: {_tail(folder)}")
-
-
-def _tail(folder: Path) -> str:
-    lines = (folder / "stderr").read_text(encoding="utf-8", errors="replace").splitlines()
-    return " | ".join(lines[-3:])
+    return forked.start(rank, (folder, overrides, stop_at), ranks, folder)
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
@@ -112,18 +63,15 @@ def samples(run: Path) -> dict[int, list[str]]:
             for step, found in sorted(steps.items())}  # fmt: skip
 
 
-def main() -> None:
-    """Be one rank."""
-    import signal
-
+def rank(folder: Path, overrides: Sequence[str], stop_at: int) -> None:
+    """Be one rank: `omni-train` itself, which also writes what each step was made of."""
     from accelerate import Accelerator
 
     from stages import chain, trainer
 
-    folder, overrides = Path(sys.argv[1]), sys.argv[2:]
     recipe = recipe_of(folder, overrides)
     accelerator = Accelerator(cpu=True)
-    run, stop_at = Path(recipe.output), int(os.environ["STOP_AT"])
+    run = Path(recipe.output)
     run.mkdir(parents=True, exist_ok=True)
     real, told = trainer._step, run / f"keys-{accelerator.process_index}.jsonl"
 
@@ -139,7 +87,3 @@ def main() -> None:
 
     trainer._step = step
     chain.run_recipe(recipe, accelerator)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,11 @@
-"""Two ranks, one with text and one with images and audio: no hang, and gradients of one process.
+"""Two ranks, one with text and one with images and audio: no hang, and gradients of one process."""
 
-`python -m stages.bench.mixed FOLDER SHARDING` is one of the ranks, or the one process.
-"""
-
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from data_shards.bench.result import Result
 
-from .life import environments, recipe_of, wait, write_sources
+from .forked import start, wait
+from .life import recipe_of, write_sources
 
 STEPS, CLOSE = 20, 1e-5
 SOURCES = ("text", "both")  # of rank 0 and of rank 1
@@ -45,16 +40,10 @@ def run(folder: Path, small: bool = False, fault: str = "") -> Result:
 
 
 def _start(folder: Path, ranks: int, sharding: str, fault: str) -> None:
-    command = [sys.executable, "-m", "stages.bench.mixed", str(folder), sharding, fault]
-    with (folder / "stderr").open("a") as told:
-        started = [
-            subprocess.Popen(command, env=place, stderr=told, stdout=told)
-            for place in environments(ranks)
-        ]
-    wait(started, folder)
+    wait(start(rank, (folder, sharding, fault), ranks, folder), folder)
 
 
-def main() -> None:
+def rank(folder: Path, sharding: str, fault: str) -> None:
     """Be one rank: take `STEPS` steps on batches of one modality, and write the gradients."""
     import torch
     from accelerate import Accelerator
@@ -68,7 +57,6 @@ def main() -> None:
     from stages.prepare import make_model
     from stages.trainable import set_trainable
 
-    folder, sharding, fault = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     accelerator = Accelerator(cpu=True)
     set_seed(0)
     if fault == "anchor":
@@ -103,8 +91,3 @@ def main() -> None:
         torch.save((found, here / model.num_parameters()), folder / f"{sharding}-{ranks}.pt")
     if ranks > 1:
         torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main()

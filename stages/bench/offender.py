@@ -3,14 +3,9 @@
 The one holds a token whose row of the embedding table overflowed, as happens in vocabularies with
 unused rows; nothing is wrong with its file. The other is long, and a step may take so much memory
 and no more (`RLIMIT_AS`), so that it is the system that refuses.
-
-`python -m stages.bench.offender RECIPE [key=value ...]` is one rank of a run.
 """
 
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +14,8 @@ from typing import Any
 from data_shards.bench.result import Result
 from stages.history import json_lines
 
-from .life import environments, losses, wait
+from .forked import start, wait
+from .life import losses
 
 COUNT, BATCH = 40, 5  # samples, and those of a pack
 RARE, LONG = "~", 24000  # the token of the one, the characters of the other
@@ -120,16 +116,12 @@ def _train(folder: Path, ranks: int, settings: list[str], fault: str, tight: boo
 
     `tight`: their steps may take `ROOM` bytes and no more.
     """
-    command = [sys.executable, "-m", "stages.bench.offender", str(folder / "recipe.yaml"),
-               *settings]  # fmt: skip
-    told = {"FAULT": fault, "ROOM": str(ROOM * tight)}
-    with (folder / "stderr").open("a") as log:
-        processes = [subprocess.Popen(command, env=place | told, stderr=log, stdout=log)
-                     for place in environments(ranks)]  # fmt: skip
+    arguments = [str(folder / "recipe.yaml"), *settings], fault, ROOM * tight
+    processes = start(rank, arguments, ranks, folder)
     try:
         wait(processes, folder)
     except RuntimeError:
-        return next((p.returncode for p in processes if p.returncode and p.returncode > 0), 1)
+        return next((p.exitcode for p in processes if p.exitcode and p.exitcode > 0), 1)
     return 0
 
 
@@ -158,14 +150,14 @@ def limited(room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def main() -> None:
+def rank(arguments: list[str], fault: str, room: int) -> None:
     """Be one rank: `omni-train` itself, but for the memory of its steps."""
     from stages import offenders, trainer
     from stages.cli import app
 
-    if os.environ["FAULT"] == "blind":
+    if fault == "blind":
         offenders.halve = lambda *_, **__: []
-    real, room = trainer._step, int(os.environ["ROOM"])
+    real = trainer._step
 
     def step(*arguments: Any) -> float:
         with limited(room):
@@ -173,8 +165,4 @@ def main() -> None:
 
     if room:  # not for several ranks, whose threads begin when they please
         trainer._step = step
-    app()
-
-
-if __name__ == "__main__":
-    main()
+    app(arguments)

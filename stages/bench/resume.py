@@ -1,5 +1,6 @@
 """Kill a training at random, and stop it: it must go on as if nothing had happened."""
 
+import os
 import random
 import signal
 import time
@@ -8,7 +9,8 @@ from typing import Any
 
 from data_shards.bench.result import Result
 
-from .life import losses, start, wait, write_sources
+from .forked import wait
+from .life import losses, start, write_sources
 
 STEPS = 24
 
@@ -64,16 +66,16 @@ def _kill(
     """Start a run, send it a signal some time after step `least`; return if it was still going."""
     [process] = start(folder, 1, settings)
     end = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < end:
+    while process.is_alive() and time.monotonic() < end:
         checkpoints = list((run / "resume").glob("*/step-*/state.json"))
         if checkpoints and (run / "log.jsonl").is_file() and losses(run)[-1][0] >= least:
             break
         time.sleep(0.01)
     time.sleep(chance.uniform(0, 0.3))
-    running = process.poll() is None
-    process.send_signal(number)
-    code = process.wait(timeout=120)
-    return int(running and code in (-signal.SIGKILL, 128 + signal.SIGTERM))
+    if (running := process.is_alive()) and process.pid:
+        os.kill(process.pid, number)
+    process.join(timeout=120)
+    return int(running and process.exitcode in (-signal.SIGKILL, 128 + signal.SIGTERM))
 
 
 def _weights(run: Path) -> bytes:
