@@ -247,7 +247,7 @@ class Loader:
         self, step: int, pack: int, found: list[tuple[Document, Encoded]], lost: int
     ) -> dict[str, Any]:
         """Make a batch of what was read, but for what is excluded; `lost` could not be read."""
-        good = [(d, e) for d, e in found if self._admits(d, step, pack)]
+        good = [(d, e) for d, e in found if not self._excluded or self._admits(d, step, pack)]
         tensors = self.processor.pack([e for _, e in good] or [self._padding()])
         tensors["meta"] = {
             "step": step,

@@ -10,7 +10,7 @@ import google_crc32c
 
 from omni.messages import MessageError
 
-from .cache import open_shard, shard_cache
+from .cache import shard_cache, shard_descriptor
 from .remote import RemoteError, is_url
 from .sample import Sample, SampleError, parse
 from .shard import Bad, BadSample, Entry, find_shards, scan_shard
@@ -45,19 +45,21 @@ def read_entry(entry: Entry) -> Sample:
 
 
 def _members(entry: Entry) -> dict[str, bytes]:
-    """Read the parts of a sample at once and check them."""
-    with open_shard(entry.shard) as file:
-        data = os.pread(file.fileno(), entry.span, entry.offset)
+    """Read the parts of a sample and check them."""
     members = {}
-    for name, offset, size, crc in entry.parts:
-        part = members[name] = data[offset - entry.offset : offset - entry.offset + size]
-        if len(part) < size:
-            raise SampleError(f"{name} is cut: the shard shrank since it was scanned")
-        if crc is not None and google_crc32c.value(part) != crc:
-            raise SampleError(
-                f"{name} differs from its checksum: it changed since it was indexed "
-                "(`omni-shards index --check` reads it again), or the disk is bad"
-            )
+    file = shard_descriptor(entry.shard)
+    try:
+        for name, offset, size, crc in entry.parts:  # to read all and cut it copies twice
+            part = members[name] = os.pread(file, size, offset)
+            if len(part) < size:
+                raise SampleError(f"{name} is cut: the shard shrank since it was scanned")
+            if crc is not None and google_crc32c.value(part) != crc:
+                raise SampleError(
+                    f"{name} differs from its checksum: it changed since it was indexed "
+                    "(`omni-shards index --check` reads it again), or the disk is bad"
+                )
+    finally:
+        os.close(file)
     return members
 
 

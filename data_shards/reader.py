@@ -131,7 +131,7 @@ class Reader(Generic[Tag]):
                 ):
                     first, tasks, size = waiting.popleft()
                     ahead, samples = ahead - size, samples - len(tasks)
-                    yield first, [self._finish(task) for task in tasks]
+                    yield first, self._results(tasks)
                     yielded += 1
                 tasks = [_Task(request) for request in requests]
                 if self.workers:
@@ -140,7 +140,7 @@ class Reader(Generic[Tag]):
                 waiting.append((tag, tasks, span))
                 ahead, samples = ahead + span, samples + len(tasks)
             for first, tasks, _ in waiting:
-                yield first, [self._finish(task) for task in tasks]
+                yield first, self._results(tasks)
         finally:
             self._close()
 
@@ -151,6 +151,12 @@ class Reader(Generic[Tag]):
 
     def _worker(self, tasks: SimpleQueue) -> _Worker:
         return _Worker(self.call, self.prepare, tasks, self.processes)
+
+    def _results(self, tasks: list[_Task]) -> list[Any | Bad]:
+        """Wait for the last task first: the others are done by then, or nearly, so this thread
+        is woken once and not by each of them.
+        """
+        return [self._finish(task) for task in reversed(tasks)][::-1]
 
     def _finish(self, task: _Task) -> Any | Bad:
         """Wait for a task; try again what was not there or not in time."""

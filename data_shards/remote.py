@@ -18,6 +18,7 @@ T = TypeVar("T")
 BLOCK = 16 << 20  # bytes of one request, where a store serves ranges
 WAIT = 0.5  # seconds before the second attempt, doubled before each further one
 STALLED, CONNECT = 60.0, 15.0  # seconds without a byte after which a web server is given up
+_URL = re.compile(r"[a-zA-Z][\w+.-]+(://|::)")
 # what a store may tell of a file's version; size alone misses a shard that was rebuilt
 _VERSION = ("ETag", "etag", "Content-MD5", "Last-Modified", "LastModified", "mtime", "created")
 _PERMANENT = (ImportError, IsADirectoryError, ValueError)
@@ -45,7 +46,7 @@ class Remote:
 
 def is_url(ref: str | Path) -> bool:
     """Tell whether `ref` has to be read through fsspec; a plain path has not."""
-    return isinstance(ref, str) and bool(re.match(r"[a-zA-Z][\w+.-]+(://|::)", ref))
+    return isinstance(ref, str) and bool(_URL.match(ref))
 
 
 def local_path(ref: str | Path) -> Path | None:
