@@ -1,5 +1,6 @@
 """Our model behind lmms-eval's chat interface. Importing this module imports lmms-eval."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from .batching import Answerer, Messages
@@ -19,6 +20,7 @@ class ChatModel(lmms):
     """
 
     is_simple = False
+    accelerator = None  # ranks share the work in the `Answerer`; here there is one process
 
     def __init__(self, answerer: Answerer, blind: bool = False, cap: int | None = None) -> None:
         super().__init__()
@@ -27,20 +29,15 @@ class ChatModel(lmms):
         self.cap = cap
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-        conversations: list[Messages] = []
-        for number, request in enumerate(requests):
-            arguments: tuple[Any, ...] = request.args
-            _, doc_to_messages, generation, doc_id, task, split = arguments
-            messages = convert(doc_to_messages(self.task_dict[task][split][doc_id]), self.blind)
-            conversations.append(messages)
-            groups.setdefault(self._limits(generation), []).append(number)
-        texts = [""] * len(requests)
-        for (most, stop), numbers in groups.items():
-            answers = self.answerer([conversations[n] for n in numbers], most, stop)
-            for number, text in zip(numbers, answers, strict=True):
-                texts[number] = text
-        return texts
+        groups: dict[tuple[int, tuple[str, ...]], list[Instance]] = {}
+        for request in requests:
+            groups.setdefault(self._limits(request.arguments[2]), []).append(request)
+        texts: dict[int, str] = {}
+        for (most, stop), group in groups.items():
+            conversations = Conversations(self, group)
+            answers = self.answerer(conversations, most, stop, conversations.names)
+            texts |= {id(request): text for request, text in zip(group, answers, strict=True)}
+        return [texts[id(request)] for request in requests]
 
     def _limits(self, generation: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         until = generation.get("until") or ()
@@ -56,6 +53,26 @@ class ChatModel(lmms):
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("multi-round tasks are not supported")
+
+
+class Conversations(Sequence[Messages]):
+    """The messages of requests, made when asked for: thousands of pictures are not held at once."""
+
+    def __init__(self, chat: ChatModel, requests: list[Instance]) -> None:
+        self.chat, self.requests = chat, requests
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, number: Any) -> Any:
+        arguments: tuple[Any, ...] = self.requests[number].arguments
+        _, doc_to_messages, _, doc_id, task, split = arguments
+        doc = self.chat.task_dict[task][split][doc_id]
+        return convert(doc_to_messages(doc), self.chat.blind)
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{request.task_name}:{request.doc_id}" for request in self.requests]
 
 
 def convert(messages: list[dict[str, Any]], blind: bool = False) -> Messages:

@@ -115,7 +115,7 @@ def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) ->
     from lmms_eval.tasks import TaskManager
 
     out.mkdir(parents=True, exist_ok=True)
-    with _quiet(out / "lmms_eval.log"), _random_state_kept():
+    with _quiet(out / "lmms_eval.log"), _random_state_kept(), _alone():
         results = simple_evaluate(
             model=chat_model,
             tasks=[task],
@@ -126,7 +126,7 @@ def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) ->
             cli_args=Namespace(output_path=str(out), process_with_media=False, reasoning_tags=None),
         )
     if not results:
-        raise RuntimeError("lmms-eval returned nothing; is this process rank 0 of its group?")
+        raise RuntimeError("lmms-eval returned nothing, as it does on ranks other than 0")
     name = task.config.task
     metrics = {
         key.split(",")[0]: float(value)
@@ -155,3 +155,13 @@ def _random_state_kept() -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let lmms-eval see one process: it deals docs out by number, we questions by their cost."""
+    hidden = {name: os.environ.pop(name, None) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    try:
+        yield
+    finally:
+        os.environ.update({name: value for name, value in hidden.items() if value is not None})

@@ -58,7 +58,10 @@ class Own:
         """
         docs = self.sample(held, limit)
         texts = answerer(
-            apply_condition(docs, condition, SEED), self.max_new_tokens, stop=("\n\n",)
+            apply_condition(docs, condition, SEED),
+            self.max_new_tokens,
+            stop=("\n\n",),
+            names=[f"{self.name}:{doc.name}" for doc in docs],
         )
         return self.score(
             [

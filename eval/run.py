@@ -1,18 +1,21 @@
 """Run a suite on a model: every row, its controls, the files, and the figures for a report."""
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from .batching import Answerer, for_model
+from .batching import Answerer, CannotAskError
 from .official import Official
 from .own import MissingDataError, Own
+from .ranks import Ranks
 from .scoring import Scored
-from .store import Store, store_key, weights_fingerprint, write_atomic
+from .store import AnswerStore, digest, write_atomic
 from .suites import SUITES
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,9 @@ def run_suite(
     Raises:
         ValueError: an unknown suite or row name; FileNotFoundError: no held-out shard at all.
     """
+    from .backends.ours import for_model
+    from .store import weights_fingerprint
+
     answerer = for_model(model, processor, progress=progress, **batching)
     was_training = bool(model.training)
     model.eval()
@@ -85,30 +91,50 @@ def evaluate(
     limit: int | None = None,
     controls: bool = True,
     on_condition: OnCondition = lambda row, condition: None,
+    model: str = "",
 ) -> dict[str, Any]:
-    """`run_suite` for anything that answers; `weights` identifies it in the stored results."""
+    """`run_suite` for anything that answers.
+
+    Answers are kept in OUT/store under `weights`, which identifies the model, so that a run that
+    was killed goes on and another table of the same answers is made in seconds. Ranks other than
+    0 do and return the same, but write only what they answered. `model` is how it was named.
+    """
     start = time.monotonic()
     chosen = choose(suite, rows)
     source = SUITES[suite].open(data)
-    store = Store(out / "rows", store_key(weights, source.digest, suite=suite, limit=limit))
+    of = digest(weights, answerer.settings)
+    answerer.store = AnswerStore(out / "store", of, answerer.ranks)
     table, answers = [], []
-    for spec in chosen:
-        scored = ask(spec, answerer, source, store, limit, controls, on_condition)
-        table.append(as_row(spec, scored))
-        answers += answer_lines(spec.name, scored)
-    result = {
-        "suite": suite,
-        "images": source.label,
-        "weights": weights,
-        "data": source.digest,
-        "seconds": round(time.monotonic() - start, 1),
-        "limit": limit,
-        "problems": answerer.problems,
-        "rows": [asdict(row) for row in table],
-    }
-    result["figures"] = figures(result["rows"])
-    _write(result, answers, out)
+    with _own_folder(out, answerer.ranks) as out:
+        for spec in chosen:
+            scored = ask(spec, answerer, source, out, limit, controls, on_condition)
+            table.append(as_row(spec, scored))
+            answers += answer_lines(spec.name, scored)
+        result = {
+            "suite": suite,
+            "model": model,
+            "images": source.label,
+            "weights": weights,
+            "data": source.digest,
+            "seconds": round(time.monotonic() - start, 1),
+            "limit": limit,
+            "problems": answerer.problems,
+            "shortened": answerer.shortened,
+            "rows": [asdict(row) for row in table],
+        }
+        result["figures"] = figures(result["rows"])
+        _write(result, answers, out)
     return result
+
+
+@contextlib.contextmanager
+def _own_folder(out: Path, ranks: Ranks) -> Iterator[Path]:
+    """OUT for rank 0; the others score the same answers into a folder that goes away."""
+    if not ranks.rank:
+        yield out
+        return
+    with TemporaryDirectory(prefix="omni-eval-rank-") as folder:
+        yield Path(folder)
 
 
 def choose(suite: str, names: Iterable[str]) -> list[Official | Own]:
@@ -129,7 +155,7 @@ def ask(
     spec: Official | Own,
     answerer: Answerer,
     source: Any,
-    store: Store,
+    out: Path,
     limit: int | None,
     controls: bool,
     on_condition: OnCondition,
@@ -138,13 +164,9 @@ def ask(
     found: dict[str, Scored | str] = {}
     for condition in ("seen", *(spec.controls if controls else ())):
         on_condition(spec.name, condition)
-        scored = store.load(spec.name, condition)
         try:
-            if scored is None:
-                scored = _run(spec, answerer, source, condition, limit, store.folder.parent)
-                store.save(spec.name, condition, scored)
-            found[condition] = scored
-        except MissingDataError as error:
+            found[condition] = _run(spec, answerer, source, condition, limit, out)
+        except (MissingDataError, CannotAskError) as error:
             found[condition] = str(error)
             if condition == "seen":
                 break
@@ -159,11 +181,13 @@ def _run(
     limit: int | None,
     out: Path,
 ) -> Scored:
-    before = len(answerer.problems)
+    problems, shortened = len(answerer.problems), len(answerer.shortened)
     scored = spec.run(answerer, source, condition, limit, out / "work")
-    if problems := answerer.problems[before:]:
-        scored.details["unreadable"] = problems  # answered "" and counted as wrong
-        log.warning("%s: %d docs could not be read: %s", spec.name, len(problems), problems[0])
+    if unanswered := answerer.problems[problems:]:
+        scored.details["unreadable"] = unanswered  # answered "" and counted as wrong
+        log.warning("%s: %d docs have no answer: %s", spec.name, len(unanswered), unanswered[0])
+    if cut := answerer.shortened[shortened:]:
+        scored.details["shortened"] = cut
     return scored
 
 

@@ -53,7 +53,12 @@ def notes(result: dict[str, Any]) -> list[str]:
     if result["limit"]:
         said.append(f"Limited to {result['limit']} questions a row: not a full run.")
     if result["problems"]:
-        said.append(f"{len(result['problems'])} unreadable inputs, counted as wrong answers.")
+        said.append(
+            f"{len(result['problems'])} questions have no answer and count as wrong; the first: "
+            f"{result['problems'][0]}."
+        )
+    if shortened := result.get("shortened"):
+        said.append(f"{len(shortened)} very long answers were scored without their middle.")
     return said
 
 

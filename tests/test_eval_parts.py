@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.batching import Answerer, TokenCost, plan_batches
+from eval.backends.ours import TokenCost
+from eval.batching import Answerer, plan_batches
 from eval.drift import PAIRS, text_drift
 from eval.heldout import HeldOut, Picture, derangement
 from eval.minisuite import hallusion, ocr, recognition, schema
