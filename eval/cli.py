@@ -10,6 +10,8 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
+from .table_commands import compare, table
+
 FEATURE_CACHE_MB = 500  # of images and sounds on a CPU
 
 app = typer.Typer(
@@ -56,8 +58,9 @@ def evaluate(
 
     Example: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`
 
-    OUT holds rows.json, table.md, table.txt and answers.jsonl (every question, expected and given
-    answer). Finished rows are reused only for the same weights and the same held-out data.
+    OUT holds report.html (categories and wrong answers to look at), rows.json, table.md, table.txt
+    and answers.jsonl (every question, expected and given answer). Finished rows are reused only
+    for the same weights and the same held-out data.
     """
     from rich.console import Console
 
@@ -74,10 +77,11 @@ def evaluate(
     except (ValueError, LookupError, OSError, CheckpointError, WeightsError) as error:
         console.print(f"[red]error:[/red] {error}", soft_wrap=True)
         raise typer.Exit(2) from error
-    from .table import rich_table
+    from .grid import show
+    from .table import grid
 
-    console.print(rich_table(result))
-    console.print(f"written: {out}/rows.json, table.md, table.txt, answers.jsonl")
+    show(grid(result), console)
+    console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
 
 
 @app.command()
@@ -94,6 +98,10 @@ def bench(name: Name = "", small: Small = False) -> None:
     from .bench import BENCHES
 
     raise typer.Exit(run_named("eval.bench", BENCHES, name, small))
+
+
+app.command()(table)
+app.command()(compare)
 
 
 def _run(

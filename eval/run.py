@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from .batching import Answerer, for_model
+from .mean import mean_of_ten
 from .official import Official
 from .own import MissingDataError, Own
 from .scoring import Scored
 from .store import Store, store_key, weights_fingerprint, write_atomic
 from .suites import SUITES
+from .units import categories, stored_units
 
 log = logging.getLogger(__name__)
 CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
@@ -36,6 +38,8 @@ class Row:
     controls: dict[str, dict[str, float]] = field(default_factory=dict)  # score, ci_low, ci_high
     details: dict[str, Any] = field(default_factory=dict)
     missing: str = ""  # why there is no score
+    title: str = ""
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)  # score, n
 
 
 def run_suite(
@@ -91,11 +95,13 @@ def evaluate(
     chosen = choose(suite, rows)
     source = SUITES[suite].open(data)
     store = Store(out / "rows", store_key(weights, source.digest, suite=suite, limit=limit))
-    table, answers = [], []
+    table, answers, units = [], [], {}
     for spec in chosen:
         scored = ask(spec, answerer, source, store, limit, controls, on_condition)
         table.append(as_row(spec, scored))
         answers += answer_lines(spec.name, scored)
+        if isinstance(seen := scored["seen"], Scored):
+            units[spec.name] = seen
     result = {
         "suite": suite,
         "images": source.label,
@@ -106,8 +112,10 @@ def evaluate(
         "problems": answerer.problems,
         "rows": [asdict(row) for row in table],
     }
+    tallies = {name: seen.units for name, seen in units.items()}
+    result["mean"] = mean_of_ten(result["rows"], tallies, limit)
     result["figures"] = figures(result["rows"])
-    _write(result, answers, out)
+    _write(result, answers, units, out)
     return result
 
 
@@ -170,13 +178,14 @@ def _run(
 def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
     """The table line of a row from its conditions."""
     seen = found["seen"]
-    row = Row(spec.name, spec.how)
+    row = Row(spec.name, spec.how, title=spec.title)
     if isinstance(seen, str):
         row.missing = seen
         return row
     row.score, row.n, row.chance = seen.score, seen.n, seen.chance
     row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
     row.details["max_new_tokens"] = spec.max_new_tokens
+    row.categories = categories(seen)
     for condition, scored in found.items():
         if condition == "seen":
             continue
@@ -217,11 +226,18 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     return wanted
 
 
-def _write(result: dict[str, Any], answers: list[dict[str, Any]], out: Path) -> None:
-    from .table import markdown, terminal
+def _write(
+    result: dict[str, Any], answers: list[dict[str, Any]], seen: dict[str, Scored], out: Path
+) -> None:
+    from .grid import markdown, terminal
+    from .report import report
+    from .table import grid
 
+    table = grid(result)
     write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
-    write_atomic(out / "table.md", markdown(result))
-    write_atomic(out / "table.txt", terminal(result))
+    write_atomic(out / "table.md", markdown(table))
+    write_atomic(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]
     write_atomic(out / "answers.jsonl", "\n".join(lines) + "\n")
+    write_atomic(out / "units.json", json.dumps({k: stored_units(s) for k, s in seen.items()}))
+    write_atomic(out / "report.html", report(result, answers, out))

@@ -147,6 +147,10 @@ def constant(text: str) -> Answerer:
     return answerer(lambda batch, most, stop: [text] * len(batch))
 
 
+def answers(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+
+
 def by_name(result: dict) -> dict[str, dict]:
     return {row["name"]: row for row in result["rows"]}
 
@@ -197,8 +201,9 @@ def test_figures_and_files(oracle_run):
     assert saved["rows"] == json.loads(json.dumps(result["rows"]))
     assert "mini-ocrbench" in (out / "table.md").read_text()
     assert "held-out pictures (stamps)" in (out / "table.txt").read_text()
-    lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
-    keys = {"row", "doc", "question", "expected", "answer", "correct", "condition", "group"}
+    lines = answers(out)
+    keys = {"row", "doc", "question", "expected", "answer", "correct", "condition", "group",
+            "category", "image"}  # fmt: skip
     assert set(lines[0]) == keys
     assert len([line for line in lines if line["row"] == "mini-mmbench_en"]) == 2 * 16 * 4
 
@@ -213,6 +218,13 @@ def test_a_constant_answer_scores_chance(word, data, tmp_path, offline):
     for row in result["rows"]:
         assert row["ci_low"] <= row["chance"] <= row["ci_high"], row
         assert row["score"] < 50, row
+        wrong = [line for line in answers(tmp_path) if line["row"] == row["name"] and line["image"]]
+        assert 5 < len(wrong) <= 24
+        assert len({line["group"] or line["doc"] for line in wrong}) == len(wrong)
+        for line in wrong:
+            assert line["correct"] == 0
+            assert Image.open(tmp_path / line["image"]).height <= 180
+    assert (tmp_path / "report.html").read_text().count("data:image/jpeg") > 5
 
 
 def test_unparsable_answers_need_no_judge(data, tmp_path, offline):
