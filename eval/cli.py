@@ -10,7 +10,7 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
-from .table_commands import compare, table
+from .table_commands import compare, contamination, table
 
 FEATURE_CACHE_MB = 500  # of images and sounds on a CPU
 
@@ -102,6 +102,7 @@ def bench(name: Name = "", small: Small = False) -> None:
 
 app.command()(table)
 app.command()(compare)
+app.command()(contamination)
 
 
 def _run(

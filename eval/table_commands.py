@@ -1,6 +1,7 @@
 """Commands of omni-eval on finished results."""
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -83,6 +84,45 @@ def compare(
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
         _print(grid(found), form)
+
+
+def contamination(
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Parquet files of a benchmark, pictures, or a folder; may be repeated."),
+    ],
+    shards: Annotated[
+        list[Path],
+        typer.Option(help="Training shards, a folder of them, or one of folders; may be repeated."),
+    ],
+    form: Format = Form.terminal,
+) -> None:
+    """Look for the pictures of a benchmark in training shards, by perceptual hash.
+
+    Every hit is named, FILE:ROW and shard:key; the exit status is 1 if there is any. Sounds,
+    videos and texts are not compared.
+
+    Example: `omni-eval contamination --data benchmarks/chartqa --shards data`
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .contamination import contamination as search
+    from .contamination import grid
+
+    if form is Form.csv:
+        raise _refused("contamination writes terminal, markdown, latex or json")
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("training pictures", total=None)
+            found = search(data, shards, lambda n: bar.advance(task, n))
+    except (OSError, ValueError) as error:
+        raise _refused(error) from error
+    if form is Form.json:
+        print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+    else:
+        _print(grid(found), form)
+    raise typer.Exit(1 if found.hits else 0)
 
 
 def _print(grid: Grid, form: Form) -> None:
