@@ -36,7 +36,7 @@ def published() -> Published:
     import yaml
 
     found = yaml.safe_load(files("eval").joinpath("published.yaml").read_text(encoding="utf-8"))
-    sources, titles = found["sources"], found["mean_of"]
+    sources, titles = found["sources"], found["mean_of"] | found["others"]
 
     def row(name: str, value: Any) -> dict[str, Any]:
         entry = value if isinstance(value, dict) else {"score": value}
@@ -51,4 +51,4 @@ def published() -> Published:
         for model, rows in found["models"].items()
     }
     marks = {source["mark"]: source["text"] for source in sources.values() if source["mark"]}
-    return Published(found["source"].strip(), marks, titles, models)
+    return Published(found["source"].strip(), marks, found["mean_of"], models)

@@ -7,8 +7,12 @@ from typing import Any
 
 from .failures import SHOWN
 from .grid import Grid
-from .table import grid, notes
+from .table import grid, number
 
+DETECTABLE = (
+    "detectable: the smallest true difference that four of five comparisons of two such runs would "
+    "find. `omni-eval compare` pairs the questions of two runs and needs less."
+)
 LONGEST = 1200  # letters of a text on the page
 
 
@@ -26,17 +30,24 @@ def report(result: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
         loader=PackageLoader("eval", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    table: Grid = grid(result)
+    table = _with_detectable(grid(result), result["rows"])
     wrong = [_failures(row, answers, out) for row in result["rows"]]
     return environment.get_template("report.html").render(
         name=result.get("model") or out.resolve().name,
         result=result,
         head=table.head,
         table=[(row, number in table.ruled) for number, row in enumerate(table.rows)],
-        notes=notes(result),
+        notes=[*table.notes, DETECTABLE],
         categories=[row for row in result["rows"] if row["categories"]],
         failures=[found for found in wrong if found["listed"]],
     )
+
+
+def _with_detectable(table: Grid, rows: Sequence[dict[str, Any]]) -> Grid:
+    column = [number(row.get("detectable")) for row in rows]
+    column += [""] * (len(table.rows) - len(column))
+    lines = [[*line, cell] for line, cell in zip(table.rows, column, strict=True)]
+    return Grid([*table.head, "detectable"], lines, table.notes, table.ruled)
 
 
 def _failures(row: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:

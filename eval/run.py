@@ -13,6 +13,7 @@ from .mean import mean_of_ten
 from .official import Official
 from .own import MissingDataError, Own
 from .scoring import Scored
+from .statistics import detectable
 from .store import Store, store_key, weights_fingerprint, write_atomic
 from .suites import SUITES
 from .units import categories, stored_units
@@ -40,6 +41,7 @@ class Row:
     missing: str = ""  # why there is no score
     title: str = ""
     categories: dict[str, dict[str, float]] = field(default_factory=dict)  # score, n
+    detectable: float | None = None  # between two runs of this row, see `statistics.detectable`
 
 
 def run_suite(
@@ -95,13 +97,13 @@ def evaluate(
     chosen = choose(suite, rows)
     source = SUITES[suite].open(data)
     store = Store(out / "rows", store_key(weights, source.digest, suite=suite, limit=limit))
-    table, answers, units = [], [], {}
+    table, answers, scores = [], [], {}
     for spec in chosen:
         scored = ask(spec, answerer, source, store, limit, controls, on_condition)
         table.append(as_row(spec, scored))
         answers += answer_lines(spec.name, scored)
         if isinstance(seen := scored["seen"], Scored):
-            units[spec.name] = seen
+            scores[spec.name] = seen
     result = {
         "suite": suite,
         "images": source.label,
@@ -112,10 +114,10 @@ def evaluate(
         "problems": answerer.problems,
         "rows": [asdict(row) for row in table],
     }
-    tallies = {name: seen.units for name, seen in units.items()}
-    result["mean"] = mean_of_ten(result["rows"], tallies, limit)
+    units = {name: seen.units for name, seen in scores.items() if seen.units}
+    result["mean"] = mean_of_ten(result["rows"], units, limit)
     result["figures"] = figures(result["rows"])
-    _write(result, answers, units, out)
+    _write(result, answers, scores, out)
     return result
 
 
@@ -186,6 +188,7 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
     row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
     row.details["max_new_tokens"] = spec.max_new_tokens
     row.categories = categories(seen)
+    row.detectable = detectable(seen.units) if seen.units else None
     for condition, scored in found.items():
         if condition == "seen":
             continue
@@ -227,7 +230,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def _write(
-    result: dict[str, Any], answers: list[dict[str, Any]], seen: dict[str, Scored], out: Path
+    result: dict[str, Any], answers: list[dict[str, Any]], scores: dict[str, Scored], out: Path
 ) -> None:
     from .grid import markdown, terminal
     from .report import report
@@ -239,5 +242,6 @@ def _write(
     write_atomic(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]
     write_atomic(out / "answers.jsonl", "\n".join(lines) + "\n")
-    write_atomic(out / "units.json", json.dumps({k: stored_units(s) for k, s in seen.items()}))
+    units = {name: stored_units(seen) for name, seen in scores.items()}
+    write_atomic(out / "units.json", json.dumps(units, ensure_ascii=False))
     write_atomic(out / "report.html", report(result, answers, out))

@@ -83,10 +83,14 @@ def published_columns(names: Sequence[str]) -> list[Column]:
 
 
 def side_by_side(columns: Sequence[Column]) -> Grid:
-    """A line for each row that any of them has; the ten first, and their mean below them."""
+    """A line for each row that any of them has; the ten first, and their mean below them.
+
+    Of the published rows beside the ten only those that were measured, too, if anything was.
+    """
     titles = published().mean_of
-    names = {name: None for column in columns for name in column.rows}
-    ten = [name for name in titles if name in names]
+    ours = [column for column in columns if column.kind == "measured"]
+    ten = [name for name in titles if any(name in column.rows for column in columns)]
+    names = {name: None for column in ours or columns for name in column.rows}
     others = [name for name in names if name not in titles]
     shown = [*ten, *others]
     lines = [[_title(name, columns), *(_cell(c.rows.get(name)) for c in columns)] for name in shown]

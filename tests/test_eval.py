@@ -206,6 +206,9 @@ def test_figures_and_files(oracle_run):
             "category", "image"}  # fmt: skip
     assert set(lines[0]) == keys
     assert len([line for line in lines if line["row"] == "mini-mmbench_en"]) == 2 * 16 * 4
+    units = json.loads((out / "units.json").read_text())
+    assert units.keys() == {row["name"] for row in result["rows"]}
+    assert all(units.values())  # every row can be compared with that of another run
 
 
 @pytest.mark.parametrize("word", ["A", "Yes"])

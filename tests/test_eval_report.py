@@ -78,12 +78,14 @@ def test_a_row_can_be_chosen_without_scripts(out):
 
 
 def test_categories_and_the_mean_are_shown(out):
-    found = result(categories={"charts": {"score": 12.5, "n": 8}, "": {"score": 50.0, "n": 2}})
+    found = result(categories={"charts": {"score": 12.5, "n": 8}, "": {"score": 50.0, "n": 2}},
+                   detectable=4.5)  # fmt: skip
     found["mean"] = {"score": None, "of": 10, "why": "9 of 10, missing ChartQA"}
     page = report(found, [], out)
     assert "charts" in page
     assert "12.5" in page
     assert "9 of 10, missing ChartQA" in page
+    assert "4.5" in page
 
 
 def test_failures_are_spread_and_one_for_each_unit():
