@@ -22,8 +22,8 @@ def keep_pictures(
 ) -> None:
     """Save what some wrong answers were about to OUT/failures/ROW-NUMBER.jpg, named in `image`.
 
-    At most `SHOWN`, spread over the row, one for each set of docs that belong together. Pictures
-    that cannot be decoded within the limits are left out.
+    At most `SHOWN`, spread over the row. Pictures that cannot be decoded within the limits are left
+    out.
 
     Args:
         row: the row's name.
@@ -42,11 +42,14 @@ def keep_pictures(
 
 
 def choose(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Wrong ones, evenly spread: the docs of a benchmark are often sorted by kind."""
-    wrong = {o.unit: o for o in reversed(outcomes) if o.correct < 1}
-    chosen = [*reversed(wrong.values())]
-    step = max(1.0, len(chosen) / SHOWN)
-    return [chosen[int(k * step)] for k in range(min(SHOWN, len(chosen)))]
+    """Wrong ones, one for each unit first, evenly spread: docs are often sorted by kind."""
+    wrong = [outcome for outcome in outcomes if outcome.correct < 1]
+    first = {outcome.unit: outcome for outcome in reversed(wrong)}
+    units = [outcome for outcome in wrong if first[outcome.unit] is outcome]
+    others = [outcome for outcome in wrong if first[outcome.unit] is not outcome]
+    step = max(1.0, len(units) / SHOWN)
+    spread = [units[int(k * step)] for k in range(min(SHOWN, len(units)))]
+    return spread + others[: SHOWN - len(spread)]
 
 
 def thumbnail(pictures: Sequence[Any]) -> bytes:

@@ -79,7 +79,7 @@ def mean_interval(rows: Sequence[Tallies]) -> Interval:
     """
     drawn = np.mean([_bootstrap(_table(row), seed) for seed, row in enumerate(rows)], axis=0)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    if high - low < 1e-9:
+    if high - low < 1e-9 and 0 <= low <= 100:  # more errors than words are no proportion
         units = sum(map(len, rows))
         return wilson(low / 100 * units, units)
     return Interval(float(low), float(high))

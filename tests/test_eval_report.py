@@ -94,6 +94,9 @@ def test_failures_are_spread_and_one_for_each_unit():
     assert len(chosen) == SHOWN == len({o.group for o in chosen})
     assert all(o.correct == 0 for o in chosen)
     assert max(int(o.doc) for o in chosen) > 350
+    few = [outcome(k, group=f"q{k // 20}") for k in range(60)]
+    assert [o.doc for o in choose(few)[:4]] == ["0", "20", "40", "1"]  # the others after the first
+    assert len(choose(few)) == SHOWN
     assert choose([outcome(1, 1.0)]) == []
 
 

@@ -54,6 +54,10 @@ def test_no_interval_claims_certainty(right):
     assert (low, high) == wilson(100 * right, 100)
 
 
+def test_a_score_below_zero_has_an_interval():
+    assert interval({"a": [(-3, 2)]}) == (-150, -150)  # 100 − WER of one hopeless answer
+
+
 def test_intervals_hold_as_often_as_they_say():
     rng = np.random.default_rng(0)
     held = sum(
