@@ -23,7 +23,7 @@ class Outcome:
     answer: str
     correct: float
     group: str = ""
-    category: str = ""
+    category: str = ""  # as the benchmark itself divides its docs
     image: str = ""
     """a small copy of what was shown, below the folder of results; only some wrong answers"""
 
@@ -128,7 +128,7 @@ def circular(outcomes: list[Outcome], options: dict[str, int], official: float) 
         copies.setdefault(outcome.group, []).append(outcome.correct)
     units = {group: [(min(right), 1.0)] for group, right in copies.items()}
     score = 100 * sum(min(right) for right in copies.values()) / len(copies)
-    _same("circular accuracy", score, official)
+    agree("circular accuracy", score, official)
     chance = 100 * sum((1 / options[g]) ** len(right) for g, right in copies.items()) / len(copies)
     one_by_one = 100 * sum(o.correct for o in outcomes) / len(outcomes)
     details = {"copies": len(outcomes), "accuracy_per_copy": one_by_one}
@@ -150,7 +150,7 @@ def yes_no_sets(
     units = {name: _a_q_f(items) for name, items in sets.items()}
     accuracies = dict(zip(("aAcc", "qAcc", "fAcc"), _shares(units), strict=True))
     for name, value in accuracies.items():
-        _same(name, value, official[name])
+        agree(name, value, official[name])
     guessing = {name: _a_q_f([(q, f, 0.5) for q, f, _ in items]) for name, items in sets.items()}
     chance, score = sum(_shares(guessing)) / 3, sum(accuracies.values()) / 3
     details = accuracies | {"sets": len(sets)}
@@ -180,7 +180,12 @@ def _shares(units: dict[str, list[tuple[float, float]]]) -> list[float]:
     ]
 
 
-def _same(name: str, ours: float, official: float) -> None:
+def agree(name: str, ours: float, official: float) -> None:
+    """Check that the docs counted one by one give what the official aggregation says.
+
+    Raises:
+        RuntimeError: they do not; the installed lmms-eval is not the one that this was written for.
+    """
     if abs(ours - official) > 0.01:
         raise RuntimeError(
             f"{name}: lmms-eval says {official:.3f}, the docs counted one by one give {ours:.3f}; "
