@@ -10,6 +10,8 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
+from .table_commands import compare, contamination, table
+
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
     help="Measure checkpoints: `omni-eval CHECKPOINT --suite mini`.",
@@ -64,9 +66,10 @@ def evaluate(
 
     Example: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`
 
-    OUT holds rows.json, table.md, table.txt and answers.jsonl (every question, expected and given
-    answer). Answers are kept in OUT/store as they are given, and are reused only for the same
-    weights, words and media. `accelerate launch -m eval.cli …` shares the questions out.
+    OUT holds report.html (categories and wrong answers to look at), rows.json, table.md, table.txt
+    and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
+    they are given, and are reused only for the same weights, words and media.
+    `accelerate launch -m eval.cli …` shares the questions out.
     """
     from rich.console import Console
 
@@ -85,10 +88,11 @@ def evaluate(
         raise typer.Exit(2) from error
     if result is None:
         return  # rank 0 says it all
-    from .table import rich_table
+    from .grid import show
+    from .table import grid
 
-    console.print(rich_table(result))
-    console.print(f"written: {out}/rows.json, table.md, table.txt, answers.jsonl")
+    show(grid(result), console)
+    console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
 
 
 @app.command()
@@ -105,6 +109,11 @@ def bench(name: Name = "", small: Small = False) -> None:
     from .bench import BENCHES
 
     raise typer.Exit(run_named("eval.bench", BENCHES, name, small))
+
+
+app.command()(table)
+app.command()(compare)
+app.command()(contamination)
 
 
 def _named(checkpoint: str, model: str) -> str:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .batching import Answerer
+from .batching import Answerer, Messages
 from .bridge import TaskResult, load_task, run_task
+from .failures import keep_pictures
 from .own import MissingDataError
-from .scoring import Scored
+from .scoring import Outcome, Scored
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Official:
         return self.benchmark.how
 
     @property
+    def title(self) -> str:
+        """The benchmark's title, where this is the benchmark and no small set of our own."""
+        return self.benchmark.title if self.name == self.benchmark.name else self.name
+
+    @property
     def max_new_tokens(self) -> int:
         return self.benchmark.max_new_tokens
 
@@ -76,6 +82,8 @@ class Official:
         self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
         """Ask every doc under one condition, "seen" or "blind" (images removed), and score.
+
+        Pictures of some wrong answers go beside `scratch`, which lies in the folder of results.
 
         Raises:
             MissingDataError: there are no docs for this benchmark; says what to do.
@@ -89,8 +97,16 @@ class Official:
             benchmark.task, benchmark.folder, benchmark.split, files, scratch / "arrow",
             **benchmark.overrides(),
         )  # fmt: skip
-        from .adapter import ChatModel
+        from .adapter import ChatModel, convert
 
         chat = ChatModel(answerer, blind=condition == "blind", cap=self.max_new_tokens)
         result = run_task(task, chat, scratch / "official" / self.name / condition)
-        return benchmark.score(result)
+        scored = benchmark.score(result)
+        if condition == "seen":
+            docs = task.eval_docs
+
+            def asked(outcome: Outcome) -> Messages:
+                return convert(task.doc_to_messages(docs[int(outcome.doc)]))
+
+            keep_pictures(self.name, scored.outcomes, asked, scratch.parent)
+        return scored

@@ -11,12 +11,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .batching import Answerer, CannotAskError
+from .mean import mean_of_ten
 from .official import Official
 from .own import MissingDataError, Own
 from .ranks import Ranks
 from .scoring import Scored
+from .statistics import detectable
 from .store import AnswerStore, digest, write_atomic
 from .suites import SUITES
+from .units import categories, stored_units
 
 log = logging.getLogger(__name__)
 CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
@@ -39,6 +42,9 @@ class Row:
     controls: dict[str, dict[str, float]] = field(default_factory=dict)  # score, ci_low, ci_high
     details: dict[str, Any] = field(default_factory=dict)
     missing: str = ""  # why there is no score
+    title: str = ""
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)  # score, n
+    detectable: float | None = None  # between two runs of this row, see `statistics.detectable`
 
 
 def run_suite(
@@ -104,12 +110,14 @@ def evaluate(
     source = SUITES[suite].open(data)
     of = digest(weights, answerer.settings)
     answerer.store = AnswerStore(out / "store", of, answerer.ranks)
-    table, answers = [], []
+    table, answers, scores = [], [], {}
     with _own_folder(out, answerer.ranks) as out:
         for spec in chosen:
             scored = ask(spec, answerer, source, out, limit, controls, on_condition)
             table.append(as_row(spec, scored))
             answers += answer_lines(spec.name, scored)
+            if isinstance(seen := scored["seen"], Scored):
+                scores[spec.name] = seen
         result = {
             "suite": suite,
             "model": model,
@@ -122,8 +130,10 @@ def evaluate(
             "shortened": answerer.shortened,
             "rows": [asdict(row) for row in table],
         }
+        units = {name: seen.units for name, seen in scores.items() if seen.units}
+        result["mean"] = mean_of_ten(result["rows"], units, limit)
         result["figures"] = figures(result["rows"])
-        _write(result, answers, out)
+        _write(result, answers, scores, out)
     return result
 
 
@@ -194,13 +204,15 @@ def _run(
 def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
     """The table line of a row from its conditions."""
     seen = found["seen"]
-    row = Row(spec.name, spec.how)
+    row = Row(spec.name, spec.how, title=spec.title)
     if isinstance(seen, str):
         row.missing = seen
         return row
     row.score, row.n, row.chance = seen.score, seen.n, seen.chance
     row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
     row.details["max_new_tokens"] = spec.max_new_tokens
+    row.categories = categories(seen)
+    row.detectable = detectable(seen.units) if seen.units else None
     for condition, scored in found.items():
         if condition == "seen":
             continue
@@ -241,11 +253,19 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     return wanted
 
 
-def _write(result: dict[str, Any], answers: list[dict[str, Any]], out: Path) -> None:
-    from .table import markdown, terminal
+def _write(
+    result: dict[str, Any], answers: list[dict[str, Any]], scores: dict[str, Scored], out: Path
+) -> None:
+    from .grid import markdown, terminal
+    from .report import report
+    from .table import grid
 
+    table = grid(result)
     write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
-    write_atomic(out / "table.md", markdown(result))
-    write_atomic(out / "table.txt", terminal(result))
+    write_atomic(out / "table.md", markdown(table))
+    write_atomic(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]
     write_atomic(out / "answers.jsonl", "\n".join(lines) + "\n")
+    units = {name: stored_units(seen) for name, seen in scores.items()}
+    write_atomic(out / "units.json", json.dumps(units, ensure_ascii=False))
+    write_atomic(out / "report.html", report(result, answers, out))

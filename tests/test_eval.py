@@ -147,6 +147,10 @@ def constant(text: str) -> Answerer:
     return answerer(lambda batch, most, stop: [text] * len(batch))
 
 
+def answers(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+
+
 def by_name(result: dict) -> dict[str, dict]:
     return {row["name"]: row for row in result["rows"]}
 
@@ -197,10 +201,13 @@ def test_figures_and_files(oracle_run):
     assert saved["rows"] == json.loads(json.dumps(result["rows"]))
     assert "mini-ocrbench" in (out / "table.md").read_text()
     assert "held-out pictures (stamps)" in (out / "table.txt").read_text()
-    lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    lines = answers(out)
     keys = {"row", "doc", "question", "expected", "answer", "correct", "condition", "group"}
-    assert set(lines[0]) == keys
+    assert keys | {"category", "image"} <= set(lines[0])
     assert len([line for line in lines if line["row"] == "mini-mmbench_en"]) == 2 * 16 * 4
+    units = json.loads((out / "units.json").read_text())
+    assert units.keys() == {row["name"] for row in result["rows"]}
+    assert all(units.values())  # every row can be compared with that of another run
 
 
 @pytest.mark.parametrize("word", ["A", "Yes"])
@@ -221,6 +228,13 @@ def test_unparsable_answers_need_no_judge(data, tmp_path, offline):
     result = evaluate(constant("Hm?"), "hm", "mini", data, tmp_path, rows=names, controls=False)
     assert by_name(result)["mini-mmbench_en"]["score"] == 0
     assert time.monotonic() - start < 20
+    for row in result["rows"]:  # wrong answers come with their pictures
+        shown = [line for line in answers(tmp_path) if line["row"] == row["name"] and line["image"]]
+        assert len(shown) == 24
+        for line in shown:
+            assert line["correct"] == 0
+            assert Image.open(tmp_path / line["image"]).height <= 180
+    assert (tmp_path / "report.html").read_text().count("data:image/jpeg") == 48
 
 
 def test_ocrbench_does_not_accumulate_over_runs(data, tmp_path):

@@ -17,12 +17,10 @@ from eval.heldout import HeldOut, Picture, derangement
 from eval.minisuite import hallusion, ocr, recognition, schema
 from eval.scoring import (
     Outcome,
-    bootstrap,
     circular,
     exact,
     majority,
     normalise,
-    wilson,
     word_errors,
     yes_no_sets,
 )
@@ -65,29 +63,9 @@ def test_word_errors_count_insertions_deletions_and_substitutions():
     assert word_errors("one two three", "one three") == (1, 2)
 
 
-def test_wilson_against_known_values():
-    assert wilson(0, 10) == pytest.approx((0.0, 27.75), abs=0.01)
-    assert wilson(5, 10) == pytest.approx((23.66, 76.34), abs=0.01)
-    low, high = wilson(100, 100)
-    assert 96 < low < 97
-    assert high == 100
-
-
 def test_majority_is_the_best_constant():
     assert majority(["a", "b", "a", "c"]) == 50
     assert normalise("The, End.") == "end"
-
-
-def test_bootstrap_resamples_whole_groups():
-    groups = [[1.0] * 4] * 10 + [[0.0] * 4] * 10
-
-    def mean(items):
-        return 100 * sum(x for _, x in items) / len(items)
-
-    low, high = bootstrap(groups, mean)
-    assert 25 <= low <= 35  # 20 groups; 80 independent items would give about 39 to 61
-    assert 65 <= high <= 75
-    assert bootstrap(groups, mean) == (low, high)
 
 
 def test_circular_needs_every_copy_and_checks_the_official_score():
