@@ -35,6 +35,8 @@ class Benchmark:
     how: str
     overrides: Callable[[], dict[str, Any]] = dict
     """keys of the official yaml to replace; a function, for they may need lmms-eval itself"""
+    rule: str = ""
+    """what a reader of the score must know of its scorer: a trap, or where it was mended"""
 
 
 class Source(Protocol):
@@ -72,10 +74,8 @@ class Official:
     def max_new_tokens(self) -> int:
         return self.benchmark.max_new_tokens
 
-    def run(
-        self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path
-    ) -> Scored:
-        """Ask every doc under one condition, "seen" or "blind" (images removed), and score.
+    def task(self, source: Any, limit: int | None, scratch: Path) -> Any:
+        """The official task object on this row's docs, fresh.
 
         Raises:
             MissingDataError: there are no docs for this benchmark; says what to do.
@@ -85,12 +85,25 @@ class Official:
             files = self.files(source, benchmark, limit, scratch)
         except LookupError as error:
             raise MissingDataError(str(error)) from error
-        task = load_task(
+        return load_task(
             benchmark.task, benchmark.folder, benchmark.split, files, scratch / "arrow",
             **benchmark.overrides(),
         )  # fmt: skip
+
+    def run(
+        self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path
+    ) -> Scored:
+        """Ask every doc under one condition, "seen" or "blind" (images removed), and score.
+
+        Raises:
+            MissingDataError: there are no docs for this benchmark; says what to do.
+        """
+        task = self.task(source, limit, scratch)
         from .adapter import ChatModel
 
         chat = ChatModel(answerer, blind=condition == "blind", cap=self.max_new_tokens)
         result = run_task(task, chat, scratch / "official" / self.name / condition)
-        return benchmark.score(result)
+        scored = self.benchmark.score(result)
+        if self.benchmark.rule:
+            scored.details["rule"] = self.benchmark.rule
+        return scored
