@@ -36,6 +36,8 @@ class Benchmark:
     how: str
     overrides: Callable[[], dict[str, Any]] = dict
     """keys of the official yaml to replace; a function, for they may need lmms-eval itself"""
+    rule: str = ""
+    """what a reader of the score must know of its scorer: a trap, or where it was mended"""
 
 
 class Source(Protocol):
@@ -78,6 +80,22 @@ class Official:
     def max_new_tokens(self) -> int:
         return self.benchmark.max_new_tokens
 
+    def task(self, source: Any, limit: int | None, scratch: Path) -> Any:
+        """The official task object on this row's docs, fresh.
+
+        Raises:
+            MissingDataError: there are no docs for this benchmark; says what to do.
+        """
+        benchmark = self.benchmark
+        try:
+            files = self.files(source, benchmark, limit, scratch)
+        except LookupError as error:
+            raise MissingDataError(str(error)) from error
+        return load_task(
+            benchmark.task, benchmark.folder, benchmark.split, files, scratch / "arrow",
+            **benchmark.overrides(),
+        )  # fmt: skip
+
     def run(
         self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
@@ -88,20 +106,12 @@ class Official:
         Raises:
             MissingDataError: there are no docs for this benchmark; says what to do.
         """
-        benchmark = self.benchmark
-        try:
-            files = self.files(source, benchmark, limit, scratch)
-        except LookupError as error:
-            raise MissingDataError(str(error)) from error
-        task = load_task(
-            benchmark.task, benchmark.folder, benchmark.split, files, scratch / "arrow",
-            **benchmark.overrides(),
-        )  # fmt: skip
+        task = self.task(source, limit, scratch)
         from .adapter import ChatModel, convert
 
         chat = ChatModel(answerer, blind=condition == "blind", cap=self.max_new_tokens)
         result = run_task(task, chat, scratch / "official" / self.name / condition)
-        scored = benchmark.score(result)
+        scored = self.benchmark.score(result)
         if condition == "seen":
             docs = task.eval_docs
 
@@ -109,4 +119,6 @@ class Official:
                 return convert(task.doc_to_messages(docs[int(outcome.doc)]))
 
             keep_pictures(self.name, scored.outcomes, asked, scratch.parent)
+        if self.benchmark.rule:
+            scored.details["rule"] = self.benchmark.rule
         return scored
