@@ -67,10 +67,10 @@ class Answerer:
         Raises:
             CannotAskError: they hold media of a kind that is not in `reads`.
         """
-        keys, fresh = self._look(conversations, max_new_tokens, stop)
+        keys, fresh, errors = self._look(conversations, max_new_tokens, stop)
         self.progress(len(keys) - len(fresh))
         mine = self.ranks.share({key: q.cost + max_new_tokens for key, q in fresh.items()})
-        errors = self._ask({key: fresh[key] for key in mine}, mine, max_new_tokens, stop)
+        errors |= self._ask({key: fresh[key] for key in mine}, mine, max_new_tokens, stop)
         for others, theirs in self.ranks.gather(
             ({k: self.store.answers.get(k) for k in mine}, errors)
         ):
@@ -81,13 +81,19 @@ class Answerer:
 
     def _look(
         self, conversations: Sequence[Messages], max_new_tokens: int, stop: tuple[str, ...]
-    ) -> "tuple[list[str], dict[str, _Question]]":
-        """Return the key of every conversation, and the questions that nobody answered yet."""
+    ) -> "tuple[list[str], dict[str, _Question], dict[str, str]]":
+        """Return keys of all conversations, questions not answered yet, and why some cannot be."""
         keys: list[str] = []
+        errors: dict[str, str] = {}
         fresh: dict[str, _Question] = {}
         room = KEEP
         for number in range(len(conversations)):
-            messages = conversations[number]
+            try:
+                messages = conversations[number]
+            except ValueError as error:  # of this doc alone: a damaged image, an empty column
+                keys.append(f"conversation {number}")
+                errors[keys[-1]] = f"{type(error).__name__}: {error}"
+                continue
             if unread := {kind for kind, _ in media_refs(messages)} - self.reads:
                 kinds = " and ".join(sorted(unread))
                 raise CannotAskError(f"there is {kinds} in the questions, but the model takes none")
@@ -97,7 +103,7 @@ class Answerer:
                 room -= size
                 kept = messages if room >= 0 else None
                 fresh[key] = _Question(conversations, number, self._cost(messages), kept)
-        return keys, fresh
+        return keys, fresh, errors
 
     def _cost(self, messages: Messages) -> int:
         try:

@@ -23,10 +23,16 @@ def evaluate(
     checkpoint: Annotated[
         str, typer.Argument(help="Folder that a stage saved; or a model as --model names it.")
     ] = "",
-    suite: Annotated[str, typer.Option(help="Which rows to run; there is: mini.")] = "mini",
+    suite: Annotated[
+        str, typer.Option(help="Which rows to run; `omni-eval suites` lists them.")
+    ] = "mini",
     data: Annotated[
-        Path, typer.Option(help="Folder of shard folders; only heldout-*.tar are read.")
-    ] = Path("data"),
+        Path | None,
+        typer.Option(
+            help="For mini a folder of shard folders, data if not given; only heldout-*.tar are "
+            "read. For the others a folder of public files, or the hub if not given."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where results go; a killed run goes on here.")] = Path(
         "runs/eval"
     ),
@@ -96,6 +102,57 @@ def evaluate(
 
 
 @app.command()
+def suites() -> None:
+    """List the suites and their rows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .official import Official
+    from .suites import SUITES
+
+    table = Table("suite", "row", "docs", "scored")
+    for name, suite in SUITES.items():
+        table.add_row(name, f"[bold]{suite.help}[/bold]")
+        for row in suite.rows:
+            docs = str(row.benchmark.rows) if isinstance(row, Official) and row.public else ""
+            table.add_row("", row.name, docs, row.how)
+    Console().print(table)
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Argument(help="Folder of downloaded benchmarks.")],
+    suite: Annotated[str, typer.Option(help="Whose rows to look for.")] = "image10",
+    rows: Annotated[str, typer.Option(help="Only these rows, comma separated.")] = "",
+) -> None:
+    """Convert the files of a folder to parquet and check which rows of a suite are complete.
+
+    Reads DATA/NAME/ with parquet files called SPLIT-….parquet as they are; TSV (images in base64),
+    CSV, JSON, JSONL and Arrow files are converted beside themselves. Then lmms-eval's own code
+    must make a question of every doc, and score its true answer.
+
+    The exit status is 0 if every row is complete.
+
+    Example: `omni-eval prepare benchmarks --rows chartqa,ocrbench`
+    """
+    from rich.console import Console
+
+    from .prepare import prepare, report
+    from .run import choose
+
+    console = Console()
+    try:
+        chosen = choose(suite, [r for r in rows.split(",") if r])
+        with console.status("") as status:
+            found = prepare(data, chosen, lambda row: status.update(f"checking {row}"))
+    except (ValueError, OSError) as error:
+        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(2) from error
+    console.print(report(found))
+    raise typer.Exit(0 if all(row.complete for row in found) else 1)
+
+
+@app.command()
 def bench(name: Name = "", small: Small = False) -> None:
     """Measure on this machine what the evaluation promises; without NAME, list the benches.
 
@@ -126,7 +183,7 @@ def _run(
     console: Any,
     spec: str,
     suite: str,
-    data: Path,
+    data: Path | None,
     out: Path,
     *,
     parent: str | None,
@@ -143,16 +200,19 @@ def _run(
     from .heldout import refuse_other_split
     from .ranks import join
     from .run import choose, evaluate
+    from .suites import SUITES
 
     choose(suite, rows)  # a typo should not cost the time to load a model
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
+    heldout = SUITES[suite].heldout
+    data = data or (Path("data") if heldout else None)
     bare = resolve(parent).folder if parent else None  # nor should a wrong name cost an evaluation
     ranks = join()
     with console.status("loading the model"):
         limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
         opened = open_model(spec, model_name, **limits)
-        if opened.model is not None:
+        if opened.model is not None and heldout and data:
             refuse_other_split(opened.model.config.parts, data)
     with _alone_in(out, ranks), AnswerProgress(console) as progress:
         opened.answerer.progress = progress.answered
@@ -167,7 +227,7 @@ def _run(
         console.print(
             f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
         )
-    result["example"] = _example(opened, data, out)
+    result["example"] = _example(opened, data, out) if heldout and data else None
     result["peak_rss_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     _rewrite(result, out)
     return result

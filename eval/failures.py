@@ -36,7 +36,11 @@ def keep_pictures(
     for old in folder.glob(f"{row}-*.jpg"):
         old.unlink()
     for number, outcome in enumerate(choose(outcomes)):
-        if data := thumbnail([ref for kind, ref in media_refs(asked(outcome)) if kind == "image"]):
+        try:
+            messages = asked(outcome)
+        except (Exception, SystemExit):  # it could not be asked either, and was named then
+            continue
+        if data := thumbnail([ref for kind, ref in media_refs(messages) if kind == "image"]):
             outcome.image = f"{FOLDER}/{row}-{number:02}.jpg"
             (out / outcome.image).write_bytes(data)
 

@@ -51,7 +51,7 @@ def run_suite(
     model: Any,
     processor: Any,
     suite: str,
-    data: Path,
+    data: Path | None,
     out: Path,
     *,
     rows: Iterable[str] = (),
@@ -79,7 +79,7 @@ def run_suite(
     model.eval()
     try:
         return evaluate(
-            answerer, weights_fingerprint(model), suite, Path(data), Path(out),
+            answerer, weights_fingerprint(model), suite, data and Path(data), Path(out),
             rows=rows, limit=limit, controls=controls, on_condition=on_condition,
         )  # fmt: skip
     finally:
@@ -90,7 +90,7 @@ def evaluate(
     answerer: Answerer,
     weights: str,
     suite: str,
-    data: Path,
+    data: Path | None,
     out: Path,
     *,
     rows: Iterable[str] = (),

@@ -10,6 +10,7 @@ from data_shards.bench.result import Result
 from omni.messages import media_refs
 
 from ..batching import Answerer, Messages
+from ..decoding import tolerant
 from ..official import Official
 from ..own import Own
 
@@ -108,9 +109,10 @@ class Oracle:
 def _official(row: Official, source: Any, scratch: Path) -> list[tuple[Messages, str]]:
     from ..adapter import convert
 
-    task = row.task(source, None, scratch)
-    docs = task.dataset[row.benchmark.split]
-    return [(convert(task.doc_to_messages(doc)), row.benchmark.truth(doc)) for doc in docs]
+    task, _, _ = row.load(source, None, scratch)
+    with tolerant():
+        docs = task.dataset[row.benchmark.split]
+        return [(convert(task.doc_to_messages(doc)), row.benchmark.truth(doc)) for doc in docs]
 
 
 def _own(row: Own, source: Any) -> list[tuple[Messages, str]]:

@@ -1,5 +1,7 @@
 """The image-understanding benchmarks behind Baichuan-Omni-1.5's mean, as lmms-eval defines them."""
 
+from typing import Any
+
 from ..official import Benchmark
 from .hallusion import hallusion_overrides, hallusion_truth, score_hallusion
 from .letters import (
@@ -24,19 +26,33 @@ from .reading import (
 
 CIRCULAR = "a question counts when all its rotated copies are right, read without a judge"
 
+
+def question(doc: dict[str, Any]) -> int:
+    """What a circular copy is a copy of."""
+    return doc["index"] % 1_000_000
+
+
+def figure_set(doc: dict[str, Any]) -> tuple[str, str, str]:
+    """The set of figures and questions that are scored together."""
+    return doc["category"], doc["subcategory"], doc["set_id"]
+
+
 IMAGE10 = (
     Benchmark(
         "mmbench_en", "MMBench-EN", "mmbench_en_dev_static", "mmbench", "dev", 4329,
-        score_mmbench, letter_truth, 8, "static", rule=CIRCULAR,
+        score_mmbench, letter_truth, 8, "static", rule=CIRCULAR, unit=question,
+        aliases=("MMBench_DEV_EN",),
     ),
     Benchmark(
         "mmbench_cn", "MMBench-CN", "mmbench_cn_dev", "mmbench", "dev", 4329,
         score_mmbench, letter_truth, 8, "static", overrides=mmbench_cn_overrides, rule=CIRCULAR,
+        unit=question, aliases=("MMBench_DEV_CN",),
     ),
     Benchmark(
         "seedbench", "SEED-IMG", "seedbench", "seedbench", "test", 14232,
         score_seed, letter_truth, 8, "official", overrides=seed_overrides,
         rule="only the first character of an answer counts, as in the official code",
+        aliases=("SEEDBench_IMG",),
     ),
     Benchmark(
         "mmmu", "MMMU (val)", "mmmu_val", "mmmu", "validation", 900,
@@ -46,7 +62,7 @@ IMAGE10 = (
     Benchmark(
         "hallusionbench", "HallusionBench", "hallusion_bench_image", "hallusion_bench", "image",
         951, score_hallusion, hallusion_truth, 8, "static", overrides=hallusion_overrides,
-        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no',
+        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no', unit=figure_set,
     ),
     Benchmark(
         "realworldqa", "RealWorldQA", "realworldqa", "realworldqa", "test", 765,
@@ -55,11 +71,12 @@ IMAGE10 = (
     Benchmark(
         "mathvista", "MathVista-mini", "mathvista_testmini_format", "mathvista", "testmini", 1000,
         score_mathvista, mathvista_truth, 24, "static", overrides=mathvista_overrides,
+        aliases=("MathVista", "MathVista_MINI"),
         rule="answers are read by rule; one in which nothing is found is wrong",
     ),
     Benchmark(
         "textvqa", "TextVQA (val)", "textvqa_val", "textvqa", "validation", 5000,
-        score_textvqa, textvqa_truth, 16, "official",
+        score_textvqa, textvqa_truth, 16, "official", aliases=("TextVQA_VAL",),
     ),
     Benchmark(
         "chartqa", "ChartQA", "chartqa", "chartqa", "test", 2500,
