@@ -47,6 +47,9 @@ class Benchmark:
     """doc -> what it is scored together with; None: every doc counts for itself"""
     aliases: tuple[str, ...] = ()
     """folders of its files, beside name and title: REPOSITORY/CONFIGURATION"""
+    controls: tuple[str, ...] = ("blind",)
+    video: Callable[[dict[str, Any]], str] | None = None
+    """doc -> the name of its video's file"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,7 +81,6 @@ class Official:
     name: str
     benchmark: Benchmark
     files: Files
-    controls: tuple[str, ...] = ("blind",)
     cap: int | None = None
     """most new tokens, instead of the benchmark's"""
     public: bool = False
@@ -87,6 +89,10 @@ class Official:
     @property
     def how(self) -> str:
         return self.benchmark.how
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        return self.benchmark.controls
 
     @property
     def title(self) -> str:
@@ -155,19 +161,32 @@ class Official:
         try:
             task = load_task(
                 benchmark.task, benchmark.folder, benchmark.split, files, scratch / "arrow",
-                **benchmark.overrides(),
+                **benchmark.overrides(), **self._videos(source),
             )  # fmt: skip
-        except ModuleNotFoundError:
-            raise
         except (Exception, SystemExit) as error:  # datasets and the hub raise nearly anything
             raise MissingDataError(_why(error, benchmark, files)) from error
         wanted, unusable = scorable(task, benchmark)
         return task, keep(task, benchmark, wanted, limit), unusable
 
+    def _videos(self, source: Any) -> dict[str, Any]:
+        """Look beside the rows for videos; the official code looks where it downloads them to."""
+        name, find = self.benchmark.video, getattr(source, "video", None)
+        if name is None or find is None:
+            return {}
+
+        def show(doc: dict[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[str]:
+            return [str(find(self.benchmark, name(doc)))]
+
+        return {"doc_to_visual": show}
+
 
 def _why(error: BaseException, benchmark: Benchmark, files: list[Path] | None) -> str:
     if isinstance(error, KeyError):
         return f"{benchmark.title}: the column {error} is missing"
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            str(error) if error.name is None else f"{benchmark.title} needs {error.name}: {error}"
+        )
     where = files[0].parent if files else "the hub (--data reads a folder instead)"
     first = str(error).strip().partition("\n")[0]
     return f"{benchmark.title} from {where}: {type(error).__name__}: {first}"

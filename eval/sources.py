@@ -5,11 +5,12 @@ import importlib.metadata
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from .official import Benchmark, Source
 
+VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 RAW = (".tsv", ".csv", ".jsonl", ".json", ".arrow")  # what `omni-eval prepare` reads
 
 
@@ -72,6 +73,17 @@ class Local:
             )
         raise LookupError(f"nothing of {benchmark.title} under {self.root}; put {wanted} there")
 
+    def video(self, benchmark: Benchmark, name: str) -> Path:
+        """The video of this name, with or without its ending, anywhere among the benchmark's files.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        stem = Path(name).stem if Path(name).suffix.lower() in VIDEOS else Path(name).name
+        if found := _videos(self, benchmark).get(stem):
+            return found
+        raise FileNotFoundError(f"no video {stem} among the files of {benchmark.name}")
+
 
 @dataclass(frozen=True)
 class Hub:
@@ -84,6 +96,12 @@ class Hub:
     @property
     def label(self) -> str:
         return f"the Hugging Face datasets that {self.digest} names"
+
+
+@lru_cache
+def _videos(source: Local, benchmark: Benchmark) -> dict[str, Path]:
+    """Name without ending -> video."""
+    return {f.stem: f for f in source.of(benchmark) if f.suffix.lower() in VIDEOS}
 
 
 def open_source(data: Path | None) -> Source:

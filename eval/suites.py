@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from . import own
+from .benchmarks.audio import AUDIO
 from .benchmarks.image import IMAGE10
+from .benchmarks.more_image import MORE_IMAGE
+from .benchmarks.omni import OMNI
+from .benchmarks.text import TEXT
+from .benchmarks.video import VIDEO
 from .heldout import HeldOut, load_heldout
 from .minisuite import build_minisuite
 from .official import Benchmark, Official, Source
@@ -53,4 +58,9 @@ SUITES: dict[str, Suite] = {
         heldout=True,
     ),
     "image10": _public(IMAGE10, "the ten image benchmarks of Baichuan-Omni-1.5's mean"),
+    "image": _public(MORE_IMAGE, "general questions, documents, yes or no"),
+    "video": _public(VIDEO, "actions, scenes and long videos, as frames"),
+    "audio": _public(AUDIO, "transcripts in English and Chinese, questions about sounds"),
+    "omni": _public(OMNI, "what must be seen and heard at once"),
+    "text": _public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
 }
