@@ -120,18 +120,22 @@ class Index:
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""
-        _, _, _, at, _, _, _, size = self.samples[row].item()
-        return self._keys[at : at + size].tobytes().decode("utf-8", "surrogateescape")
+        sample = self.samples[row]
+        key = self._keys[int(sample["key"]) :][: int(sample["key_size"])]
+        return key.tobytes().decode("utf-8", "surrogateescape")
 
     def entry(self, row: int) -> Entry:
         """Return where a sample lies."""
-        # a row as one tuple: field by field takes thrice the time
-        offset, span, first, _, shard, _, count, _ = self.samples[row].item()
+        sample = self.samples[row]
+        first = int(sample["part"])
         parts = tuple(
-            Part(self.names[name], at, size, crc)
-            for at, size, crc, name, *_ in self.parts[first : first + count].tolist()
+            Part(self.names[name], offset, size, crc)
+            for offset, size, crc, name, *_ in self.parts[
+                first : first + int(sample["parts"])
+            ].tolist()
         )
-        return Entry(self.shards[shard], self.key(row), offset, span, parts)
+        shard = self.shards[sample["shard"]]
+        return Entry(shard, self.key(row), int(sample["offset"]), int(sample["span"]), parts)
 
     def facts(self, start: int = 0, stop: int | None = None) -> Facts:
         """Return the media files of the samples from row `start` to before `stop`."""

@@ -1,9 +1,13 @@
 """Our model behind lmms-eval's chat interface. Importing this module imports lmms-eval."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from omni.media import MediaError
 
 from .batching import Answerer, Messages
 from .bridge import prepare
+from .decoding import why_broken
 
 prepare()  # before the first lmms_eval import: see there
 
@@ -16,31 +20,32 @@ class ChatModel(lmms):
 
     `blind` removes every image. `cap` bounds the new tokens below the task's own limit: an early
     checkpoint that never ends its answer would otherwise write 1024 tokens for one letter.
+
+    A doc that cannot be asked, for a damaged image or an empty column, is answered "" and named in
+    `answerer.problems`.
     """
 
     is_simple = False
+    accelerator = None  # ranks share the work in the `Answerer`; here there is one process
 
     def __init__(self, answerer: Answerer, blind: bool = False, cap: int | None = None) -> None:
         super().__init__()
         self.answerer = answerer
         self.blind = blind
         self.cap = cap
+        self.answered = False
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-        conversations: list[Messages] = []
-        for number, request in enumerate(requests):
-            arguments: tuple[Any, ...] = request.args
-            _, doc_to_messages, generation, doc_id, task, split = arguments
-            messages = convert(doc_to_messages(self.task_dict[task][split][doc_id]), self.blind)
-            conversations.append(messages)
-            groups.setdefault(self._limits(generation), []).append(number)
-        texts = [""] * len(requests)
-        for (most, stop), numbers in groups.items():
-            answers = self.answerer([conversations[n] for n in numbers], most, stop)
-            for number, text in zip(numbers, answers, strict=True):
-                texts[number] = text
-        return texts
+        groups: dict[tuple[int, tuple[str, ...]], list[Instance]] = {}
+        for request in requests:
+            groups.setdefault(self._limits(request.arguments[2]), []).append(request)
+        texts: dict[int, str] = {}
+        for (most, stop), group in groups.items():
+            conversations = Conversations(self, group)
+            answers = self.answerer(conversations, most, stop, conversations.names)
+            texts |= {id(request): text for request, text in zip(group, answers, strict=True)}
+        self.answered = True
+        return [texts[id(request)] for request in requests]
 
     def _limits(self, generation: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         until = generation.get("until") or ()
@@ -58,14 +63,50 @@ class ChatModel(lmms):
         raise NotImplementedError("multi-round tasks are not supported")
 
 
+class UnaskableError(ValueError):
+    """A doc of which the official code can make no question."""
+
+
+class Conversations(Sequence[Messages]):
+    """The messages of requests, made when asked for: thousands of pictures are not held at once."""
+
+    def __init__(self, chat: ChatModel, requests: list[Instance]) -> None:
+        self.chat, self.requests = chat, requests
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, number: Any) -> Any:
+        arguments: tuple[Any, ...] = self.requests[number].arguments
+        _, doc_to_messages, _, doc_id, task, split = arguments
+        try:
+            doc = self.chat.task_dict[task][split][doc_id]
+            return convert(doc_to_messages(doc), self.chat.blind)
+        except MediaError:
+            raise
+        except (Exception, SystemExit) as error:  # official code leaves over a missing video
+            raise UnaskableError(f"{type(error).__name__}: {error}") from error
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{request.task_name}:{request.doc_id}" for request in self.requests]
+
+
 def convert(messages: list[dict[str, Any]], blind: bool = False) -> Messages:
-    """lmms-eval's {type, url} parts as ours; with `blind`, without the images."""
+    """lmms-eval's {type, url} parts as ours; with `blind`, without images and videos.
+
+    Raises:
+        MediaError: an image or a sound could not be read.
+    """
     converted = []
     for turn in messages:
-        parts = [
-            part if part["type"] == "text" else {"type": part["type"], part["type"]: part["url"]}
-            for part in turn["content"]
-            if not (blind and part["type"] == "image")
-        ]
+        parts = []
+        for part in turn["content"]:
+            if part["type"] == "text":
+                parts.append(part)
+            elif reason := why_broken(part["url"]):
+                raise MediaError(reason)
+            elif not (blind and part["type"] in ("image", "video")):
+                parts.append({"type": part["type"], part["type"]: part["url"]})
         converted.append({"role": turn["role"], "content": parts})
     return converted

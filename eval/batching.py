@@ -1,15 +1,27 @@
 """Many conversations, few batches: longest first, within a token budget, never answered twice."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from omni.messages import media_refs
+from omni.messages import MEDIA, media_refs
+
+from .ranks import Ranks
+from .store import AnswerStore
 
 Messages = list[dict[str, Any]]
-# (conversations of one batch, most new tokens, stop strings) -> one text each
-AnswerBatch = Callable[[list[Messages], int, tuple[str, ...]], list[str]]
+# (what `encode` made of one batch, most new tokens, stop strings) -> one text each, or the error
+# why there is none
+AnswerBatch = Callable[[Any, int, tuple[str, ...]], Sequence[str | ValueError]]
+LONGEST = 1 << 16  # characters of an answer that scorers are shown
+KEEP = 1 << 30  # bytes of media that wait for their turn; others are decoded once more
+
+
+class CannotAskError(LookupError):
+    """The questions hold media that the model has no way to take."""
 
 
 @dataclass
@@ -17,32 +29,81 @@ class Answerer:
     """Answers any number of conversations through `answer_batch`, in the order given.
 
     A batch holds at most `max_batch` conversations and `token_budget` tokens, padding and new
-    tokens included. Out of memory halves the batch. Bad input costs only the conversation that
-    holds it: it is answered "" and named in `problems`. Identical conversations (same words,
-    same media, same limits) are answered once, which makes the shuffled controls nearly free.
+    tokens included. While it is answered, `encode` makes the next one ready in a thread. Out of
+    memory halves the batch. Bad input costs only the conversation that holds it: it is answered
+    "" and named in `problems`. Identical conversations (same words, same media, same limits) are
+    answered once and kept in `store`, batch by batch; problems are not, and are tried again.
+
+    An answer of more than `LONGEST` characters loses its middle and is named in `shortened`.
+
+    With several `ranks` each answers a part of equal cost, and all of them return all answers.
     """
 
     answer_batch: AnswerBatch
     cost: Callable[[Messages], int]
+    encode: Callable[[list[Messages]], Any] = lambda batch: batch
+    settings: str = ""
+    """Digest of what decides the answers besides weights and questions."""
+    reads: frozenset[str] = frozenset(MEDIA)
+    """Kinds of media that the model takes."""
     token_budget: int = 4096
     max_batch: int = 16
     progress: Callable[[int], None] = lambda done: None
+    ranks: Ranks = Ranks()  # noqa: RUF009
+    store: AnswerStore = field(default_factory=AnswerStore)
     problems: list[str] = field(default_factory=list)
+    shortened: list[str] = field(default_factory=list)
     batches: int = 0
-    _known: dict[str, str] = field(default_factory=dict)
 
     def __call__(
-        self, conversations: Sequence[Messages], max_new_tokens: int, stop: tuple[str, ...] = ()
+        self,
+        conversations: Sequence[Messages],
+        max_new_tokens: int,
+        stop: tuple[str, ...] = (),
+        names: Sequence[str] = (),
     ) -> list[str]:
-        keys = [_digest(messages, max_new_tokens, stop) for messages in conversations]
-        fresh = {k: m for k, m in zip(keys, conversations, strict=True) if k not in self._known}
+        """Answer `conversations`, which may make each item anew; `names` name them in problems.
+
+        Raises:
+            CannotAskError: they hold media of a kind that is not in `reads`.
+        """
+        keys, fresh, errors = self._look(conversations, max_new_tokens, stop)
         self.progress(len(keys) - len(fresh))
-        costs = {key: self._cost(messages) + max_new_tokens for key, messages in fresh.items()}
-        for batch in plan_batches(costs, self.token_budget, self.max_batch):
-            texts = self._answer([fresh[key] for key in batch], max_new_tokens, stop)
-            self._known.update(zip(batch, texts, strict=True))
-            self.progress(len(batch))
-        return [self._known[key] for key in keys]
+        mine = self.ranks.share({key: q.cost + max_new_tokens for key, q in fresh.items()})
+        errors |= self._ask({key: fresh[key] for key in mine}, mine, max_new_tokens, stop)
+        for others, theirs in self.ranks.gather(
+            ({k: self.store.answers.get(k) for k in mine}, errors)
+        ):
+            self.store.answers |= {k: text for k, text in others.items() if text is not None}
+            errors |= theirs
+        self.progress(len(fresh) - len(mine))
+        return self._tell(keys, errors, names)
+
+    def _look(
+        self, conversations: Sequence[Messages], max_new_tokens: int, stop: tuple[str, ...]
+    ) -> "tuple[list[str], dict[str, _Question], dict[str, str]]":
+        """Return keys of all conversations, questions not answered yet, and why some cannot be."""
+        keys: list[str] = []
+        errors: dict[str, str] = {}
+        fresh: dict[str, _Question] = {}
+        room = KEEP
+        for number in range(len(conversations)):
+            try:
+                messages = conversations[number]
+            except ValueError as error:  # of this doc alone: a damaged image, an empty column
+                keys.append(f"conversation {number}")
+                errors[keys[-1]] = f"{type(error).__name__}: {error}"
+                continue
+            if unread := {kind for kind, _ in media_refs(messages)} - self.reads:
+                kinds = " and ".join(sorted(unread))
+                raise CannotAskError(f"there is {kinds} in the questions, but the model takes none")
+            key, size = identify(messages, max_new_tokens, stop)
+            keys.append(key)
+            if key not in self.store and key not in fresh:
+                room -= size
+                kept = messages if room >= 0 else None
+                fresh[key] = _Question(conversations, number, self._cost(messages), kept)
+        return keys, fresh, errors
 
     def _cost(self, messages: Messages) -> int:
         try:
@@ -50,16 +111,53 @@ class Answerer:
         except ValueError:  # bad media: named when it is answered
             return 0
 
+    def _ask(
+        self,
+        questions: "dict[str, _Question]",
+        costs: dict[str, int],
+        max_new_tokens: int,
+        stop: tuple[str, ...],
+    ) -> dict[str, str]:
+        """Answer into the store; return why some have no answer."""
+        errors: dict[str, str] = {}
+        batches = plan_batches(costs, self.token_budget, self.max_batch)
+        for batch, ready in self._ahead([[questions[key] for key in b] for b in batches]):
+            found = self._answer(batch, max_new_tokens, stop, ready)
+            answers = dict(zip(batches.pop(0), found, strict=True))
+            self.store.add({key: text for key, text in answers.items() if isinstance(text, str)})
+            for key, error in answers.items():
+                if isinstance(error, ValueError):
+                    errors[key] = f"{type(error).__name__}: {error}"
+            self.progress(len(batch))
+        return errors
+
+    def _ahead(
+        self, batches: "list[list[_Question]]"
+    ) -> "Iterator[tuple[list[_Question], Future[Any]]]":
+        """Yield every batch as it is being encoded; meanwhile the one after it waits its turn."""
+        with ThreadPoolExecutor(1, "encode") as thread:
+            ahead = [thread.submit(self._encode, batch) for batch in batches[:1]]
+            for number, batch in enumerate(batches):
+                ahead += [thread.submit(self._encode, b) for b in batches[number + 1 : number + 2]]
+                yield batch, ahead.pop(0)
+
+    def _encode(self, batch: "list[_Question]") -> Any:
+        return self.encode([question.messages for question in batch])
+
     def _answer(
-        self, batch: list[Messages], max_new_tokens: int, stop: tuple[str, ...]
-    ) -> list[str]:
+        self,
+        batch: "list[_Question]",
+        max_new_tokens: int,
+        stop: tuple[str, ...],
+        ready: "Future[Any] | None" = None,
+    ) -> list[str | ValueError]:
         try:
+            encoded = ready.result() if ready else self._encode(batch)
             self.batches += 1
-            return self.answer_batch(batch, max_new_tokens, stop)
+            return list(self.answer_batch(encoded, max_new_tokens, stop))
         except ValueError as error:  # MessageError, MediaError, PlaceholderError
             if len(batch) == 1:
-                self.problems.append(f"{type(error).__name__}: {error}")
-                return [""]
+                return [error]
         except (RuntimeError, MemoryError) as error:
             if len(batch) == 1 or not _out_of_memory(error):
                 raise
@@ -68,15 +166,44 @@ class Answerer:
             batch[half:], max_new_tokens, stop
         )
 
+    def _tell(self, keys: list[str], errors: dict[str, str], names: Sequence[str]) -> list[str]:
+        """Return the answers in order; note what is wrong with them."""
+        texts = []
+        for number, key in enumerate(keys):
+            name = f"{names[number]}: " if names else ""
+            text = "" if key in errors else self.store[key]
+            if key in errors:
+                self.problems.append(name + errors[key])
+            if len(text) > LONGEST:
+                self.shortened.append(f"{name}{len(text):,} characters")
+                text = text[: LONGEST // 2] + " … " + text[-LONGEST // 2 :]
+            texts.append(text)
+        return texts
+
+
+@dataclass
+class _Question:
+    """Conversation `number` of many, kept or made anew."""
+
+    conversations: Sequence[Messages]
+    number: int
+    cost: int
+    kept: Messages | None
+
+    @property
+    def messages(self) -> Messages:
+        return self.conversations[self.number] if self.kept is None else self.kept
+
 
 def plan_batches(costs: dict[str, int], token_budget: int, max_batch: int) -> list[list[str]]:
     """Keys grouped longest first, so that padding is small and the worst batch comes first.
 
-    A batch costs (its longest) × (its size); one conversation above the budget goes alone.
+    A batch costs (its longest) × (its size); one conversation above the budget goes alone. Equal
+    ones stay in order, so that questions about one picture meet.
     """
     batches: list[list[str]] = []
     longest = 0
-    for key in sorted(costs, key=lambda k: (-costs[k], k)):
+    for key in sorted(costs, key=lambda k: -costs[k]):
         size = len(batches[-1]) + 1 if batches else 0
         if not batches or size > max_batch or size * longest > token_budget:
             batches.append([])
@@ -85,55 +212,34 @@ def plan_batches(costs: dict[str, int], token_budget: int, max_batch: int) -> li
     return batches
 
 
-def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
-    """An `Answerer` over `omni.answer.answer`."""
-    from omni.answer import answer
-
-    def answer_batch(batch: list[Messages], most: int, stop: tuple[str, ...]) -> list[str]:
-        return answer(model, processor, batch, max_new_tokens=most, stop=stop)
-
-    return Answerer(answer_batch, TokenCost(processor), **limits)
-
-
-class TokenCost:
-    """Estimates tokens from text length and media counts; encodes only one example of each kind.
-
-    Exact counts would decode every image and sound twice. Order and budget need no more than this.
-    """
-
-    characters_per_token = 4
-
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
-        self.per_medium: dict[tuple[str, ...], int] = {}  # kinds in a conversation -> their tokens
-
-    def __call__(self, messages: Messages) -> int:
-        letters = sum(len(part.get("text", "")) for turn in messages for part in turn["content"])
-        words = letters // self.characters_per_token
-        kinds = tuple(kind for kind, _ in media_refs(messages))
-        if kinds and kinds not in self.per_medium:
-            encoded = self.processor.encode(messages, generation=True)
-            self.per_medium[kinds] = max(0, len(encoded) - words)
-        return words + self.per_medium.get(kinds, 0)
-
-
-def _digest(messages: Messages, max_new_tokens: int, stop: tuple[str, ...]) -> str:
-    whole = hashlib.sha256(f"{max_new_tokens}|{stop}".encode())
+def identify(messages: Messages, max_new_tokens: int, stop: tuple[str, ...]) -> tuple[str, int]:
+    """Digest of a question: its limits, words and media; and how many bytes it holds."""
+    whole, size = hashlib.sha256(f"{max_new_tokens}|{stop}".encode()), 0
     for turn in messages:
         whole.update(f"|{turn['role']}".encode())
         for part in turn["content"]:
             kind = part["type"]
-            whole.update(f"|{kind}|".encode())
-            whole.update(hashlib.sha256(_content(part[kind])).digest())
-    return whole.hexdigest()
+            about = {name: value for name, value in part.items() if name not in ("type", kind)}
+            whole.update(f"|{kind}|{sorted(about.items())}".encode())
+            content = _content(kind, part[kind])
+            size += len(content)
+            whole.update(hashlib.sha256(content).digest())
+    return whole.hexdigest(), size
 
 
-def _content(value: Any) -> bytes:
+def _content(kind: str, value: Any) -> bytes:
+    """What is in a part: of a medium its bytes, wherever they lie; a changed file is another."""
+    if kind != "text" and isinstance(value, str | Path) and Path(value).is_file():
+        with Path(value).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    if isinstance(value, dict):  # a sound: its samples and their rate
+        return b"|".join(f"{name}:".encode() + _content(kind, value[name]) for name in value)
     if isinstance(value, bytes):
         return value
     if hasattr(value, "tobytes"):  # a PIL image or an array: its shape belongs to its content
         shape = getattr(value, "size", ""), getattr(value, "shape", ""), getattr(value, "mode", "")
-        return str(shape).encode() + value.tobytes()
+        palette = value.getpalette() if hasattr(value, "getpalette") else None
+        return f"{shape}{palette}".encode() + value.tobytes()
     return str(value).encode()
 
 

@@ -1,4 +1,4 @@
-"""lmms-eval's official task objects on local parquet files, offline, without its import bill."""
+"""lmms-eval's official task objects, on local parquet files or the hub, without its import bill."""
 
 import contextlib
 import importlib.machinery
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .decoding import tolerant
+
 ENVIRONMENT = {
     "OPENAI_API_KEY": "offline",  # some task modules refuse to import without one; never sent
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 # a training run around us keeps its random state; greedy answers need none
 NO_SEEDING: dict[str, Any] = {
     "random_seed": None,
@@ -38,15 +39,15 @@ class TaskResult:
     samples: list[Sample]
 
 
-def prepare() -> None:
-    """Set the offline environment and import lmms-eval with its unused metric loader stubbed.
+def prepare(offline: bool = True) -> None:
+    """Set the environment and import lmms-eval with its unused metric loader stubbed.
 
     `evaluate` pulls in transformers pipelines and _dynamo: half of the import time and 200 MB,
     for a metric loader that these tasks never call.
     """
     if "lmms_eval.evaluator" in sys.modules:
         return
-    for name, value in ENVIRONMENT.items():
+    for name, value in (ENVIRONMENT | (OFFLINE if offline else {})).items():
         os.environ.setdefault(name, value)
     stubbed = "evaluate" not in sys.modules
     if stubbed:
@@ -59,8 +60,19 @@ def prepare() -> None:
     finally:
         if stubbed:  # whoever imports the real one later gets the real one
             sys.modules.pop("evaluate", None)
+    _fail_at_once(offline)
     for noisy in ("lmms_eval", "utils", "en_utils", "evaluate_hb"):  # names its yaml loader gives
         logger.disable(noisy)
+
+
+def _fail_at_once(offline: bool) -> None:
+    """Neither a missing column nor a damaged local file mends itself in the 8 s of retries."""
+    from lmms_eval.api.task import ConfigurableTask
+    from tenacity import stop_after_attempt
+
+    retried = [ConfigurableTask.process_results, *([ConfigurableTask.download] * offline)]
+    for function in retried:
+        function.retry.stop, function.retry.reraise = stop_after_attempt(1), True  # type: ignore
 
 
 def tasks_folder() -> Path:
@@ -78,34 +90,49 @@ def tasks_folder() -> Path:
 
 
 def load_task(
-    task: str, folder: str, split: str, files: list[Path], cache: Path, **overrides: Any
+    task: str, folder: str, split: str, files: list[Path] | None, cache: Path, **overrides: Any
 ) -> Any:
-    """A fresh official task object reading `files` as its `split`.
+    """A fresh official task object reading `files` as its `split`; None: what its yaml names.
 
     Fresh, because some official modules keep scores in globals that a new object resets. Split
     names are given, not guessed: from a file called dev-* datasets would make "validation".
     `overrides` replace keys of the official yaml and may hold callables.
     """
-    prepare()
+    prepare(offline=files is not None)
     from lmms_eval.tasks import TaskManager
 
     manager = TaskManager(
         "WARNING", include_path=[str(tasks_folder() / folder)], include_defaults=False
     )
-    config = {
-        "task": task,
-        "tag": [],
-        "dataset_path": "parquet",
-        "dataset_name": None,
-        "dataset_kwargs": {
-            "data_files": {split: [str(file.resolve()) for file in files]},
-            "cache_dir": str(cache),
-        },
-        **overrides,
-    }
+    config: dict[str, Any] = {"task": task, "tag": [], **overrides}
+    if files is not None:
+        config |= {
+            "dataset_path": "parquet",
+            "dataset_name": None,
+            "dataset_kwargs": {
+                "data_files": {split: [str(file.resolve()) for file in files]},
+                "cache_dir": str(cache),
+            },
+        }
     cache.mkdir(parents=True, exist_ok=True)
-    with _quiet(cache / "lmms_eval.log"):
-        return next(iter(manager.load_task_or_group([config], task_type="chat").values()))
+    with _quiet(cache / "lmms_eval.log"), tolerant():
+        loaded = next(iter(manager.load_task_or_group([config], task_type="chat").values()))
+    for name, docs in loaded.dataset_no_image.items():
+        if not loaded.config.process_results_use_image:
+            loaded.dataset_no_image[name] = docs.remove_columns(_media(docs.features))
+    return loaded
+
+
+def _media(features: Any) -> list[str]:
+    """The columns that hold media in lists too, which lmms-eval decodes where no media is asked."""
+    from datasets import Audio, Image, List
+
+    media = (Audio, Image)
+    return [
+        name
+        for name, kind in features.items()
+        if isinstance(kind.feature if isinstance(kind, List) else kind, media)
+    ]
 
 
 def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) -> TaskResult:
@@ -115,7 +142,7 @@ def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) ->
     from lmms_eval.tasks import TaskManager
 
     out.mkdir(parents=True, exist_ok=True)
-    with _quiet(out / "lmms_eval.log"), _random_state_kept():
+    with _quiet(out / "lmms_eval.log"), _random_state_kept(), _alone(), tolerant():
         results = simple_evaluate(
             model=chat_model,
             tasks=[task],
@@ -126,7 +153,7 @@ def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) ->
             cli_args=Namespace(output_path=str(out), process_with_media=False, reasoning_tags=None),
         )
     if not results:
-        raise RuntimeError("lmms-eval returned nothing; is this process rank 0 of its group?")
+        raise RuntimeError("lmms-eval returned nothing, as it does on ranks other than 0")
     name = task.config.task
     metrics = {
         key.split(",")[0]: float(value)
@@ -155,3 +182,13 @@ def _random_state_kept() -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let lmms-eval see one process: it deals docs out by number, we questions by their cost."""
+    hidden = {name: os.environ.pop(name, None) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    try:
+        yield
+    finally:
+        os.environ.update({name: value for name, value in hidden.items() if value is not None})

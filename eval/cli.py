@@ -10,7 +10,7 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
-FEATURE_CACHE_MB = 500  # of images and sounds on a CPU
+from .table_commands import compare, contamination, table
 
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -20,11 +20,19 @@ app = typer.Typer(
 
 @app.command("run")
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder that a stage saved.")],
-    suite: Annotated[str, typer.Option(help="Which rows to run; there is: mini.")] = "mini",
+    checkpoint: Annotated[
+        str, typer.Argument(help="Folder that a stage saved; or a model as --model names it.")
+    ] = "",
+    suite: Annotated[
+        str, typer.Option(help="Which rows to run; `omni-eval suites` lists them.")
+    ] = "mini",
     data: Annotated[
-        Path, typer.Option(help="Folder of shard folders; only heldout-*.tar are read.")
-    ] = Path("data"),
+        Path | None,
+        typer.Option(
+            help="For mini a folder of shard folders, data if not given; only heldout-*.tar are "
+            "read. For the others a folder of public files, or the hub if not given."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where results go; a killed run goes on here.")] = Path(
         "runs/eval"
     ),
@@ -42,6 +50,14 @@ def evaluate(
             "measures how far its text answers drifted."
         ),
     ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Instead of CHECKPOINT. hf:ID is any image-text-to-text model of transformers, "
+            "by hub id or folder; openai:URL an endpoint, with its key in OPENAI_API_KEY."
+        ),
+    ] = "",
+    model_name: Annotated[str, typer.Option(help="Which model of the endpoint.")] = "",
     max_batch: Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")] = 16,
     token_budget: Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")] = 4096,
 ) -> None:
@@ -56,8 +72,10 @@ def evaluate(
 
     Example: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`
 
-    OUT holds rows.json, table.md, table.txt and answers.jsonl (every question, expected and given
-    answer). Finished rows are reused only for the same weights and the same held-out data.
+    OUT holds report.html (categories and wrong answers to look at), rows.json, table.md, table.txt
+    and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
+    they are given, and are reused only for the same weights, words and media.
+    `accelerate launch -m eval.cli …` shares the questions out.
     """
     from rich.console import Console
 
@@ -67,17 +85,71 @@ def evaluate(
     console = Console(file=sys.stdout)  # this very stream: lmms-eval's chatter is diverted later
     try:
         result = _run(
-            console, checkpoint, suite, data, out, rows=[r for r in rows.split(",") if r],
-            limit=limit, controls=controls, parent=parent, max_batch=max_batch,
-            token_budget=token_budget,
+            console, _named(checkpoint, model), suite, data, out,
+            rows=[r for r in rows.split(",") if r], limit=limit, controls=controls, parent=parent,
+            model_name=model_name, max_batch=max_batch, token_budget=token_budget,
         )  # fmt: skip
     except (ValueError, LookupError, OSError, CheckpointError, WeightsError) as error:
         console.print(f"[red]error:[/red] {error}", soft_wrap=True)
         raise typer.Exit(2) from error
-    from .table import rich_table
+    if result is None:
+        return  # rank 0 says it all
+    from .grid import show
+    from .table import grid
 
-    console.print(rich_table(result))
-    console.print(f"written: {out}/rows.json, table.md, table.txt, answers.jsonl")
+    show(grid(result), console)
+    console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
+
+
+@app.command()
+def suites() -> None:
+    """List the suites and their rows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .official import Official
+    from .suites import SUITES
+
+    table = Table("suite", "row", "docs", "scored")
+    for name, suite in SUITES.items():
+        table.add_row(name, f"[bold]{suite.help}[/bold]")
+        for row in suite.rows:
+            docs = str(row.benchmark.rows) if isinstance(row, Official) and row.public else ""
+            table.add_row("", row.name, docs, row.how)
+    Console().print(table)
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Argument(help="Folder of downloaded benchmarks.")],
+    suite: Annotated[str, typer.Option(help="Whose rows to look for.")] = "image10",
+    rows: Annotated[str, typer.Option(help="Only these rows, comma separated.")] = "",
+) -> None:
+    """Convert the files of a folder to parquet and check which rows of a suite are complete.
+
+    Reads DATA/NAME/ with parquet files called SPLIT-….parquet as they are; TSV (images in base64),
+    CSV, JSON, JSONL and Arrow files are converted beside themselves. Then lmms-eval's own code
+    must make a question of every doc, and score its true answer.
+
+    The exit status is 0 if every row is complete.
+
+    Example: `omni-eval prepare benchmarks --rows chartqa,ocrbench`
+    """
+    from rich.console import Console
+
+    from .prepare import prepare, report
+    from .run import choose
+
+    console = Console()
+    try:
+        chosen = choose(suite, [r for r in rows.split(",") if r])
+        with console.status("") as status:
+            found = prepare(data, chosen, lambda row: status.update(f"checking {row}"))
+    except (ValueError, OSError) as error:
+        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(2) from error
+    console.print(report(found))
+    raise typer.Exit(0 if all(row.complete for row in found) else 1)
 
 
 @app.command()
@@ -96,57 +168,90 @@ def bench(name: Name = "", small: Small = False) -> None:
     raise typer.Exit(run_named("eval.bench", BENCHES, name, small))
 
 
+app.command()(table)
+app.command()(compare)
+app.command()(contamination)
+
+
+def _named(checkpoint: str, model: str) -> str:
+    if bool(checkpoint) == bool(model):
+        raise ValueError("name one model: a CHECKPOINT folder, or --model hf:ID or openai:URL")
+    return checkpoint or model
+
+
 def _run(
     console: Any,
-    checkpoint: Path,
+    spec: str,
     suite: str,
-    data: Path,
+    data: Path | None,
     out: Path,
     *,
     parent: str | None,
     rows: list[str],
+    model_name: str,
+    max_batch: int,
+    token_budget: int,
     **options: Any,
-) -> dict[str, Any]:
-    from omni.feature_cache import FeatureCache
-    from omni.load import check_checkpoint, load
-    from omni.lock import exclusive
+) -> dict[str, Any] | None:
+    """Evaluate; on ranks other than 0 return None."""
     from omni.weights import resolve
 
+    from .backends import PREFIXES, open_model
     from .heldout import refuse_other_split
-    from .run import choose, run_suite
+    from .ranks import join
+    from .run import choose, evaluate
+    from .suites import SUITES
 
     choose(suite, rows)  # a typo should not cost the time to load a model
-    check_checkpoint(checkpoint)
+    if parent and spec.startswith(PREFIXES):
+        raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
+    heldout = SUITES[suite].heldout
+    data = data or (Path("data") if heldout else None)
     bare = resolve(parent).folder if parent else None  # nor should a wrong name cost an evaluation
+    ranks = join()
     with console.status("loading the model"):
-        import torch
-
-        model, processor = load(checkpoint)
-        refuse_other_split(model.config.parts, data)
-        if torch.cuda.is_available():
-            model.to("cuda")  # type: ignore[arg-type]
-        else:  # every medium is shown under several conditions
-            model.feature_cache = FeatureCache(FEATURE_CACHE_MB << 20)
-    with exclusive(out), AnswerProgress(console) as progress:
-        result = run_suite(
-            model, processor, suite, data, out, rows=rows,
-            progress=progress.answered, on_condition=progress.condition, **options,
+        limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
+        opened = open_model(spec, model_name, **limits)
+        if opened.model is not None and heldout and data:
+            refuse_other_split(opened.model.config.parts, data)
+    with _alone_in(out, ranks), AnswerProgress(console) as progress:
+        opened.answerer.progress = progress.answered
+        result = evaluate(
+            opened.answerer, opened.weights, suite, data, out, rows=rows,
+            on_condition=progress.condition, model=f"{spec} {model_name}".strip(), **options,
         )  # fmt: skip
+    if ranks.rank:
+        return None
     if bare is not None:
-        result["figures"]["text_drift"] = _drift(model, processor, bare)
+        result["figures"]["text_drift"] = _drift(opened.model, opened.processor, bare)
         console.print(
             f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
         )
-    from .example import worked_example
-    from .own import MissingDataError
-
-    try:
-        result["example"] = worked_example(model, processor, data, out)
-    except MissingDataError:
-        result["example"] = None  # there is no spoken question to show
+    result["example"] = _example(opened, data, out) if heldout and data else None
     result["peak_rss_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     _rewrite(result, out)
     return result
+
+
+def _alone_in(out: Path, ranks: Any) -> Any:
+    """Rank 0 holds the folder for all."""
+    from contextlib import nullcontext
+
+    from omni.lock import exclusive
+
+    return nullcontext() if ranks.rank else exclusive(out)
+
+
+def _example(opened: Any, data: Path, out: Path) -> dict[str, str] | None:
+    from .example import worked_example
+    from .own import MissingDataError
+
+    if opened.model is None:
+        return None
+    try:
+        return worked_example(opened.model, opened.processor, data, out)
+    except MissingDataError:  # there is no spoken question to show
+        return None
 
 
 def _drift(model: Any, processor: Any, folder: Path) -> float:

@@ -1,14 +1,20 @@
 """An official lmms-eval task as a row of a table."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .batching import Answerer
+from .batching import Answerer, Messages
 from .bridge import TaskResult, load_task, run_task
+from .decoding import tolerant
+from .docs import keep, scorable
+from .failures import keep_pictures
 from .own import MissingDataError
-from .scoring import Scored
+from .scoring import Outcome, Scored
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,19 @@ class Benchmark:
     how: str
     overrides: Callable[[], dict[str, Any]] = dict
     """keys of the official yaml to replace; a function, for they may need lmms-eval itself"""
+    rule: str = ""
+    """what a reader of the score must know of its scorer: a trap, or where it was mended"""
+    unit: Callable[[dict[str, Any]], Any] | None = None
+    """doc -> what it is scored together with; None: every doc counts for itself"""
+    aliases: tuple[str, ...] = ()
+    """folders of its files, beside name and title: REPOSITORY/CONFIGURATION"""
+    controls: tuple[str, ...] = ("blind",)
+    video: Callable[[dict[str, Any]], str] | None = None
+    """doc -> the name of its video's file"""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, self.title, *self.aliases)
 
 
 class Source(Protocol):
@@ -51,8 +70,8 @@ class Source(Protocol):
         ...
 
 
-# (source, benchmark, limit, scratch) -> files to read as the split
-Files = Callable[[Any, Benchmark, int | None, Path], list[Path]]
+# (source, benchmark, limit, scratch) -> files to read as the split; None: the official dataset
+Files = Callable[[Any, Benchmark, int | None, Path], list[Path] | None]
 
 
 @dataclass(frozen=True)
@@ -62,35 +81,112 @@ class Official:
     name: str
     benchmark: Benchmark
     files: Files
-    controls: tuple[str, ...] = ("blind",)
+    cap: int | None = None
+    """most new tokens, instead of the benchmark's"""
+    public: bool = False
+    """its docs are to be those of the published split, all of them"""
 
     @property
     def how(self) -> str:
         return self.benchmark.how
 
     @property
+    def controls(self) -> tuple[str, ...]:
+        return self.benchmark.controls
+
+    @property
+    def title(self) -> str:
+        """The benchmark's title, where this is the benchmark and no small set of our own."""
+        return self.benchmark.title if self.name == self.benchmark.name else self.name
+
+    @property
     def max_new_tokens(self) -> int:
-        return self.benchmark.max_new_tokens
+        return self.cap or self.benchmark.max_new_tokens
 
     def run(
         self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
         """Ask every doc under one condition, "seen" or "blind" (images removed), and score.
 
+        Pictures of some wrong answers go beside `scratch`, which lies in the folder of results.
+
         Raises:
-            MissingDataError: there are no docs for this benchmark; says what to do.
+            MissingDataError: there are no docs for this benchmark, or they lack a column; says
+                what to do.
+        """
+        task, docs, unusable = self.load(source, limit, scratch)
+        from .adapter import ChatModel, convert
+
+        chat = ChatModel(answerer, blind=condition == "blind", cap=self.max_new_tokens)
+        try:
+            result = run_task(task, chat, scratch / "official" / self.name / condition)
+            for sample in result.samples:
+                sample["doc_id"] = docs[sample["doc_id"]]
+            scored = self.benchmark.score(result)
+        except Exception as error:
+            if not chat.answered:  # the model's fault, or ours
+                raise
+            log.exception("%s: scoring", self.name)
+            first = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise MissingDataError(f"lmms-eval cannot score these answers: {first}") from error
+        if condition == "seen":
+
+            def asked(outcome: Outcome) -> Messages:
+                doc = task.dataset[self.benchmark.split][docs.index(int(outcome.doc))]
+                return convert(task.doc_to_messages(doc))
+
+            with tolerant():
+                keep_pictures(self.name, scored.outcomes, asked, scratch.parent)
+        if self.benchmark.rule:
+            scored.details["rule"] = self.benchmark.rule
+        if unusable:
+            scored.details["left_out"] = unusable
+        if self.public and len(scored.outcomes) < self.benchmark.rows:
+            scored.details["incomplete"] = f"{len(scored.outcomes)} of {self.benchmark.rows} docs"
+        return scored
+
+    def load(
+        self, source: Any, limit: int | None, scratch: Path
+    ) -> tuple[Any, Sequence[int], list[str]]:
+        """The official task, which docs of the split it holds, and which cannot be scored and why.
+
+        Raises:
+            MissingDataError: see `run`.
         """
         benchmark = self.benchmark
         try:
             files = self.files(source, benchmark, limit, scratch)
         except LookupError as error:
             raise MissingDataError(str(error)) from error
-        task = load_task(
-            benchmark.task, benchmark.folder, benchmark.split, files, scratch / "arrow",
-            **benchmark.overrides(),
-        )  # fmt: skip
-        from .adapter import ChatModel
+        try:
+            task = load_task(
+                benchmark.task, benchmark.folder, benchmark.split, files, scratch / "arrow",
+                **benchmark.overrides(), **self._videos(source),
+            )  # fmt: skip
+        except (Exception, SystemExit) as error:  # datasets and the hub raise nearly anything
+            raise MissingDataError(_why(error, benchmark, files)) from error
+        wanted, unusable = scorable(task, benchmark)
+        return task, keep(task, benchmark, wanted, limit), unusable
 
-        chat = ChatModel(answerer, blind=condition == "blind", cap=self.max_new_tokens)
-        result = run_task(task, chat, scratch / "official" / self.name / condition)
-        return benchmark.score(result)
+    def _videos(self, source: Any) -> dict[str, Any]:
+        """Look beside the rows for videos; the official code looks where it downloads them to."""
+        name, find = self.benchmark.video, getattr(source, "video", None)
+        if name is None or find is None:
+            return {}
+
+        def show(doc: dict[str, Any], lmms_eval_specific_kwargs: Any = None) -> list[str]:
+            return [str(find(self.benchmark, name(doc)))]
+
+        return {"doc_to_visual": show}
+
+
+def _why(error: BaseException, benchmark: Benchmark, files: list[Path] | None) -> str:
+    if isinstance(error, KeyError):
+        return f"{benchmark.title}: the column {error} is missing"
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            str(error) if error.name is None else f"{benchmark.title} needs {error.name}: {error}"
+        )
+    where = files[0].parent if files else "the hub (--data reads a folder instead)"
+    first = str(error).strip().partition("\n")[0]
+    return f"{benchmark.title} from {where}: {type(error).__name__}: {first}"

@@ -14,6 +14,7 @@ from data_shards.sources.questions import ASK_CATEGORY
 from omni.messages import bind, image, media_refs, user
 
 from .batching import Answerer, Messages
+from .failures import keep_pictures
 from .heldout import HeldOut, derangement, prompt_and_expected, question_text
 from .scoring import Outcome, Scored, exact, open_answers, transcripts
 
@@ -48,24 +49,36 @@ class Own:
     limit: int | None = None
     how: str = "own"
 
+    @property
+    def title(self) -> str:
+        return self.name
+
     def run(
         self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
-        """Ask every doc under one condition.
+        """Ask every doc under one condition; pictures of some wrong answers go beside `scratch`.
 
         Raises:
             MissingDataError: no docs, or the condition cannot be made from them.
         """
         docs = self.sample(held, limit)
         texts = answerer(
-            apply_condition(docs, condition, SEED), self.max_new_tokens, stop=("\n\n",)
+            apply_condition(docs, condition, SEED),
+            self.max_new_tokens,
+            stop=("\n\n",),
+            names=[f"{self.name}:{doc.name}" for doc in docs],
         )
-        return self.score(
-            [
-                Outcome(doc.name, doc.question, doc.expected, text, exact(text, doc.expected))
-                for doc, text in zip(docs, texts, strict=True)
-            ]
-        )
+        outcomes = [
+            Outcome(doc.name, doc.question, doc.expected, text, exact(text, doc.expected))
+            for doc, text in zip(docs, texts, strict=True)
+        ]
+        scored = self.score(outcomes)
+        if condition == "seen":
+            messages = {doc.name: doc.messages for doc in docs}
+            keep_pictures(
+                self.name, scored.outcomes, lambda o: messages[o.doc], scratch.parent
+            )  # fmt: skip
+        return scored
 
     def sample(self, held: HeldOut, limit: int | None = None) -> list[Doc]:
         """The docs of this row: all, or a seeded subset of at most its limit."""

@@ -1,19 +1,25 @@
 """Run a suite on a model: every row, its controls, the files, and the figures for a report."""
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from .batching import Answerer, for_model
+from .batching import Answerer, CannotAskError
+from .mean import mean_of_ten
 from .official import Official
 from .own import MissingDataError, Own
+from .ranks import Ranks
 from .scoring import Scored
-from .store import Store, store_key, weights_fingerprint, write_atomic
+from .statistics import detectable
+from .store import AnswerStore, digest, write_atomic
 from .suites import SUITES
+from .units import categories, stored_units
 
 log = logging.getLogger(__name__)
 CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
@@ -36,13 +42,16 @@ class Row:
     controls: dict[str, dict[str, float]] = field(default_factory=dict)  # score, ci_low, ci_high
     details: dict[str, Any] = field(default_factory=dict)
     missing: str = ""  # why there is no score
+    title: str = ""
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)  # score, n
+    detectable: float | None = None  # between two runs of this row, see `statistics.detectable`
 
 
 def run_suite(
     model: Any,
     processor: Any,
     suite: str,
-    data: Path,
+    data: Path | None,
     out: Path,
     *,
     rows: Iterable[str] = (),
@@ -62,12 +71,15 @@ def run_suite(
     Raises:
         ValueError: an unknown suite or row name; FileNotFoundError: no held-out shard at all.
     """
+    from .backends.ours import for_model
+    from .store import weights_fingerprint
+
     answerer = for_model(model, processor, progress=progress, **batching)
     was_training = bool(model.training)
     model.eval()
     try:
         return evaluate(
-            answerer, weights_fingerprint(model), suite, Path(data), Path(out),
+            answerer, weights_fingerprint(model), suite, data and Path(data), Path(out),
             rows=rows, limit=limit, controls=controls, on_condition=on_condition,
         )  # fmt: skip
     finally:
@@ -78,37 +90,61 @@ def evaluate(
     answerer: Answerer,
     weights: str,
     suite: str,
-    data: Path,
+    data: Path | None,
     out: Path,
     *,
     rows: Iterable[str] = (),
     limit: int | None = None,
     controls: bool = True,
     on_condition: OnCondition = lambda row, condition: None,
+    model: str = "",
 ) -> dict[str, Any]:
-    """`run_suite` for anything that answers; `weights` identifies it in the stored results."""
+    """`run_suite` for anything that answers.
+
+    Answers are kept in OUT/store under `weights`, which identifies the model, so that a run that
+    was killed goes on and another table of the same answers is made in seconds. Ranks other than
+    0 do and return the same, but write only what they answered. `model` is how it was named.
+    """
     start = time.monotonic()
     chosen = choose(suite, rows)
     source = SUITES[suite].open(data)
-    store = Store(out / "rows", store_key(weights, source.digest, suite=suite, limit=limit))
-    table, answers = [], []
-    for spec in chosen:
-        scored = ask(spec, answerer, source, store, limit, controls, on_condition)
-        table.append(as_row(spec, scored))
-        answers += answer_lines(spec.name, scored)
-    result = {
-        "suite": suite,
-        "images": source.label,
-        "weights": weights,
-        "data": source.digest,
-        "seconds": round(time.monotonic() - start, 1),
-        "limit": limit,
-        "problems": answerer.problems,
-        "rows": [asdict(row) for row in table],
-    }
-    result["figures"] = figures(result["rows"])
-    _write(result, answers, out)
+    of = digest(weights, answerer.settings)
+    answerer.store = AnswerStore(out / "store", of, answerer.ranks)
+    table, answers, scores = [], [], {}
+    with _own_folder(out, answerer.ranks) as out:
+        for spec in chosen:
+            scored = ask(spec, answerer, source, out, limit, controls, on_condition)
+            table.append(as_row(spec, scored))
+            answers += answer_lines(spec.name, scored)
+            if isinstance(seen := scored["seen"], Scored):
+                scores[spec.name] = seen
+        result = {
+            "suite": suite,
+            "model": model,
+            "images": source.label,
+            "weights": weights,
+            "data": source.digest,
+            "seconds": round(time.monotonic() - start, 1),
+            "limit": limit,
+            "problems": answerer.problems,
+            "shortened": answerer.shortened,
+            "rows": [asdict(row) for row in table],
+        }
+        units = {name: seen.units for name, seen in scores.items() if seen.units}
+        result["mean"] = mean_of_ten(result["rows"], units, limit)
+        result["figures"] = figures(result["rows"])
+        _write(result, answers, scores, out)
     return result
+
+
+@contextlib.contextmanager
+def _own_folder(out: Path, ranks: Ranks) -> Iterator[Path]:
+    """OUT for rank 0; the others score the same answers into a folder that goes away."""
+    if not ranks.rank:
+        yield out
+        return
+    with TemporaryDirectory(prefix="omni-eval-rank-") as folder:
+        yield Path(folder)
 
 
 def choose(suite: str, names: Iterable[str]) -> list[Official | Own]:
@@ -129,7 +165,7 @@ def ask(
     spec: Official | Own,
     answerer: Answerer,
     source: Any,
-    store: Store,
+    out: Path,
     limit: int | None,
     controls: bool,
     on_condition: OnCondition,
@@ -138,13 +174,9 @@ def ask(
     found: dict[str, Scored | str] = {}
     for condition in ("seen", *(spec.controls if controls else ())):
         on_condition(spec.name, condition)
-        scored = store.load(spec.name, condition)
         try:
-            if scored is None:
-                scored = _run(spec, answerer, source, condition, limit, store.folder.parent)
-                store.save(spec.name, condition, scored)
-            found[condition] = scored
-        except MissingDataError as error:
+            found[condition] = _run(spec, answerer, source, condition, limit, out)
+        except (MissingDataError, CannotAskError) as error:
             found[condition] = str(error)
             if condition == "seen":
                 break
@@ -159,24 +191,28 @@ def _run(
     limit: int | None,
     out: Path,
 ) -> Scored:
-    before = len(answerer.problems)
+    problems, shortened = len(answerer.problems), len(answerer.shortened)
     scored = spec.run(answerer, source, condition, limit, out / "work")
-    if problems := answerer.problems[before:]:
-        scored.details["unreadable"] = problems  # answered "" and counted as wrong
-        log.warning("%s: %d docs could not be read: %s", spec.name, len(problems), problems[0])
+    if unanswered := answerer.problems[problems:]:
+        scored.details["unreadable"] = unanswered  # answered "" and counted as wrong
+        log.warning("%s: %d docs have no answer: %s", spec.name, len(unanswered), unanswered[0])
+    if cut := answerer.shortened[shortened:]:
+        scored.details["shortened"] = cut
     return scored
 
 
 def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
     """The table line of a row from its conditions."""
     seen = found["seen"]
-    row = Row(spec.name, spec.how)
+    row = Row(spec.name, spec.how, title=spec.title)
     if isinstance(seen, str):
         row.missing = seen
         return row
     row.score, row.n, row.chance = seen.score, seen.n, seen.chance
     row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
     row.details["max_new_tokens"] = spec.max_new_tokens
+    row.categories = categories(seen)
+    row.detectable = detectable(seen.units) if seen.units else None
     for condition, scored in found.items():
         if condition == "seen":
             continue
@@ -217,11 +253,19 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     return wanted
 
 
-def _write(result: dict[str, Any], answers: list[dict[str, Any]], out: Path) -> None:
-    from .table import markdown, terminal
+def _write(
+    result: dict[str, Any], answers: list[dict[str, Any]], scores: dict[str, Scored], out: Path
+) -> None:
+    from .grid import markdown, terminal
+    from .report import report
+    from .table import grid
 
+    table = grid(result)
     write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
-    write_atomic(out / "table.md", markdown(result))
-    write_atomic(out / "table.txt", terminal(result))
+    write_atomic(out / "table.md", markdown(table))
+    write_atomic(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]
     write_atomic(out / "answers.jsonl", "\n".join(lines) + "\n")
+    units = {name: stored_units(seen) for name, seen in scores.items()}
+    write_atomic(out / "units.json", json.dumps(units, ensure_ascii=False))
+    write_atomic(out / "report.html", report(result, answers, out))

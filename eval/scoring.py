@@ -1,15 +1,15 @@
 """Judge-free scores: what counts as right, intervals, and what guessing would give."""
 
 import math
-import random
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-Z95 = 1.959964
+from .statistics import interval
+
 ARTICLES = {"a", "an", "the"}
 
 
@@ -23,6 +23,14 @@ class Outcome:
     answer: str
     correct: float
     group: str = ""
+    category: str = ""  # as the benchmark itself divides its docs
+    image: str = ""
+    """a small copy of what was shown, below the folder of results; only some wrong answers"""
+
+    @property
+    def unit(self) -> str:
+        """What it is resampled with."""
+        return self.group or self.doc
 
 
 @dataclass
@@ -36,6 +44,8 @@ class Scored:
     chance: float
     outcomes: list[Outcome]
     details: dict[str, Any] = field(default_factory=dict)
+    units: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """`Outcome.unit` -> pairs (points, possible), see `statistics`"""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,41 +77,19 @@ def word_errors(answer: str, expected: str) -> tuple[int, int]:
     return row[-1], len(wanted)
 
 
-def wilson(hits: float, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a proportion, on 0–100."""
-    if n == 0:
-        return 0.0, 100.0
-    p, z2 = hits / n, Z95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
-
-
-def bootstrap(
-    groups: Sequence[Sequence[Any]],
-    statistic: Callable[[list[Any]], float],
-    draws: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % percentile interval of `statistic` over whole groups drawn with replacement."""
-    rng = random.Random(seed)
-    values = sorted(
-        statistic([(k, item) for k in range(len(groups)) for item in rng.choice(groups)])
-        for _ in range(draws)
-    )
-    return values[int(0.025 * draws)], values[min(draws - 1, int(0.975 * draws))]
-
-
 def majority(labels: Sequence[Hashable]) -> float:
     """What the best constant answer scores, on 0–100."""
     return 100 * Counter(labels).most_common(1)[0][1] / len(labels) if labels else 0.0
 
 
 def proportion(outcomes: list[Outcome], chance: float, **details: Any) -> Scored:
-    """Share of right docs, with a Wilson interval."""
-    hits, n = sum(outcome.correct for outcome in outcomes), len(outcomes)
-    low, high = wilson(hits, n)
-    return Scored(100 * hits / n, n, low, high, chance, outcomes, details)
+    """Mean of what the docs scored; docs of one group are resampled together."""
+    units: dict[str, list[tuple[float, float]]] = {}
+    for o in outcomes:
+        [(points, possible)] = units.get(o.unit, [(0.0, 0.0)])
+        units[o.unit] = [(points + o.correct, possible + 1)]
+    score = 100 * sum(o.correct for o in outcomes) / len(outcomes)
+    return Scored(score, len(outcomes), *interval(units), chance, outcomes, details, units)
 
 
 def open_answers(outcomes: list[Outcome]) -> Scored:
@@ -138,14 +126,13 @@ def circular(outcomes: list[Outcome], options: dict[str, int], official: float) 
     copies: dict[str, list[float]] = {}
     for outcome in outcomes:
         copies.setdefault(outcome.group, []).append(outcome.correct)
-    hits = sum(min(right) for right in copies.values())
-    score = 100 * hits / len(copies)
-    _same("circular accuracy", score, official)
-    low, high = wilson(hits, len(copies))
+    units = {group: [(min(right), 1.0)] for group, right in copies.items()}
+    score = 100 * sum(min(right) for right in copies.values()) / len(copies)
+    agree("circular accuracy", score, official)
     chance = 100 * sum((1 / options[g]) ** len(right) for g, right in copies.items()) / len(copies)
     one_by_one = 100 * sum(o.correct for o in outcomes) / len(outcomes)
     details = {"copies": len(outcomes), "accuracy_per_copy": one_by_one}
-    return Scored(score, len(copies), low, high, chance, outcomes, details)
+    return Scored(score, len(copies), *interval(units), chance, outcomes, details, units)
 
 
 def yes_no_sets(
@@ -158,38 +145,47 @@ def yes_no_sets(
     """
     sets: dict[str, list[tuple[str, str, float]]] = {}
     for doc, outcome in zip(docs, outcomes, strict=True):
-        item = (f"q{doc['question_id']}", f"f{doc['figure_id']}", outcome.correct)
+        item = (doc["question_id"], doc["figure_id"], outcome.correct)
         sets.setdefault(outcome.group, []).append(item)
-    groups = list(sets.values())
-    whole = [(k, item) for k, group in enumerate(groups) for item in group]
-    accuracies = _a_q_f(whole)
-    for name, value in zip(("aAcc", "qAcc", "fAcc"), accuracies, strict=True):
-        _same(name, value, official[name])
-    low, high = bootstrap(groups, lambda items: sum(_a_q_f(items)) / 3)
-    chance = sum(_a_q_f(whole, guess=0.5)) / 3
-    details = dict(zip(("aAcc", "qAcc", "fAcc"), accuracies, strict=True)) | {"sets": len(groups)}
-    return Scored(sum(accuracies) / 3, len(outcomes), low, high, chance, outcomes, details)
+    units = {name: _a_q_f(items) for name, items in sets.items()}
+    accuracies = dict(zip(("aAcc", "qAcc", "fAcc"), _shares(units), strict=True))
+    for name, value in accuracies.items():
+        agree(name, value, official[name])
+    guessing = {name: _a_q_f([(q, f, 0.5) for q, f, _ in items]) for name, items in sets.items()}
+    chance, score = sum(_shares(guessing)) / 3, sum(accuracies.values()) / 3
+    details = accuracies | {"sets": len(sets)}
+    return Scored(score, len(outcomes), *interval(units), chance, outcomes, details, units)
 
 
-def _a_q_f(
-    items: Sequence[tuple[int, tuple[str, str, float]]], guess: float | None = None
-) -> tuple[float, float, float]:
-    """aAcc, qAcc, fAcc on 0–100; with `guess`, what random answers are expected to give."""
-    by_question: dict[tuple[int, str], list[float]] = {}
-    by_figure: dict[tuple[int, str], list[float]] = {}
-    for key, (question, figure, correct) in items:
-        value = correct if guess is None else guess
-        by_question.setdefault((key, question), []).append(value)
-        by_figure.setdefault((key, figure), []).append(value)
-    answers = sum(correct if guess is None else guess for _, (_, _, correct) in items)
-    return (
-        100 * answers / len(items),
-        100 * sum(map(math.prod, by_question.values())) / len(by_question),
-        100 * sum(map(math.prod, by_figure.values())) / len(by_figure),
-    )
+def _a_q_f(items: Sequence[tuple[str, str, float]]) -> list[tuple[float, float]]:
+    """(points, possible) of answers, of questions and of figures of one set.
+
+    A question counts where it is right on all its figures, a figure where all its questions are.
+    """
+    questions: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
+    for question, figure, correct in items:
+        questions.setdefault(question, []).append(correct)
+        figures.setdefault(figure, []).append(correct)
+    answers = sum(correct for *_, correct in items)
+    whole = [(sum(map(math.prod, kind.values())), len(kind)) for kind in (questions, figures)]
+    return [(answers, len(items)), *whole]
 
 
-def _same(name: str, ours: float, official: float) -> None:
+def _shares(units: dict[str, list[tuple[float, float]]]) -> list[float]:
+    """Each accuracy over all units, on 0–100."""
+    return [
+        100 * sum(points for points, _ in pairs) / sum(possible for _, possible in pairs)
+        for pairs in zip(*units.values(), strict=True)
+    ]
+
+
+def agree(name: str, ours: float, official: float) -> None:
+    """Check that the docs counted one by one give what the official aggregation says.
+
+    Raises:
+        RuntimeError: they do not; the installed lmms-eval is not the one that this was written for.
+    """
     if abs(ours - official) > 0.01:
         raise RuntimeError(
             f"{name}: lmms-eval says {official:.3f}, the docs counted one by one give {ours:.3f}; "

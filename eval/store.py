@@ -1,71 +1,100 @@
-"""Finished (row, condition) results on disk, reused only for the same weights and data."""
+"""Answers on disk: appended batch by batch, and found again only for the same question."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
-from dataclasses import dataclass
-from importlib import resources
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .scoring import Outcome, Scored
+from .ranks import Ranks
 
 
-@dataclass(frozen=True)
-class Store:
-    """One folder of results. `key` says what they are results of."""
+class AnswerStore:
+    """What one model answered, by the digest of the question; without a folder, in memory.
 
-    folder: Path
-    key: str
+    Every rank appends to a file of its own in `folder` and reads those of all, whatever their
+    number. Lines are on the disk when `add` returns; one that a kill tore is passed over.
 
-    def load(self, row: str, condition: str) -> Scored | None:
-        """The finished result, or None if there is none, it is unreadable or of another key."""
-        try:
-            saved = json.loads(self._path(row, condition).read_text(encoding="utf-8"))
-            if saved["key"] != self.key:
-                return None
-            outcomes = [Outcome(**outcome) for outcome in saved["scored"].pop("outcomes")]
-            return Scored(outcomes=outcomes, **saved["scored"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    Args:
+        folder: of the files; other models may keep theirs in the same.
+        of: digest of the model and of everything else, apart from the question, that decides
+            its answers. Lines of another are not read.
+        ranks: who opens this folder together.
+    """
 
-    def save(self, row: str, condition: str, scored: Scored) -> None:
-        text = json.dumps({"key": self.key, "scored": scored.to_json()}, ensure_ascii=False)
-        write_atomic(self._path(row, condition), text)
+    def __init__(self, folder: Path | None = None, of: str = "", ranks: Ranks = Ranks()):  # noqa: B008
+        self.of = of
+        self.answers: dict[str, str] = {}
+        self._file = None
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(folder.glob("*.jsonl")):
+            self._read(file)
+        ranks.gather(None)  # nobody writes before all have read, so all know the same
+        self._file = folder / f"rank{ranks.rank}.jsonl"
+        if self._file.exists() and not self._file.read_bytes().endswith(b"\n"):
+            with self._file.open("a") as file:
+                file.write("\n")  # a line begun by a killed process stays by itself
 
-    def _path(self, row: str, condition: str) -> Path:
-        return self.folder / f"{row}.{condition}.json"
+    def __contains__(self, question: str) -> bool:
+        return question in self.answers
+
+    def __getitem__(self, question: str) -> str:
+        return self.answers[question]
+
+    def add(self, answers: dict[str, str]) -> None:
+        """Keep a batch of answers by question."""
+        self.answers |= answers
+        if self._file is None or not answers:
+            return
+        lines = [{"of": self.of, "question": q, "answer": a} for q, a in answers.items()]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, file: Path) -> None:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    found = json.loads(line)
+                    if found["of"] == self.of:
+                        self.answers[str(found["question"])] = str(found["answer"])
+                except (ValueError, KeyError, TypeError):
+                    continue
 
 
-def store_key(weights: str, data: str, **settings: Any) -> str:
-    """Digest of everything a stored result depends on."""
-    import omni
-
-    code = code_digest(Path(__file__).parent, Path(omni.__path__[0]))
-    scorer = importlib.metadata.version("lmms-eval")
-    facts = {"code": code, "lmms-eval": scorer, "weights": weights, "data": data, **settings}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def digest(*facts: Any) -> str:
+    """Digest of anything json can tell."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def code_digest(*folders: Path) -> str:
-    """Digest of the Python sources: a result of older code is never taken for one of this code."""
-    # the wording of questions is shared with the training sources
-    folders += (Path(str(resources.files("data_shards"))) / "sources",)
+    """Digest of the Python sources that make tensors of words and pictures."""
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def weights_fingerprint(model: Any) -> str:
-    """Digest of every parameter and buffer, names and dtypes included; about 1 s per GB."""
+    """Digest of every parameter and buffer, names and dtypes included; about 1 s per GB and core.
+
+    Tensors are hashed side by side, for a checkpoint of many GB should not wait for one core.
+    """
     import torch
 
-    whole = hashlib.blake2b(digest_size=32)
-    for name, tensor in sorted(model.state_dict().items()):
-        whole.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
+    def one(item: tuple[str, Any]) -> bytes:
+        name, tensor = item
+        told = hashlib.blake2b(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        whole.update(flat.numpy().data)
-    return whole.hexdigest()
+        told.update(flat.numpy().data)
+        return told.digest()
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        parts = list(pool.map(one, sorted(model.state_dict().items())))
+    return hashlib.blake2b(b"".join(parts), digest_size=32).hexdigest()
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -1,30 +1,51 @@
-"""The table of a result, for the terminal and as Markdown. JSON is the result itself."""
+"""The table of one result. JSON is the result itself."""
 
-import io
 from typing import Any
+
+from .grid import Grid
 
 HEAD = ("row", "score", "95 %", "n", "blind", "chance", "swapped", "scored")
 
 
+def grid(result: dict[str, Any]) -> Grid:
+    """Every row with its controls, and the mean of the ten where they were asked for."""
+    rows = [cells(row) for row in result["rows"]]
+    mean = result.get("mean")
+    if not mean:
+        return Grid(list(HEAD), rows, notes(result))
+    return Grid(
+        list(HEAD), [*rows, mean_cells(mean)], notes(result), ruled={len(rows) - 1}
+    )  # fmt: skip
+
+
 def cells(row: dict[str, Any]) -> list[str]:
     """One line of text cells; why a row is missing stands in the notes."""
+    name = row.get("title") or row["name"]
     if row["missing"]:
-        return [row["name"], "missing", "", "", "", "", "", row["how"]]
+        return [name, "missing", "", "", "", "", "", row["how"]]
     controls = [
-        f"{name.removeprefix('shuffled_')} {found['score']:.1f}"
-        for name, found in row["controls"].items()
-        if name != "blind"
+        f"{control.removeprefix('shuffled_')} {found['score']:.1f}"
+        for control, found in row["controls"].items()
+        if control != "blind"
     ]
     return [
-        row["name"],
+        name,
         f"{row['score']:.1f}",
         f"{row['ci_low']:.1f}–{row['ci_high']:.1f}",
         str(row["n"]),
-        _number(row["blind"]),
-        _number(row["chance"]),
-        ", ".join(controls),
+        number(row["blind"]),
+        number(row["chance"]),
+        ",\n".join(controls),
         row["how"],
     ]
+
+
+def mean_cells(mean: dict[str, Any]) -> list[str]:
+    """The line of the mean: a number, or why there is none."""
+    if mean["score"] is None:
+        return [f"mean of {mean['of']}", "–", "", "", "", "", "", mean["why"]]
+    interval = "" if mean["ci_low"] is None else f"{mean['ci_low']:.2f}–{mean['ci_high']:.2f}"
+    return [f"mean of {mean['of']}", f"{mean['score']:.2f}", interval, "", "", "", "", ""]
 
 
 def notes(result: dict[str, Any]) -> list[str]:
@@ -38,7 +59,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     said.append(
         "scored: official code; static, the official code without the judge that published numbers "
         "used; own, defined here. blind: the images removed. swapped: images or sounds of other "
-        "things in their place."
+        "things in their place. 95 %: bootstrap over questions, or over sets of them that belong "
+        "together."
     )
     said += [
         f"{row['name']} is missing: {row['missing']}" for row in result["rows"] if row["missing"]
@@ -53,48 +75,26 @@ def notes(result: dict[str, Any]) -> list[str]:
     if result["limit"]:
         said.append(f"Limited to {result['limit']} questions a row: not a full run.")
     if result["problems"]:
-        said.append(f"{len(result['problems'])} unreadable inputs, counted as wrong answers.")
+        said.append(
+            f"{len(result['problems'])} questions have no answer and count as wrong; the first: "
+            f"{result['problems'][0]}."
+        )
+    if shortened := result.get("shortened"):
+        said.append(f"{len(shortened)} very long answers were scored without their middle.")
+    for row in result["rows"]:
+        said += details(row)
     return said
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table with its notes."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for row in result["rows"]:
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |")
-    return "\n".join([*lines, "", *notes(result), ""])
+def details(row: dict[str, Any]) -> list[str]:
+    """What is special about the docs or the scorer of one row."""
+    found, name = row["details"], row.get("title") or row["name"]
+    said = [f"{name}: {found[key]}." for key in ("rule", "incomplete") if found.get(key)]
+    if left_out := found.get("left_out"):
+        said.append(f"{name}: {len(left_out)} docs left out; the first: {left_out[0]}.")
+    return said
 
 
-def rich_table(result: dict[str, Any]) -> Any:
-    """A rich Table; print it on a console."""
-    from rich import box
-    from rich.table import Table
-
-    caption = "\n".join(notes(result))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-        caption=caption,
-        caption_justify="left",
-    )
-    for name in HEAD:
-        right = name in ("score", "95 %", "n", "blind", "chance")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "swapped")
-    for row in result["rows"]:
-        *numbers, swapped, how = cells(row)
-        table.add_row(*numbers, swapped.replace(", ", "\n"), how)
-    return table
-
-
-def terminal(result: dict[str, Any], width: int = 110) -> str:
-    """The table as plain text."""
-    from rich.console import Console
-
-    buffer = io.StringIO()
-    Console(file=buffer, width=width, no_color=True).print(rich_table(result))
-    return buffer.getvalue()
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """One decimal, or a dash where nothing was measured."""
     return "–" if value is None else f"{value:.1f}"

@@ -1,7 +1,7 @@
 """Greedy answers to a batch of conversations."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .processor import OmniProcessor
 
 
-@torch.inference_mode()
 def answer(
     model: "OmniForConditionalGeneration",
     processor: "OmniProcessor",
@@ -33,22 +32,79 @@ def answer(
         stop: strings that end an answer; they are cut off.
         streamer: receives the tokens of a single conversation as they appear.
     """
-    batch = processor.pad([processor.encode(c, generation=True) for c in conversations])
+    batch = prompts(processor, conversations)
+    return complete(model, processor, batch, max_new_tokens, stop, streamer)
+
+
+def prompts(
+    processor: "OmniProcessor", conversations: list[list[Message]]
+) -> dict[str, torch.Tensor]:
+    """Encode the conversations up to the header of the answer, left-padded, on the CPU.
+
+    Raises:
+        MessageError, MediaError, PlaceholderError: as `OmniProcessor.encode`.
+    """
+    return processor.pad([processor.encode(c, generation=True) for c in conversations])
+
+
+@torch.inference_mode()
+def complete(
+    model: "OmniForConditionalGeneration | Any",
+    processor: "OmniProcessor | Any",
+    batch: Mapping[str, torch.Tensor],
+    max_new_tokens: int = 64,
+    stop: Sequence[str] = (),
+    streamer: "TextStreamer | None" = None,
+) -> list[str]:
+    """Answer what `prompts` made, or any model what its processor made, padded on the left.
+
+    For the arguments see `answer`.
+    """
     batch = {k: v.to(model.device) for k, v in batch.items()}
-    tokenizer = processor.tokenizer
-    ends = model.config.eos_token_id  # one id, a list of them, or none
-    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    tokenizer, prompt = processor.tokenizer, batch["input_ids"].shape[1]
     output = model.generate(
         **batch, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer,
-        eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id or 0,
+        eos_token_id=_ends(model, tokenizer), pad_token_id=tokenizer.pad_token_id or 0,
+        suppress_tokens=_placeholders(model) or None,
+        stopping_criteria=[_Said(tokenizer, prompt, stop)] if stop else None,
     )  # fmt: skip
-    texts = tokenizer.batch_decode(
-        output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
-    )
-    return [_cut(text, stop) for text in texts]
+    texts = tokenizer.batch_decode(output[:, prompt:], skip_special_tokens=True)
+    return [cut(text, stop) for text in texts]
 
 
-def _cut(text: str, stop: Sequence[str]) -> str:
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """Every id that ends an answer; each place names one, a list of them, or none."""
+    ends = {tokenizer.eos_token_id}
+    for config in (model.config, model.generation_config):
+        found = getattr(config, "eos_token_id", None)
+        ends |= set(found if isinstance(found, list) else [found])
+    return sorted(ends - {None})
+
+
+def _placeholders(model: Any) -> list[int]:
+    """Ids that stand for media; an LLM may have rows to spare for them, and no answer holds any."""
+    return [m["token_id"] for m in getattr(model.config, "modalities", {}).values()]
+
+
+class _Said:
+    """Ends a row of `generate` once it holds a stop string; transformers' own reads the vocabulary.
+
+    That takes seconds before the first answer, which a few decoded tokens a step never add up to.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: int, stop: Sequence[str]) -> None:
+        self.tokenizer, self.prompt, self.stop = tokenizer, prompt, stop
+        self.tail = 4 * max(map(len, stop))  # tokens: a character may take four
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        new = input_ids[:, max(self.prompt, input_ids.shape[1] - self.tail) :]
+        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        said = [any(string in text for string in self.stop) for text in texts]
+        return torch.tensor(said, device=input_ids.device)
+
+
+def cut(text: str, stop: Sequence[str]) -> str:
+    """Drop the first stop string and all after it, and the space around the rest."""
     for string in stop:
         text = text.split(string, 1)[0]
     return text.strip()

@@ -1,6 +1,8 @@
 """Tiny random models and shards, made in milliseconds and without a network."""
 
 import io
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +45,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMNI_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any connection and any sleep fail the test: judges would do both."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the evaluation touched the network or slept")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(time, "sleep", refuse)
 
 
 @pytest.fixture(scope="session")

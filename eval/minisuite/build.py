@@ -7,7 +7,7 @@ from typing import Any
 
 from ..heldout import HeldOut
 from ..store import code_digest
-from . import hallusion, ocr, recognition
+from . import charts, exam, hallusion, maths, ocr, recognition, relations, signs
 from .schema import write_parquet
 
 SEED = 7_310  # of the evaluation alone; no training source uses it
@@ -15,8 +15,14 @@ SEED = 7_310  # of the evaluation alone; no training source uses it
 # benchmark -> builder of its rows, and their number of units (questions, sets)
 BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str, Any]]], int]] = {
     "mmbench_en": (recognition.mmbench, 16),
-    "realworldqa": (recognition.realworldqa, 40),
+    "mmbench_cn": (relations.mmbench_cn, 8),
+    "seedbench": (relations.seedbench, 16),
+    "mmmu": (exam.mmmu, 16),
     "hallusionbench": (hallusion.hallusionbench, 12),
+    "realworldqa": (recognition.realworldqa, 40),
+    "mathvista": (maths.mathvista, 14),
+    "textvqa": (signs.textvqa, 12),
+    "chartqa": (charts.chartqa, 12),
     "ocrbench": (ocr.ocrbench, 30),
 }
 

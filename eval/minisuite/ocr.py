@@ -1,26 +1,15 @@
-"""Rendered text for OCRBench's ten question types.
+"""Rendered text for OCRBench's ten question types."""
 
-Fonts, palettes, words and seeds here belong to the evaluation; no training source renders text
-with them.
-"""
-
-import io
 import math
 import random
 from collections.abc import Callable
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..heldout import HeldOut
+from .canvas import INK, SIZE, WORDS, font, lines, middle, png, sheet
 
-SIZE = 256
-INK = ["#12263a", "#5b1a1a", "#14452f", "#3d1e5b", "#111111"]
-PAPER = ["#fdf6e3", "#eaf4f4", "#f3e9f7", "#eef2dd", "#ffffff"]
-WORDS = [
-    "harbor", "velvet", "copper", "meadow", "lantern", "saddle", "orchid", "timber", "canyon",
-    "marble", "ribbon", "falcon", "ginger", "pepper", "rocket", "silver", "temple", "walnut",
-]  # fmt: skip
 ASK_TEXT = "what is written in the image?"
 Made = tuple[Image.Image, str, list[str], str]  # image, question, answers, dataset
 
@@ -31,15 +20,13 @@ def ocrbench(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, An
     for number in range(units):
         kind = list(TYPES)[number % len(TYPES)]
         picture, question, answers, dataset = TYPES[kind](rng)
-        data = io.BytesIO()
-        picture.save(data, "PNG")
         rows.append(
             {
                 "dataset": dataset,
                 "question": question,
                 "question_type": kind,
                 "answer": answers,
-                "image": data.getvalue(),
+                "image": png(picture),
             }
         )
     return rows
@@ -54,13 +41,13 @@ def regular(rng: random.Random) -> Made:
 def irregular(rng: random.Random) -> Made:
     """A turned and sheared word."""
     word = rng.choice(WORDS)
-    turned = lines([word], rng, 48).rotate(rng.choice([-25, -15, 15, 25]), fillcolor="#dddddd")
+    turned = lines([word], rng, 48).rotate(rng.choice([-25, -15, 15, 25]), fillcolor="#d8d4c8")
     shear = rng.uniform(-0.25, 0.25)
     picture = turned.transform(
         turned.size,
         Image.Transform.AFFINE,
         (1, shear, -shear * SIZE / 2, 0, 1, 0),
-        fillcolor="#dddddd",
+        fillcolor="#d8d4c8",
     )
     return picture, ASK_TEXT, [word], "mini-irregular"
 
@@ -68,7 +55,7 @@ def irregular(rng: random.Random) -> Made:
 def artistic(rng: random.Random) -> Made:
     """A gold word in capitals with an outline."""
     word = rng.choice(WORDS).upper()
-    picture = Image.new("RGB", (SIZE, SIZE), rng.choice(PAPER))
+    picture = sheet(rng)
     style = {"fill": "#e0a100", "stroke_width": 3, "stroke_fill": rng.choice(INK)}
     middle(ImageDraw.Draw(picture), word, 50, **style)
     return picture, ASK_TEXT, [word.lower()], "mini-artistic"
@@ -77,7 +64,7 @@ def artistic(rng: random.Random) -> Made:
 def handwriting(rng: random.Random) -> Made:
     """Letters one by one, each turned and lifted a little."""
     word = rng.choice(WORDS)
-    picture = Image.new("RGB", (SIZE, SIZE), "#ffffff")
+    picture = sheet(rng)
     x = 24.0
     for k, letter in enumerate(word):
         stamp = Image.new("L", (64, 80), 0)
@@ -107,8 +94,8 @@ def scene(rng: random.Random) -> Made:
     picture = Image.new("RGB", (SIZE, SIZE), "#9cc3e6")
     draw = ImageDraw.Draw(picture)
     draw.rectangle((118, 150, 138, 256), fill="#6b6b6b")
-    draw.rounded_rectangle((16, 50, 240, 160), 12, fill="#0b6e4f", outline="#ffffff", width=4)
-    middle(draw, f"{word} {number}", 36, height=105, fill="#ffffff")
+    draw.rounded_rectangle((16, 50, 240, 160), 12, fill="#0b6e4f", outline="#fcfcfc", width=4)
+    middle(draw, f"{word} {number}", 36, height=105, fill="#fcfcfc")
     return picture, "What is the number on the sign?", [number], "mini-scene"
 
 
@@ -136,7 +123,7 @@ def formula(rng: random.Random) -> Made:
     """x^n + b = c; HME100k answers are LaTeX compared without spaces."""
     letter, power = rng.choice("xyz"), str(rng.randrange(2, 9))
     rest = f"+ {rng.randrange(2, 50)} = {rng.randrange(50, 99)}"
-    picture = Image.new("RGB", (SIZE, SIZE), "#ffffff")
+    picture = sheet(rng)
     draw = ImageDraw.Draw(picture)
     draw.text((20, 100), letter, font=font(44), fill="#111111")
     edge = 22 + font(44).getlength(letter)
@@ -158,27 +145,3 @@ TYPES: dict[str, Callable[[random.Random], Made]] = {
     "Key Information Extraction": receipt,
     "Handwritten Mathematical Expression Recognition": formula,
 }
-
-
-def font(size: int) -> Any:
-    """Pillow's own outline font: present wherever Pillow is, hence the same pictures everywhere."""
-    return ImageFont.load_default(size)
-
-
-def lines(texts: list[str], rng: random.Random, size: int) -> Image.Image:
-    """A sheet with these lines, centred."""
-    picture = Image.new("RGB", (SIZE, SIZE), rng.choice(PAPER))
-    draw, ink = ImageDraw.Draw(picture), rng.choice(INK)
-    top = SIZE / 2 - (len(texts) - 1) * size * 0.75
-    for k, text in enumerate(texts):
-        middle(draw, text, size, height=top + 1.5 * size * k, fill=ink)
-    return picture
-
-
-def middle(
-    draw: ImageDraw.ImageDraw, text: str, size: int, height: float = SIZE / 2, **style: Any
-) -> None:
-    """Write centred at `height`, smaller where the text would not fit."""
-    while font(size).getlength(text) > SIZE - 16 and size > 12:
-        size -= 2
-    draw.text((SIZE / 2, height), text, font=font(size), anchor="mm", **style)

@@ -28,24 +28,34 @@ class Question:
 
 def mmbench(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
     """`units` questions, each in as many rotated copies as it has options."""
+    return [
+        row
+        for number, question in enumerate(questions(held, rng, units))
+        for row in circular_copies(question, number, "image_topic", held.source)
+    ]
+
+
+def circular_copies(
+    question: Question, number: int, category: str, source: str
+) -> list[dict[str, Any]]:
+    """MMBench's rows of one question: the options turn, the index grows by `COPY`."""
+    right = question.options[LETTERS.index(question.answer)]
     rows = []
-    for number, question in enumerate(questions(held, rng, units)):
-        right = question.options[LETTERS.index(question.answer)]
-        for turn in range(len(question.options)):
-            options = question.options[turn:] + question.options[:turn]
-            rows.append(
-                {
-                    "index": number + COPY * turn,
-                    "question": question.text,
-                    "answer": LETTERS[options.index(right)],
-                    **dict(zip(LETTERS, options, strict=False)),
-                    "category": "image_topic",
-                    "L2-category": "coarse_perception",
-                    "image": question.picture.data,
-                    "source": held.source,
-                    "split": "dev",
-                }
-            )
+    for turn in range(len(question.options)):
+        options = question.options[turn:] + question.options[:turn]
+        rows.append(
+            {
+                "index": number + COPY * turn,
+                "question": question.text,
+                "answer": LETTERS[options.index(right)],
+                **dict(zip(LETTERS, options, strict=False)),
+                "category": category,
+                "L2-category": "coarse_perception",
+                "image": question.picture.data,
+                "source": source,
+                "split": "dev",
+            }
+        )
     return rows
 
 

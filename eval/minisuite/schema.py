@@ -6,13 +6,45 @@ from pathlib import Path
 from typing import Any
 
 TEXT = "string"
-# column -> type, in the published order; "image" is the datasets Image feature
+MMBENCH = {
+    "index": "int64", "question": TEXT, "hint": TEXT, "answer": TEXT, "A": TEXT, "B": TEXT,
+    "C": TEXT, "D": TEXT, "category": TEXT, "image": "image", "source": TEXT,
+    "L2-category": TEXT, "comment": TEXT, "split": TEXT,
+}  # fmt: skip
+# column -> type, in the published order: a type of datasets.Value, "image", [type of a list's
+# items], or {field: type}
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "mmbench_en": {
-        "index": "int64", "question": TEXT, "hint": TEXT, "answer": TEXT, "A": TEXT, "B": TEXT,
-        "C": TEXT, "D": TEXT, "category": TEXT, "image": "image", "source": TEXT,
-        "L2-category": TEXT, "comment": TEXT, "split": TEXT,
+    "mmbench_en": MMBENCH,
+    "mmbench_cn": MMBENCH,
+    "seedbench": {
+        "answer": TEXT, "choice_a": TEXT, "choice_b": TEXT, "choice_c": TEXT, "choice_d": TEXT,
+        "data_id": TEXT, "data_type": TEXT, "question": TEXT, "question_id": TEXT,
+        "question_type_id": "int16", "image": ["image"], "segment": ["int64"],
     },
+    "mmmu": {
+        "id": TEXT, "question": TEXT, "options": TEXT, "explanation": TEXT,
+        **{f"image_{k}": "image" for k in range(1, 8)},
+        "img_type": TEXT, "answer": TEXT, "topic_difficulty": TEXT, "question_type": TEXT,
+        "subfield": TEXT,
+    },
+    "mathvista": {
+        "pid": TEXT, "question": TEXT, "image": TEXT, "decoded_image": "image", "choices": [TEXT],
+        "unit": TEXT, "precision": "float64", "answer": TEXT, "question_type": TEXT,
+        "answer_type": TEXT,
+        "metadata": {
+            "category": TEXT, "context": TEXT, "grade": TEXT, "img_height": "int64",
+            "img_width": "int64", "language": TEXT, "skills": [TEXT], "source": TEXT,
+            "split": TEXT, "task": TEXT,
+        },
+        "query": TEXT,
+    },
+    "textvqa": {
+        "image_id": TEXT, "question_id": "int32", "question": TEXT, "question_tokens": [TEXT],
+        "image": "image", "image_width": "int32", "image_height": "int32",
+        "flickr_original_url": TEXT, "flickr_300k_url": TEXT, "answers": [TEXT],
+        "image_classes": [TEXT], "set_name": TEXT, "ocr_tokens": [TEXT],
+    },
+    "chartqa": {"type": TEXT, "question": TEXT, "answer": TEXT, "image": "image"},
     "realworldqa": {"image": "image", "image_path": TEXT, "question": TEXT, "answer": TEXT},
     "hallusionbench": {
         "category": TEXT, "subcategory": TEXT, "visual_input": TEXT, "set_id": TEXT,
@@ -20,7 +52,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "gt_answer_details": TEXT, "gt_answer": TEXT, "filename": TEXT, "image": "image",
     },
     "ocrbench": {
-        "dataset": TEXT, "question": TEXT, "question_type": TEXT, "answer": "strings",
+        "dataset": TEXT, "question": TEXT, "question_type": TEXT, "answer": [TEXT],
         "image": "image",
     },
 }  # fmt: skip
@@ -30,13 +62,19 @@ def features(benchmark: str) -> Any:
     """The `datasets.Features` of one benchmark."""
     import datasets
 
-    kinds = {"image": datasets.Image(), "strings": datasets.List(datasets.Value(TEXT))}
     return datasets.Features(
-        {
-            column: kinds.get(kind) or datasets.Value(kind)
-            for column, kind in SCHEMAS[benchmark].items()
-        }
+        {column: _feature(kind) for column, kind in SCHEMAS[benchmark].items()}
     )
+
+
+def _feature(kind: Any) -> Any:
+    import datasets
+
+    if isinstance(kind, list):
+        return datasets.List(_feature(kind[0]))
+    if isinstance(kind, dict):
+        return {name: _feature(field) for name, field in kind.items()}
+    return datasets.Image() if kind == "image" else datasets.Value(kind)
 
 
 def write_parquet(benchmark: str, rows: list[dict[str, Any]], path: Path) -> Path:
@@ -46,14 +84,9 @@ def write_parquet(benchmark: str, rows: list[dict[str, Any]], path: Path) -> Pat
     """
     import datasets
 
-    columns = SCHEMAS[benchmark]
-    images = {column for column, kind in columns.items() if kind == "image"}
     data = {
-        column: [
-            {"bytes": row[column], "path": None} if column in images else row.get(column)
-            for row in rows
-        ]
-        for column in columns
+        column: [_stored(row.get(column), kind) for row in rows]
+        for column, kind in SCHEMAS[benchmark].items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -61,3 +94,10 @@ def write_parquet(benchmark: str, rows: list[dict[str, Any]], path: Path) -> Pat
         datasets.Dataset.from_dict(data, features=features(benchmark)).to_parquet(str(partial))
     partial.rename(path)
     return path
+
+
+def _stored(value: Any, kind: Any) -> Any:
+    """Bytes of images as the Image feature keeps them."""
+    if kind == ["image"]:
+        return [_stored(item, "image") for item in value]
+    return {"bytes": value, "path": None} if kind == "image" and value is not None else value

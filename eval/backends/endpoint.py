@@ -1,0 +1,105 @@
+"""An OpenAI-compatible endpoint as an `Answerer`: vLLM, llama.cpp, or a service."""
+
+import base64
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from omni.media import load_image
+
+from ..batching import Answerer, Messages
+from . import Opened
+
+TRIES = 4  # with pauses that double, or as long as the endpoint asks for
+SECONDS = 120.0  # for one answer
+NO_KEY = "none"  # what servers at home are sent
+
+
+class EndpointError(ValueError):
+    """An endpoint that gave no answer to one question."""
+
+
+class RefusedError(OSError):
+    """An endpoint that will answer nothing: a wrong key, address or model."""
+
+
+def open_endpoint(
+    address: str, model_name: str, tries: int = TRIES, seconds: float = SECONDS, **limits: Any
+) -> Opened:
+    """Ask the chat completions of `address`, all questions of a batch at once.
+
+    Errors 408, 409, 429 and 5xx, broken connections and silence are tried again. A question
+    that then has no answer is an `EndpointError`, which the `Answerer` counts, names and answers
+    "". Images are sent as PNG; sounds and videos cannot be sent.
+
+    Raises:
+        ValueError: no model name; RefusedError, at the first question: see there.
+    """
+    import openai
+
+    if not model_name:
+        raise ValueError(f"openai:{address} needs --model-name: which model is to answer")
+    key = os.environ.get("OPENAI_API_KEY", NO_KEY)
+    client = openai.OpenAI(base_url=address, api_key=key, timeout=seconds, max_retries=tries - 1)
+
+    def ask(request: tuple[list[dict[str, Any]], int, tuple[str, ...]]) -> str | ValueError:
+        conversation, most, stop = request
+        messages: Any = conversation
+        more: dict[str, Any] = {"stop": list(stop[:4])} if stop else {}  # services take four
+        try:
+            found = client.chat.completions.create(
+                model=model_name, messages=messages, max_tokens=most, temperature=0, **more
+            )
+            text = found.choices[0].message.content
+        except (
+            openai.AuthenticationError,
+            openai.PermissionDeniedError,
+            openai.NotFoundError,
+        ) as e:
+            raise RefusedError(f"{address} refuses to answer: {e}") from e
+        except openai.OpenAIError as error:
+            return EndpointError(f"{type(error).__name__}: {error}")
+        except (AttributeError, IndexError, TypeError, ValueError):
+            return EndpointError("the reply is not a chat completion")
+        return _cut(text, stop) if isinstance(text, str) else EndpointError("the reply has no text")
+
+    def answer_batch(
+        batch: list[list[dict[str, Any]]], most: int, stop: tuple[str, ...]
+    ) -> list[str | ValueError]:
+        with ThreadPoolExecutor(len(batch), "endpoint") as threads:
+            return list(threads.map(ask, [(messages, most, stop) for messages in batch]))
+
+    limits["token_budget"] = 1 << 40  # batches only say how many questions are sent at once
+    answerer = Answerer(
+        answer_batch,
+        cost=lambda messages: sum(len(turn["content"]) for turn in messages),
+        encode=lambda batch: [as_chat(messages) for messages in batch],
+        settings=f"temperature 0 {address} {model_name}",
+        reads=frozenset({"image"}),
+        **limits,
+    )
+    return Opened(answerer, f"{address} {model_name}")
+
+
+def as_chat(messages: Messages) -> list[dict[str, Any]]:
+    """Our messages as the API has them."""
+    return [
+        {"role": turn["role"], "content": [_part(part) for part in turn["content"]]}
+        for turn in messages
+    ]
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] == "text":
+        return part
+    out = io.BytesIO()
+    load_image(part["image"]).save(out, "PNG")
+    data = base64.b64encode(out.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+def _cut(text: str, stop: tuple[str, ...]) -> str:
+    for string in stop:
+        text = text.split(string, 1)[0]
+    return text.strip()

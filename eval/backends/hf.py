@@ -1,0 +1,74 @@
+"""Any image-text-to-text model of transformers as an `Answerer`."""
+
+from typing import Any
+
+from omni.answer import complete
+from omni.media import load_image
+
+from ..batching import Answerer, Messages
+from ..store import digest, weights_fingerprint
+from . import Opened
+from .ours import device
+
+TOKENS_PER_IMAGE = 600  # a guess for the order and the size of batches; OOM halves them
+
+
+def open_transformers(name: str, **limits: Any) -> Opened:
+    """Load `name`, a hub id or a folder, with the dtype it was saved in on a GPU, else float32.
+
+    Prompts are those of the processor's own chat template; a batch is padded on the left.
+
+    Raises:
+        OSError, ValueError: transformers does not know the model; it says why.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    dtype: Any = "auto" if torch.cuda.is_available() else torch.float32
+    model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype).eval().to(device())
+    processor: Any = AutoProcessor.from_pretrained(name)
+    processor.tokenizer.padding_side = "left"
+    if processor.tokenizer.pad_token is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+
+    def encode(batch: list[Messages]) -> Any:
+        return processor.apply_chat_template(
+            [as_chat(messages) for messages in batch], add_generation_prompt=True, tokenize=True,
+            return_dict=True, return_tensors="pt", processor_kwargs={"padding": True},
+        )  # fmt: skip
+
+    def answer_batch(batch: Any, most: int, stop: tuple[str, ...]) -> list[str]:
+        return complete(model, processor, batch.to(model.device, model.dtype), most, stop)
+
+    answerer = Answerer(
+        answer_batch,
+        cost,
+        encode=encode,
+        settings=digest(processor.to_json_string(), model.generation_config.to_dict()),
+        reads=frozenset({"image"}),
+        **limits,
+    )
+    return Opened(answerer, weights_fingerprint(model))
+
+
+def cost(messages: Messages) -> int:
+    """Estimate tokens."""
+    parts = [part for turn in messages for part in turn["content"]]
+    letters = sum(len(part.get("text", "")) for part in parts)
+    return letters // 4 + TOKENS_PER_IMAGE * sum(part["type"] == "image" for part in parts)
+
+
+def as_chat(messages: Messages) -> list[dict[str, Any]]:
+    """Our messages as chat templates of transformers have them, images decoded."""
+    return [
+        {
+            "role": turn["role"],
+            "content": [
+                {"type": "image", "image": load_image(part["image"])}
+                if part["type"] == "image"
+                else part
+                for part in turn["content"]
+            ],
+        }
+        for turn in messages
+    ]

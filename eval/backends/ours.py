@@ -1,0 +1,94 @@
+"""A checkpoint of ours as an `Answerer`."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from omni.messages import media_refs
+
+from ..batching import Answerer, Messages
+from ..store import code_digest, digest, weights_fingerprint
+from . import Opened
+
+FEATURES_MB = 500  # of images and sounds that are shown more than once
+
+
+def open_checkpoint(folder: Path, **limits: Any) -> Opened:
+    """Load a checkpoint; on a GPU if there is one, of several that of this rank.
+
+    Raises:
+        CheckpointError: see `omni.load.load`.
+    """
+    import torch
+
+    from omni.feature_cache import FeatureCache
+    from omni.load import load
+
+    model, processor = load(folder)
+    if torch.cuda.is_available():
+        model.to(device())
+    model.feature_cache = FeatureCache(FEATURES_MB << 20)
+    answerer = for_model(model, processor, **limits)
+    return Opened(answerer, weights_fingerprint(model), model, processor)
+
+
+def device() -> Any:
+    """The GPU of this process, by its local rank; or the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
+    """An `Answerer` over `omni.answer`."""
+    from omni.answer import complete, prompts
+    from omni.encoders import encoder_class
+
+    def answer_batch(batch: Any, most: int, stop: tuple[str, ...]) -> list[str]:
+        return complete(model, processor, batch, most, stop)
+
+    kinds = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
+    return Answerer(
+        answer_batch,
+        TokenCost(processor),
+        encode=lambda batch: prompts(processor, batch),
+        settings=_settings(model, processor),
+        reads=frozenset(kinds | ({"video"} if "image" in kinds else set())),
+        **limits,
+    )
+
+
+def _settings(model: Any, processor: Any) -> str:
+    """Digest of the preprocessing, of generation, and of the code of both."""
+    return digest(
+        code_digest(Path(str(resources.files("omni")))),
+        processor.fingerprint,
+        processor.modalities,
+        model.config.modalities,
+        model.generation_config.to_dict(),
+    )
+
+
+class TokenCost:
+    """Estimates tokens from text length and media counts; encodes only one example of each kind.
+
+    Exact counts would decode every image and sound twice. Order and budget need no more than this.
+    """
+
+    characters_per_token = 4
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.per_medium: dict[tuple[str, ...], int] = {}  # kinds in a conversation -> their tokens
+
+    def __call__(self, messages: Messages) -> int:
+        letters = sum(len(part.get("text", "")) for turn in messages for part in turn["content"])
+        words = letters // self.characters_per_token
+        kinds = tuple(kind for kind, _ in media_refs(messages))
+        if kinds and kinds not in self.per_medium:
+            encoded = self.processor.encode(messages, generation=True)
+            self.per_medium[kinds] = max(0, len(encoded) - words)
+        return words + self.per_medium.get(kinds, 0)

@@ -1,0 +1,139 @@
+"""An answerer that knows the truth scores 100 on all ten rows; one that knows nothing, chance."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_shards.bench.result import Result
+from omni.messages import media_refs
+
+from ..batching import Answerer, Messages
+from ..decoding import tolerant
+from ..official import Official
+from ..own import Own
+
+SUITE = "mini"
+
+
+def run(folder: Path, small: bool = False) -> Result:
+    """Score the truths, "A" for everything, and truths dealt blindly, through the official code.
+
+    Args:
+        folder: to work in; the held-out pictures are procedural and made here.
+        small: the same; it takes seconds.
+    """
+    from ..run import evaluate
+    from ..suites import SUITES
+
+    held_out_shapes(folder / "data")
+    source = SUITES[SUITE].open(folder / "data")
+    rows = [row for row in SUITES[SUITE].rows if isinstance(row, Official)]
+    names, data, out = [row.name for row in rows], folder / "data", folder / "run"
+    oracle = Oracle(rows, source, out / "work")
+    knowing = evaluate(
+        Answerer(oracle, _cost), "truth", SUITE, data, out, rows=names, on_condition=oracle.enter
+    )["rows"]
+    always = Answerer(lambda batch, most, stop: ["A"] * len(batch), _cost)
+    constant = evaluate(always, "A", SUITE, data, out, rows=names, controls=False)["rows"]
+    table = [_line(*pair) for pair in zip(knowing, constant, strict=True)]
+    lowest = min(line["oracle"] for line in table)
+    figures = {
+        "oracle_min": lowest,
+        "rows": len(table),
+        "off": [line["row"] for line in table if not line["ok"]],
+    }
+    return Result(lowest == 100 and len(table) == 10 and not figures["off"], figures, table)
+
+
+def _cost(messages: Messages) -> int:
+    return 1
+
+
+def _line(oracle: dict[str, Any], constant: dict[str, Any]) -> dict[str, Any]:
+    """One row of the table; a score is chance where its 95 % interval holds what guessing gives.
+
+    Blind may also be below: a number asked for is not guessed.
+    """
+    chance, blind = constant["chance"], oracle["controls"]["blind"]
+    right = oracle["score"] == 100
+    no_better = blind["ci_low"] <= chance
+    return {
+        "row": oracle["name"].removeprefix(f"{SUITE}-"),
+        "n": oracle["n"],
+        "oracle": oracle["score"],
+        'always "A"': _interval(constant),
+        "chance": round(chance, 1),
+        "blind": _interval(blind),
+        "ok": right and no_better and constant["ci_low"] <= chance <= constant["ci_high"],
+    }
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return f"{found['score']:.0f} ({found['ci_low']:.0f}–{found['ci_high']:.0f})"
+
+
+class Oracle:
+    """Answers every doc of a suite with its truth.
+
+    A conversation that is no doc, because its images were taken or exchanged, gets the truth of
+    another doc of the same row: of the right form, but not read off the picture. `enter` must be
+    told which row is asked.
+    """
+
+    def __init__(self, rows: Sequence[Official | Own], source: Any, scratch: Path) -> None:
+        self.key: dict[str, str] = {}
+        self.truths: dict[str, list[str]] = {}
+        self.row = ""
+        for row in rows:
+            docs = (
+                _official(row, source, scratch) if isinstance(row, Official) else _own(row, source)
+            )
+            self.key |= {fingerprint(messages): truth for messages, truth in docs}
+            self.truths[row.name] = [truth for _, truth in docs]
+
+    def enter(self, row: str, condition: str) -> None:
+        self.row = row
+
+    def __call__(self, batch: list[Messages], most: int, stop: tuple[str, ...]) -> list[str]:
+        return [self.answer(messages) for messages in batch]
+
+    def answer(self, messages: Messages) -> str:
+        asked = fingerprint(messages)
+        if asked in self.key:
+            return self.key[asked]
+        return random.Random(asked).choice(self.truths[self.row])
+
+
+def _official(row: Official, source: Any, scratch: Path) -> list[tuple[Messages, str]]:
+    from ..adapter import convert
+
+    task, _, _ = row.load(source, None, scratch)
+    with tolerant():
+        docs = task.dataset[row.benchmark.split]
+        return [(convert(task.doc_to_messages(doc)), row.benchmark.truth(doc)) for doc in docs]
+
+
+def _own(row: Own, source: Any) -> list[tuple[Messages, str]]:
+    return [(doc.messages, doc.expected) for doc in row.sample(source)]
+
+
+def fingerprint(messages: Messages) -> str:
+    """Digest of the words and of the content of the media."""
+    whole = hashlib.sha256()
+    for turn in messages:
+        whole.update("".join(part.get("text", "") for part in turn["content"]).encode())
+    for _, medium in media_refs(messages):
+        whole.update(medium if isinstance(medium, bytes) else medium.tobytes())
+    return whole.hexdigest()
+
+
+def held_out_shapes(folder: Path) -> None:
+    """Write held-out procedural pictures of eight kinds, which need no download."""
+    from data_shards.sources.base import Build
+    from data_shards.sources.shapes import Shapes
+    from data_shards.write import write_shards
+
+    made = Shapes(count=96, variants=1, turns=1).generate(Build(heldout=0.6))
+    write_shards([sample for sample in made if sample.split == "heldout"], folder / "shapes")

@@ -1,0 +1,51 @@
+"""HallusionBench: yes/no about figures and their edited copies."""
+
+from typing import Any
+
+from ..bridge import TaskResult
+from ..scoring import Scored, yes_no_sets
+from .outcome import outcome
+
+
+def score_hallusion(result: TaskResult) -> Scored:
+    """Yes/no rule of the official module: "yes" anywhere in the answer means yes.
+
+    `neither` in `details` counts answers with neither word; the rule takes them for "no".
+    """
+    outcomes, docs, neither = [], [], 0
+    for sample in result.samples:
+        doc = sample["aAcc"]
+        said = doc["model_prediction"].lower()
+        yes = "1" if "yes" in said else "0"
+        expected = "Yes" if doc["gt_answer"] == "1" else "No"
+        category = f"{doc['category']} {doc['subcategory']}"
+        group = f"{doc['category']}/{doc['subcategory']}/{doc['set_id']}"
+        right = yes == doc["gt_answer"]
+        outcomes.append(outcome(sample, doc["question"], expected, right, group, category))
+        docs.append(doc)
+        neither += "yes" not in said and "no" not in said
+    official = {name: 100 * result.metrics[name] for name in ("aAcc", "qAcc", "fAcc")}
+    scored = yes_no_sets(docs, outcomes, official)
+    scored.details["neither"] = neither
+    return scored
+
+
+def hallusion_truth(doc: dict[str, Any]) -> str:
+    """Yes or No."""
+    return "Yes" if doc["gt_answer"] == "1" else "No"
+
+
+def hallusion_overrides() -> dict[str, Any]:
+    """The module's own judge-free aggregations; its yaml has them commented out."""
+    from lmms_eval.tasks.hallusion_bench import evaluate_hb
+
+    return {
+        "metric_list": [
+            {
+                "metric": name,
+                "aggregation": getattr(evaluate_hb, f"hb_aggregation_result_{name}_intern"),
+                "higher_is_better": True,
+            }
+            for name in ("aAcc", "qAcc", "fAcc")
+        ]
+    }

@@ -1,0 +1,78 @@
+"""The page of a result: tables, categories, wrong answers. One file, no scripts, no network."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .failures import SHOWN
+from .grid import Grid
+from .table import grid, number
+
+DETECTABLE = (
+    "detectable: the smallest true difference that four of five comparisons of two such runs would "
+    "find. `omni-eval compare` pairs the questions of two runs and needs less."
+)
+LONGEST = 1200  # letters of a text on the page
+
+
+def report(result: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path) -> str:
+    """The page as HTML.
+
+    Args:
+        result: what rows.json holds.
+        answers: lines of answers.jsonl.
+        out: where their pictures lie.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("eval", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    table = _with_detectable(grid(result), result["rows"])
+    wrong = [_failures(row, answers, out) for row in result["rows"]]
+    return environment.get_template("report.html").render(
+        name=result.get("model") or out.resolve().name,
+        result=result,
+        head=table.head,
+        table=[(row, number in table.ruled) for number, row in enumerate(table.rows)],
+        notes=[*table.notes, DETECTABLE],
+        categories=[row for row in result["rows"] if row["categories"]],
+        failures=[found for found in wrong if found["listed"]],
+    )
+
+
+def _with_detectable(table: Grid, rows: Sequence[dict[str, Any]]) -> Grid:
+    column = [number(row.get("detectable")) for row in rows]
+    column += [""] * (len(table.rows) - len(column))
+    lines = [[*line, cell] for line, cell in zip(table.rows, column, strict=True)]
+    return Grid([*table.head, "detectable"], lines, table.notes, table.ruled)
+
+
+def _failures(row: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:
+    """The wrong answers of a row: those with a picture first, for somebody chose them."""
+    mine = [line for line in answers if line["row"] == row["name"] and line["condition"] == "seen"]
+    wrong = [line for line in mine if line["correct"] < 1]
+    listed = sorted(wrong, key=lambda line: not line["image"])[:SHOWN]
+    return {
+        "title": row.get("title") or row["name"],
+        "wrong": len(wrong),
+        "of": len(mine),
+        "listed": [{**_cut(line), "picture": _data_uri(out, line["image"])} for line in listed],
+    }
+
+
+def _cut(line: dict[str, Any]) -> dict[str, Any]:
+    texts = {key: str(line[key]) for key in ("doc", "question", "expected", "answer", "category")}
+    return {
+        key: text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} letters)"
+        for key, text in texts.items()
+    }
+
+
+def _data_uri(out: Path, name: str) -> str:
+    path = out / name
+    if not name or not path.is_file():
+        return ""
+    return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"

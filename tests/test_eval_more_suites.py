@@ -1,0 +1,133 @@
+"""Every public row on rows of its schema: the truth scores 100, what is wrong does not."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import datasets
+import pytest
+
+from eval.adapter import convert
+from eval.batching import Answerer
+from eval.bridge import tasks_folder
+from eval.decoding import tolerant
+from eval.official import Official
+from eval.sources import Local
+from eval.suites import SUITES
+from omni.messages import media_refs
+
+spec = importlib.util.spec_from_file_location("eval_rows", Path(__file__).with_name("eval_rows.py"))
+rows = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(rows)
+
+ROWS = [
+    row
+    for name, suite in SUITES.items()
+    for row in suite.rows
+    if isinstance(row, Official) and row.public and name != "image10"
+]
+# tasks of one folder share their code: MVBench's twenty, MMLU's subjects
+ONE_EACH = list({row.benchmark.folder: row for row in reversed(ROWS)}.values())
+COUNT = 12
+
+
+@pytest.fixture(scope="session")
+def public(make_picture, make_sound, tmp_path_factory) -> Path:
+    """A folder with every public row, and three videos that are files of these names."""
+    root = tmp_path_factory.mktemp("suites")
+    kinds = {"image": datasets.Image(), "audio": datasets.Audio()}
+    makers = {"image": make_picture, "audio": lambda n: make_sound(0.2, 200.0 + n)}
+    for spec in ONE_EACH:
+        benchmark = spec.benchmark
+        table = [rows.ROWS[benchmark.name](n) for n in range(COUNT)]
+        for row in table:
+            for kind in kinds.keys() & row.keys():
+                row[kind] = {"bytes": makers[kind](row[kind]), "path": None}
+        read = datasets.Dataset.from_list(table)
+        for kind in kinds.keys() & set(read.column_names):
+            read = read.cast_column(kind, kinds[kind])
+        folder = root / benchmark.name
+        folder.mkdir()
+        read.to_parquet(str(folder / f"{benchmark.split}-00000.parquet"))
+        if benchmark.video:
+            for n in range(2):
+                (folder / f"clip{n}.mp4").write_bytes(b"a video")
+    return root
+
+
+def told(messages) -> tuple:
+    """What a conversation says and shows."""
+    words = "".join(part.get("text", "") for turn in messages for part in turn["content"])
+    shown = [
+        ref if isinstance(ref, bytes | str) else ref.tobytes() for _, ref in media_refs(messages)
+    ]
+    return words, *shown
+
+
+def oracle(row: Official, source: Local, scratch: Path) -> Answerer:
+    task, docs, unusable = row.load(source, None, scratch)
+    assert (len(docs), unusable) == (COUNT, [])
+    split = row.benchmark.split
+    with tolerant():
+        truth = {
+            told(convert(task.doc_to_messages(doc))): row.benchmark.truth(doc)
+            for doc in task.dataset[split]
+        }
+    return Answerer(lambda batch, most, stop: [truth[told(m)] for m in batch], lambda m: 50)
+
+
+@pytest.mark.parametrize("row", ONE_EACH, ids=lambda row: row.name)
+def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
+    source = Local(public)
+    right = row.run(oracle(row, source, tmp_path), source, "seen", None, tmp_path / "right")
+    assert right.score == pytest.approx(100)
+    assert [outcome.correct for outcome in right.outcomes] == [1.0] * COUNT
+    assert right.chance < 60
+    nonsense = Answerer(lambda batch, most, stop: ["Hm"] * len(batch), lambda m: 50)
+    wrong = row.run(nonsense, source, "seen", None, tmp_path / "wrong")
+    assert wrong.score < 10
+    assert len(wrong.outcomes) == COUNT
+    assert wrong.details["incomplete"] == f"{COUNT} of {row.benchmark.rows} docs"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_lmms_eval_has_such_a_task(row):
+    folder = tasks_folder() / row.benchmark.folder
+    files = [file.read_text() for file in folder.glob("*") if file.is_file()]
+    task = re.compile(rf"""^"?task"? ?: ?["']?{re.escape(row.benchmark.task)}["']?$""", re.M)
+    (mine,) = [text for text in files if task.search(text)]
+    split = re.compile(rf"^test_split: {row.benchmark.split}$", re.M)
+    assert split.search(mine) or any(split.search(text) for text in files if text != mine)
+    assert row.name not in [other.name for other in ROWS if other is not row]
+
+
+def test_the_official_error_rate_is_divided_among_the_docs(public, tmp_path):
+    (row,) = [row for row in ROWS if row.name == "librispeech_test_clean"]
+    said = "Mister Quilter, is the apostle."
+    answerer = Answerer(lambda batch, most, stop: [said] * len(batch), lambda m: 50)
+    scored = row.run(answerer, Local(public), "seen", None, tmp_path)
+    # "he said it is $25" and "nor is he" as the official normaliser writes them
+    assert [scored.units[str(n)] for n in range(3)] == [[(5, 5)], [(0, 5)], [(-1, 3)]]
+    assert scored.details["error_rate"] == pytest.approx(100 * 9 / 13)
+    assert scored.score == pytest.approx(100 * 4 / 13)
+
+
+def test_a_missing_video_costs_one_answer_and_is_named(public, tmp_path):
+    (row,) = [row for row in ROWS if row.name == "videomme"]
+    folder = tmp_path / "data" / "videomme"
+    folder.mkdir(parents=True)
+    for file in (public / "videomme").iterdir():
+        if file.name != "clip1.mp4":
+            (folder / file.name).write_bytes(file.read_bytes())
+    shown = []
+
+    def answer_batch(batch, most, stop):
+        shown.extend(ref for messages in batch for _, ref in media_refs(messages))
+        return ["A"] * len(batch)
+
+    answerer = Answerer(answer_batch, lambda m: 50)
+    scored = row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
+    assert set(shown) == {str(folder / "clip0.mp4")}
+    assert len(answerer.problems) == COUNT // 2
+    assert "videomme:1: FileNotFoundError: no video clip1" in answerer.problems[0]
+    assert len(scored.outcomes) == COUNT

@@ -1,0 +1,114 @@
+"""The page of a result: safe to open, its wrong answers with their pictures, a filter for rows."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from eval.failures import SHOWN, choose, keep_pictures, thumbnail
+from eval.report import report
+from eval.scoring import Outcome
+from omni.messages import image, user
+
+HOSTILE = "<script>alert('x')</script>"
+
+
+def outcome(number: int, correct: float = 0.0, group: str = "") -> Outcome:
+    return Outcome(str(number), f"What is {HOSTILE}?", "a lion", HOSTILE, correct, group)
+
+
+def result(**more) -> dict:
+    row = {"name": "category", "title": "category", "score": 61.25, "n": 8, "ci_low": 50.0,
+           "ci_high": 70.0, "blind": 2.0, "chance": 25.0, "how": "own", "controls": {},
+           "details": {}, "missing": "", "categories": {}}  # fmt: skip
+    return {"suite": "mini", "images": "8 pictures", "rows": [row | more], "limit": None,
+            "problems": [], "seconds": 3.0, "weights": "w" * 64, "data": "d" * 64, "mean": None,
+            "model": HOSTILE}  # fmt: skip
+
+
+def line(number: int, **more) -> dict:
+    return {"row": "category", "condition": "seen", "doc": str(number), "question": HOSTILE,
+            "expected": "a lion", "answer": "a tiger", "correct": 0.0, "group": "",
+            "category": "", "image": "", **more}  # fmt: skip
+
+
+@pytest.fixture
+def out(tmp_path, make_picture) -> Path:
+    keep_pictures(
+        "category", [outcome(1)], lambda o: [user(image(make_picture(1)), o.question)], tmp_path
+    )
+    return tmp_path
+
+
+def test_nothing_of_the_data_becomes_code(out):
+    page = report(result(), [line(1, image="failures/category-00.jpg", answer=HOSTILE)], out)
+    assert "<script" not in page.lower()
+    assert "&lt;script&gt;" in page
+    assert page.count('src="data:image/jpeg;base64,') == 1
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_only_wrong_answers_of_what_was_seen_are_listed(out):
+    lines = [
+        line(1), line(2, correct=1.0, answer="rightly"), line(3, condition="blind", answer="blind"),
+        line(4, correct=0.3, answer="a bit"), line(5, answer=""), line(6, answer="x" * 100_000),
+    ]  # fmt: skip
+    page = report(result(), lines, out)
+    cards = re.findall(r'<div class="card row1">.*?</div>\n<p>.*?</div>', page, re.S)
+    assert len(cards) == 4
+    assert "4 of 4" in page
+    assert "rightly" not in page
+    assert "a bit" in page
+    assert "(empty)" in page
+    assert "(100,000 letters)" in page
+    assert len(page) < 20_000
+
+
+def test_a_row_can_be_chosen_without_scripts(out):
+    found = result()
+    found["rows"].append(found["rows"][0] | {"name": "other", "title": "other"})
+    page = report(found, [line(1), line(1, row="other")], out)
+    for number in (1, 2):
+        assert f"#only{number}:checked ~ .cards > :not(.row{number})" in page
+        assert f'id="only{number}"' in page
+        assert f'class="card row{number}"' in page
+
+
+def test_categories_and_the_mean_are_shown(out):
+    found = result(categories={"charts": {"score": 12.5, "n": 8}, "": {"score": 50.0, "n": 2}},
+                   detectable=4.5)  # fmt: skip
+    found["mean"] = {"score": None, "of": 10, "why": "9 of 10, missing ChartQA"}
+    page = report(found, [], out)
+    assert "charts" in page
+    assert "12.5" in page
+    assert "9 of 10, missing ChartQA" in page
+    assert "4.5" in page
+
+
+def test_failures_are_spread_and_one_for_each_unit():
+    row = [outcome(k, correct=float(k % 2), group=f"q{k // 4}") for k in range(400)]
+    chosen = choose(row)
+    assert len(chosen) == SHOWN == len({o.group for o in chosen})
+    assert all(o.correct == 0 for o in chosen)
+    assert max(int(o.doc) for o in chosen) > 350
+    few = [outcome(k, group=f"q{k // 20}") for k in range(60)]
+    assert [o.doc for o in choose(few)[:4]] == ["0", "20", "40", "1"]  # the others after the first
+    assert len(choose(few)) == SHOWN
+    assert choose([outcome(1, 1.0)]) == []
+
+
+def test_thumbnails_are_small_and_survive_what_is_no_picture(make_picture, tmp_path):
+    wide = Image.open(io.BytesIO(thumbnail([make_picture(1, (900, 600)), b"no", make_picture(2)])))
+    assert wide.format == "JPEG"
+    assert wide.height == 180
+    assert 270 < wide.width < 400
+    assert thumbnail([b"no picture"]) == b""
+    wrong = [outcome(1), outcome(2)]
+    pictures = {"1": b"broken", "2": make_picture(1)}
+    for _ in range(2):  # again: no old file stays
+        keep_pictures("r", wrong, lambda o: [user(image(pictures[o.doc]), "?")], tmp_path)
+    assert [o.image for o in wrong] == ["", "failures/r-01.jpg"]
+    assert [file.name for file in (tmp_path / "failures").iterdir()] == ["r-01.jpg"]

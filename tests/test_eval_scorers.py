@@ -1,0 +1,230 @@
+"""Pinned vectors of every scorer of the ten, through the official code paths."""
+
+from dataclasses import replace
+
+import pytest
+
+from eval.batching import Answerer
+from eval.bench.oracle import Oracle
+from eval.benchmarks.image import IMAGE10
+from eval.benchmarks.mathvista import extract
+from eval.minisuite.schema import SCHEMAS, write_parquet
+from eval.official import Official
+
+BY_NAME = {benchmark.name: benchmark for benchmark in IMAGE10}
+LETTERS = dict(zip("ABCD", ["dog", "cat", "cow", "owl"], strict=True))
+DOC = {
+    "mmbench_en": {"category": "c", "L2-category": "l", "source": "s", "split": "dev", **LETTERS},
+    "seedbench": {"data_type": "image", "question_type_id": 1, "question_id": "q", "segment": [],
+                  **{f"choice_{k.lower()}": v for k, v in LETTERS.items()}, "answer": "B"},
+    "mmmu": {"question_type": "multiple-choice", "options": str([*LETTERS.values()]),
+             "answer": "B"},
+    "mathvista": {"question_type": "multi_choice", "answer_type": "text", "answer": "cat",
+                  "choices": [*LETTERS.values()], "metadata": {"task": "t", "split": "testmini"}},
+    "textvqa": {"question_id": 1},
+    "chartqa": {"type": "human_test"},
+    "realworldqa": {"answer": "B"},
+    "hallusionbench": {"category": "VD", "subcategory": "s", "set_id": "0"},
+    "ocrbench": {"dataset": "d", "question_type": "Doc-oriented VQA"},
+}  # fmt: skip
+DOC["mmbench_cn"] = DOC["mmbench_en"]
+
+
+@pytest.fixture(scope="module")
+def row_of(tmp_path_factory, make_picture):
+    """(benchmark name, docs) -> a row that reads them; what a doc leaves out is filled in."""
+
+    def make(name, docs):
+        picture = make_picture(0)
+        kinds = SCHEMAS[name].items()
+        images = {column: picture for column, kind in kinds if kind == "image"}
+        images |= {column: [picture] for column, kind in kinds if kind == ["image"]}
+        rows = [
+            {"question": f"<image 1> {k}?", "id": f"validation_Art_{k}", **DOC[name], **images}
+            | doc
+            for k, doc in enumerate(docs)
+        ]
+        folder = tmp_path_factory.mktemp(name)
+        file = write_parquet(name, rows, folder / "rows.parquet")
+        return Official(name, BY_NAME[name], lambda *_: [file]), folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def scored(row_of):
+    """(benchmark name, docs, answers) -> Scored."""
+
+    def score(name, docs, answers):
+        row, folder = row_of(name, docs)
+        given = iter(answers)
+        told = replace(row, benchmark=replace(row.benchmark, truth=lambda doc: next(given)))
+        oracle = Oracle([told], None, folder)
+        return row.run(Answerer(oracle, lambda messages: 1), None, "seen", None, folder)
+
+    return score
+
+
+def right(scored):
+    return [outcome.correct for outcome in scored.outcomes]
+
+
+FORMS = ["B", "(B)", "The answer is B.", "B. cat", "B) cat", "b", "cat", "", "Hm?", "C", "A or B"]
+READ = {
+    #               B (B) is B. B.cat B)cat b cat "" Hm? C A-or-B
+    "seedbench":   [1, 0, 0,    1,    1,    1, 0, 0, 0,  0, 0],
+    "mmmu":        [1, 1, 1,    1,    0,    0, 0, 0, 0,  0, 1],
+    "realworldqa": [1, 1, 1,    1,    1,    0, 0, 0, 0,  0, 0],
+    "mathvista":   [1, 1, 1,    1,    1,    0, 1, 0, 0,  0, 0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(READ))
+def test_the_letter_in_an_answer(name, scored):
+    found = scored(name, [{}] * len(FORMS), FORMS)
+    assert right(found) == READ[name]
+    assert found.score == pytest.approx(100 * sum(READ[name]) / len(FORMS))
+    if name == "mmmu":
+        assert found.details["unparsable"] == 5  # "B) cat", "b", "cat", "", "Hm?": never drawn
+    if name == "mathvista":
+        assert found.details["unparsable"] == 4
+        assert found.chance == 25
+    if name == "seedbench":
+        assert found.details["any_form"] > found.score
+
+
+@pytest.mark.parametrize("name", ["mmbench_en", "mmbench_cn"])
+def test_circular_needs_every_copy_in_any_form(name, scored):
+    def copies(number):
+        texts = [*LETTERS.values()]
+        for turn in range(4):
+            options = dict(zip("ABCD", texts[turn:] + texts[:turn], strict=True))
+            letter = next(k for k, text in options.items() if text == "cat")
+            yield {"index": number + turn * 1_000_000, "question": str(number), "hint": "nan",
+                   "answer": letter, **options}  # fmt: skip
+
+    forms = ["{}", "({})", "The answer is {}.", "{}. cat", "cat", "{}", ""]
+    docs = [doc for number in range(len(forms)) for doc in copies(number)]
+    answers = [form.format(doc["answer"]) for form in forms for doc in docs[:4]]
+    answers[5 * 4 + 3] = "C" if docs[3]["answer"] != "C" else "D"  # one copy of the sixth
+    found = scored(name, docs, answers)
+    assert found.score == pytest.approx(100 * 5 / 7)
+    assert (found.n, found.details["copies"]) == (7, 28)
+    assert found.chance == pytest.approx(100 / 256)
+
+
+def test_chinese_questions_never_say_nan(row_of):
+    row, folder = row_of("mmbench_cn", [{"index": 0, "answer": "B", "hint": "nan"}])
+    task = row.task(None, None, folder)
+    content = task.doc_to_messages(task.dataset["dev"][0])[0]["content"]
+    assert "nan" not in content[-1]["text"]
+    assert "请直接使用所提供的选项字母作为答案回答" in content[-1]["text"]
+
+
+def test_options_that_say_nan_are_not_choices(scored):
+    doc = {"index": 0, "answer": "B", "C": "nan", "D": "nan"}
+    assert scored("mmbench_en", [doc], ["B"]).chance == 50
+
+
+def test_relaxed_accuracy_within_five_per_cent(scored):
+    vectors = [
+        ("105", "100", 1), ("95", "100", 1), ("105.1", "100", 0), ("94.9", "100", 0),
+        ("12%", "0.12", 1), ("12%", "12", 0), ("1,200", "1200", 0), ("YES", "Yes", 1),
+        ("A.", "A", 0), ("0", "0", 1), ("0.01", "0", 0), ("", "oak", 0),
+    ]  # fmt: skip
+    docs = [{"answer": expected, "type": ("human_test", "augmented_test")[k % 2]}
+            for k, (_, expected, _) in enumerate(vectors)]  # fmt: skip
+    found = scored("chartqa", docs, [answer for answer, *_ in vectors])
+    assert right(found) == [hit for *_, hit in vectors]
+    assert [o.category for o in found.outcomes[:2]] == ["human", "augmented"]
+
+
+def test_vqa_accuracy_leaves_one_annotator_out(scored):
+    """min(1, k/3) of the other nine, averaged over ten: 1 of 10 agreeing gives 0.3, not 1/3."""
+    agreeing = [0, 1, 2, 3, 4, 10]
+    docs = [{"answers": ["oak"] * k + ["elm"] * (10 - k)} for k in agreeing]
+    docs += [{"answers": ["the Oak"] * 10}, {"answers": ["four"] * 10}]
+    found = scored("textvqa", docs, ["oak"] * 6 + ["Oak.", "4"])
+    assert right(found) == pytest.approx([0, 0.3, 0.6, 0.9, 1, 1, 1, 1])
+
+
+def test_yes_no_by_answer_question_and_figure(scored):
+    docs = [
+        {"set_id": s, "question_id": q, "figure_id": f, "question": f"{s}{q}", "gt_answer": truth}
+        for s in "01" for (q, f, truth) in (("0", "0", "1"), ("0", "1", "1"), ("1", "0", "0"),
+                                            ("1", "1", "1"))
+    ]  # fmt: skip
+    answers = ["Yes, it is.", "yes", "No.", "no", "Yes", "YES", "Hm?", "yes"]
+    answers = dict(zip(((d["set_id"], d["question_id"], d["figure_id"]) for d in docs), answers,
+                       strict=True))  # fmt: skip
+    # figure 0 and 1 of a set hold one picture here, so make their questions tell them apart
+    docs = [doc | {"question": doc["question"] + doc["figure_id"]} for doc in docs]
+    found = scored("hallusionbench", docs, list(answers.values()))
+    assert right(found) == [1, 1, 1, 0, 1, 1, 1, 1]
+    assert {k: found.details[k] for k in ("aAcc", "qAcc", "fAcc")} == {
+        "aAcc": 87.5, "qAcc": 75.0, "fAcc": 75.0
+    }  # fmt: skip
+    assert found.score == pytest.approx((87.5 + 75 + 75) / 3)
+    assert found.details["neither"] == 1  # "Hm?" is taken for no, and said to be
+
+
+def test_ocrbench_counts_rows_and_looks_inside_the_answer(scored):
+    vectors = [
+        ("It says BANANA.", ["banana"], "d", 1), ("a", ["banana"], "d", 0),
+        ("banana", ["a"], "d", 1), ("ＡＢ１", ["ab1"], "d", 1), ("", ["x"], "d", 0),
+        ("x^{2}+1", ["x ^ { 2 } + 1"], "HME100k", 1), ("second", ["first", "second"], "d", 1),
+    ]  # fmt: skip
+    docs = [{"answer": answer, "dataset": data} for _, answer, data, _ in vectors]
+    found = scored("ocrbench", docs, [said for said, *_ in vectors])
+    assert right(found) == [hit for *_, hit in vectors]
+    assert found.score == pytest.approx(100 * 5 / 7)  # not 5 / 1000
+
+
+def test_mathvista_compares_numbers_at_their_precision(scored):
+    """The published column `precision` is float64, which the official `round` refuses."""
+    vectors = [
+        ("14", "integer", None, "14", 1), ("The answer is 14.", "integer", None, "14", 1),
+        ("fourteen", "integer", None, "14", 0), ("1,400", "integer", None, "1400", 1),
+        ("1.2", "float", 1.0, "1.2", 1), ("about 1.24", "float", 1.0, "1.2", 1),
+        ("1.3", "float", 1.0, "1.2", 0), ("0.5", "float", 2.0, "0.50", 1),
+        ("[2007,2008]", "list", None, "[2007, 2008]", 1), ("2007", "list", None, "[2007, 2008]", 0),
+        ("", "integer", None, "14", 0),
+    ]  # fmt: skip
+    docs = [
+        {"question_type": "free_form", "choices": None, "answer_type": kind, "precision": precision,
+         "answer": answer} for _, kind, precision, answer, _ in vectors
+    ]  # fmt: skip
+    found = scored("mathvista", docs, [said for said, *_ in vectors])
+    assert right(found) == [hit for *_, hit in vectors]
+    assert found.chance == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("(C) because A is wrong", "cow"),
+        ("A cat.", "cat"),
+        ("The answer is A", "dog"),
+        ("It is A because of the ears", "dog"),
+        ("A small owl", "owl"),
+        ("A or (B)", "cat"),
+        ("I see a cat and an owl", ""),
+        ("It must be the owl", "owl"),
+        ("concatenate", ""),
+    ],
+)
+def test_a_choice_named_in_a_sentence(answer, found):
+    assert extract(answer, [*LETTERS.values()], "text") == found
+
+
+def test_open_questions_of_mmmu_take_the_value_anywhere(scored):
+    docs = [{"question_type": "open", "options": "[]", "answer": "214"}] * 4
+    found = scored("mmmu", docs, ["214", "The total is 214.", "213", ""])
+    assert right(found) == [1, 1, 0, 0]
+    assert found.chance == 0
+
+
+def test_seed_image_leaves_videos_out(scored):
+    docs = [{}, {"data_type": "video", "question_type_id": 10}, {}]
+    found = scored("seedbench", docs, ["B", "B"])
+    assert (found.n, found.score) == (2, 100)
