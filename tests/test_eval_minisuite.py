@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops, ImageColor
 
 from eval.heldout import HeldOut, Picture
-from eval.minisuite import canvas, charts, hallusion, ocr, recognition, relations, schema
+from eval.minisuite import canvas, charts, hallusion, maths, ocr, recognition, relations, schema
 from eval.minisuite.build import BUILDERS, SEED
 
 
@@ -93,13 +93,24 @@ def test_training_and_evaluation_share_no_colour_and_no_seed():
     for file in drawn.glob("*.py"):
         text = file.read_text(encoding="utf-8")
         assert not re.search(r'"(#ffffff|#fff|white|black)"', text), file
+    seeds = re.compile(rf"\b({SEED}|{SEED:_})\b")
     for folder in ("data_shards", "stages"):
-        for file in (Path(__file__).parents[1] / folder).rglob("*.[py][ya]*"):
-            assert not re.search(rf"\b{SEED}\b", file.read_text(encoding="utf-8")), file
+        for file in (Path(__file__).parents[1] / folder).rglob("*"):
+            if file.suffix in (".py", ".yaml"):
+                assert not seeds.search(file.read_text(encoding="utf-8")), file
+
+
+def test_the_rank_of_a_number_among_its_options_gives_nothing_away():
+    rng, ranks = random.Random(0), [0] * 4
+    for turn in range(400):
+        options = maths.around(100, rng, turn)
+        assert options[turn % 4] == "100"
+        ranks[sorted(map(int, options)).index(100)] += 1
+    assert min(ranks) > 70
 
 
 @pytest.mark.parametrize("benchmark", list(BUILDERS))
-def test_rows_are_the_same_every_time_and_share_no_pictures_across_seeds(benchmark, make_picture):
+def test_rows_are_the_same_every_time_and_others_with_another_seed(benchmark, make_picture):
     builder, _ = BUILDERS[benchmark]
     held = held_out(8, data=make_picture(0))
     one, two = (builder(held, random.Random("s"), 4) for _ in range(2))

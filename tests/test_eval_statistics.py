@@ -54,6 +54,14 @@ def test_no_interval_claims_certainty(right):
     assert (low, high) == wilson(100 * right, 100)
 
 
+def test_scores_of_many_values_are_drawn_in_parts():
+    values = np.random.default_rng(0).random(1500)
+    low, high = interval(docs(values))
+    half = 196 * values.std() / np.sqrt(1500)
+    middle = 100 * values.mean()
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=0.15)
+
+
 def test_a_score_below_zero_has_an_interval():
     assert interval({"a": [(-3, 2)]}) == (-150, -150)  # 100 − WER of one hopeless answer
 

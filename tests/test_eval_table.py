@@ -67,7 +67,7 @@ def test_published_means_are_those_of_the_paper():
         **{model: pytest.approx(mean, abs=0.0051) for model, mean in PAPER.items()},
     }  # fmt: skip
     assert means["GPT-4o-mini"]["why"] == "9 of 10, missing ChartQA"
-    assert means["GPT-4o"]["missing"] == ["SEED-IMG", "TextVQA-val"]
+    assert means["GPT-4o"]["missing"] == ["SEED-IMG", "TextVQA (val)"]
 
 
 def test_the_published_table_prints_means_refusals_and_sources():
@@ -101,7 +101,7 @@ def test_the_mean_is_of_whole_benchmarks_and_the_mini_suite_has_none():
     assert 20 < mean["ci_low"] < 50 < mean["ci_high"] < 80
     assert mean_of_ten(rows, units, limit=5)["why"] == "limited to 5 questions a row"
     rows[3]["details"] = {"incomplete": "2 of 900 docs"}
-    assert mean_of_ten(rows, units)["why"] == "not whole: MMMU-val 2 of 900 docs"
+    assert mean_of_ten(rows, units)["why"] == "not whole: MMMU (val) 2 of 900 docs"
     assert mean_of_ten([row("mini-chartqa", [1])]) is None
 
 

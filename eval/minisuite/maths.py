@@ -81,7 +81,7 @@ def angle(rng: random.Random, turn: int) -> dict[str, Any]:
     labels = {(72, 196): f"{one}°", (184, 196): f"{two}°", (130, 82): "x"}
     for place, text in labels.items():
         draw.text(place, text, font=font(20), anchor="mm", fill=ink)
-    choices = _around(right, rng, turn)
+    choices = around(right, rng, turn)
     return GEOMETRY | {
         "picture": picture, "question": "What is the angle x in degrees?",
         "answer": str(right), "choices": choices,
@@ -145,7 +145,7 @@ def _figure(
     }  # fmt: skip
 
 
-def _around(right: int, rng: random.Random, turn: int) -> list[str]:
+def around(right: int, rng: random.Random, turn: int) -> list[str]:
     """Four choices 5 apart; the right one at position `turn`, and as often at any rank."""
     rank = rng.randrange(4)
     wrong = [right + 5 * (k - rank) for k in range(4) if k != rank]
