@@ -15,7 +15,7 @@ SEED = 7_310  # of the evaluation alone; no training source uses it
 # benchmark -> builder of its rows, and their number of units (questions, sets)
 BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str, Any]]], int]] = {
     "mmbench_en": (recognition.mmbench, 16),
-    "mmbench_cn": (relations.mmbench_cn, 8),
+    "mmbench_cn": (relations.mmbench_cn, 6),
     "seedbench": (relations.seedbench, 16),
     "mmmu": (exam.mmmu, 16),
     "hallusionbench": (hallusion.hallusionbench, 12),
