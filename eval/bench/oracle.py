@@ -58,7 +58,7 @@ def _line(oracle: dict[str, Any], constant: dict[str, Any]) -> dict[str, Any]:
     """
     chance, blind = constant["chance"], oracle["controls"]["blind"]
     right = oracle["score"] == 100
-    no_better = blind["ci_low"] <= chance
+    guessed = constant["ci_low"] <= chance <= constant["ci_high"]
     return {
         "row": oracle["name"].removeprefix(f"{SUITE}-"),
         "n": oracle["n"],
@@ -66,7 +66,7 @@ def _line(oracle: dict[str, Any], constant: dict[str, Any]) -> dict[str, Any]:
         'always "A"': _interval(constant),
         "chance": round(chance, 1),
         "blind": _interval(blind),
-        "ok": right and no_better and constant["ci_low"] <= chance <= constant["ci_high"],
+        "ok": bool(right and guessed and blind["ci_low"] <= chance),
     }
 
 
