@@ -14,6 +14,7 @@ from eval.cli import app
 from eval.mean import mean_of_ten
 from eval.published import published
 from eval.scoring import Outcome, proportion
+from eval.suites import SUITES
 from eval.table_commands import Form
 from eval.units import categories, stored_units
 
@@ -46,11 +47,11 @@ def row(name: str, right: list[float], **more) -> dict:
     }  # fmt: skip
 
 
-def write(folder: Path, rows: dict[str, list[float]], **more) -> Path:
+def write(folder: Path, found: dict[str, list[float]], **more) -> Path:
     folder.mkdir(parents=True)
-    lines = [row(name, right) for name, right in rows.items()]
-    units = {name: stored_units(proportion(outcomes(right), 50)) for name, right in rows.items()}
-    tallies = {name: proportion(outcomes(right), 50).units for name, right in rows.items()}
+    lines = [row(name, right) for name, right in found.items()]
+    units = {name: stored_units(proportion(outcomes(right), 50)) for name, right in found.items()}
+    tallies = {name: proportion(outcomes(right), 50).units for name, right in found.items()}
     result = {"model": folder.name, "suite": "x", "images": "files", "limit": None, "problems": [],
               "data": "d", "rows": lines, "mean": mean_of_ten(lines, tallies), **more}  # fmt: skip
     (folder / "rows.json").write_text(json.dumps(result))
@@ -79,7 +80,8 @@ def test_the_published_table_prints_means_refusals_and_sources():
 
 def test_the_ten_have_the_names_and_titles_of_the_suite():
     assert len(TEN) == 10
-    assert {b.name: b.title for b in IMAGE10}.items() <= TEN.items()
+    assert {b.name: b.title for b in IMAGE10} == TEN
+    assert [row.title for row in SUITES["image10"].rows] == [*TEN.values()]
 
 
 @pytest.mark.parametrize("missing", TEN)
@@ -143,6 +145,17 @@ def test_one_result_is_shown_in_detail(tmp_path):
     assert "66.7" in (text := run("table", folder / "rows.json"))
     assert "blind" in text
     assert "mean" not in text.split("scored:")[0]
+
+
+def test_what_is_true_of_several_rows_is_said_once(tmp_path):
+    rule = {"rule": "all copies must be right"}
+    rows = [row("a", [1], details=rule), row("b", [1], details=rule | {"left_out": ["3: no image"]},
+            how="judged by gpt-x")]  # fmt: skip
+    text = run("table", write(tmp_path / "x", {}, rows=rows))
+    assert "a, b: all copies must be right." in text
+    assert "b: 1 docs left out; the first: 3: no image." in text
+    assert "judged, by it with the model that is named" in text
+    assert "static" not in text
 
 
 def test_what_cannot_be_shown_is_refused_in_words(tmp_path):
