@@ -46,7 +46,7 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
         {"name": name, "title": titles[name], **_line(*pair, compare(*pair))}
         for name, pair in compared.items()
     ]
-    mean = _mean(of_mean, f"mean of {len(of_mean)}")
+    mean = _mean(of_mean, f"mean of {'the' if whole else 'these'} {len(of_mean)}")
     notes = [*_left_out(titles, one.rows, two.rows, compared), *_data(one.result, two.result)]
     return {"first": one.title, "second": two.title, "rows": rows, "mean": mean, "notes": notes}
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .grid import Grid
+from .mean import incomplete
 
 HOW = {
     "official": "official, by the official code",
@@ -96,12 +97,14 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
     said: dict[str, list[str]] = {}
     for row in rows:
         found, name = row["details"], row.get("title") or row["name"]
-        texts = [found[key] for key in ("rule", "incomplete") if found.get(key)]
+        texts = [found["rule"]] if found.get("rule") else []
         if left_out := found.get("left_out"):
             texts.append(f"{len(left_out)} docs left out; the first: {left_out[0]}")
         for text in texts:
             said.setdefault(text, []).append(name)
-    return [f"{', '.join(names)}: {text}." for text, names in said.items()]
+    texts = [f"{', '.join(names)}: {text}." for text, names in said.items()]
+    parts = incomplete(rows)
+    return [*texts, f"Not whole benchmarks: {', '.join(parts)}."] if parts else texts
 
 
 def number(value: float | None) -> str:

@@ -104,6 +104,9 @@ def test_the_mean_is_of_whole_benchmarks_and_the_mini_suite_has_none():
     assert mean_of_ten(rows, units, limit=5)["why"] == "limited to 5 questions a row"
     rows[3]["details"] = {"incomplete": "2 of 900 docs"}
     assert mean_of_ten(rows, units)["why"] == "not whole: MMMU (val) 2 of 900 docs"
+    for line in rows:
+        line["details"] = {"incomplete": "2 of 900 docs"}
+    assert mean_of_ten(rows, units)["why"] == "10 of 10 are not whole"
     assert mean_of_ten([row("mini-chartqa", [1])]) is None
 
 
@@ -149,9 +152,12 @@ def test_one_result_is_shown_in_detail(tmp_path):
 
 def test_what_is_true_of_several_rows_is_said_once(tmp_path):
     rule = {"rule": "all copies must be right"}
-    rows = [row("a", [1], details=rule), row("b", [1], details=rule | {"left_out": ["3: no image"]},
-            how="judged by gpt-x")]  # fmt: skip
-    text = run("table", write(tmp_path / "x", {}, rows=rows))
+    lacks = {"left_out": ["3: no image"], "incomplete": "1 of 9 docs"}
+    rows = [row("a", [1], details=rule), row("b", [1], details=rule | lacks, how="judged by gpt")]
+    folder = write(tmp_path / "x", {}, rows=rows)
+    text = run("table", folder)
+    assert "Not whole benchmarks: b 1 of 9 docs." in text
+    assert "Not whole: b 1 of 9 docs." in run("table", folder, "--with", "VITA-1.5")
     assert "a, b: all copies must be right." in text
     assert "b: 1 docs left out; the first: 3: no image." in text
     assert "judged, by it with the model that is named" in text
@@ -185,7 +191,7 @@ def test_two_runs_are_compared_on_their_common_questions(tmp_path):
     assert a["low"] > 0
     assert a["p"] < 0.01
     assert (b["score"], b["p"], b["detectable"]) == (0, 1, None)
-    assert found["mean"]["title"] == "mean of 2"
+    assert found["mean"]["title"] == "mean of these 2"
     assert found["mean"]["score"] == pytest.approx(100 / 18)
     text = run("compare", better, worse)
     assert "+11.1" in text
@@ -208,7 +214,7 @@ def test_the_mean_of_a_comparison_is_that_of_the_ten_where_both_have_it(tmp_path
     one = write(tmp_path / "one", rows | {"category": [1, 1, 1, 1]})
     two = write(tmp_path / "two", rows | {"category": [0, 0, 0, 0]})
     found = json.loads(run("compare", one, two, "--format", "json"))
-    assert (found["mean"]["title"], found["mean"]["score"]) == ("mean of 10", 0)
+    assert (found["mean"]["title"], found["mean"]["score"]) == ("mean of the 10", 0)
 
 
 def test_categories_are_scored_like_their_row():
