@@ -98,7 +98,7 @@ def _mean(pairs: Mapping[str, tuple[Tallies, Tallies]], title: str) -> dict[str,
     scores = [(score(ours), score(theirs)) for ours, theirs in pairs.values()]
     first, second = (sum(side) / len(scores) for side in zip(*scores, strict=True))
     found = compare_means(list(pairs.values()))
-    return {"title": title, "first": first, "second": second, **asdict(found)}
+    return {"name": "mean", "title": title, "first": first, "second": second, **asdict(found)}
 
 
 def _left_out(

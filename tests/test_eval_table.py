@@ -196,6 +196,9 @@ def test_two_runs_are_compared_on_their_common_questions(tmp_path):
     text = run("compare", better, worse)
     assert "+11.1" in text
     assert "Only in one of the two: c." in text
+    lines = [*csv.DictReader(io.StringIO(run("compare", better, worse, "--format", "csv")))]
+    assert [line["name"] for line in lines] == ["a", "b", "mean"]
+    assert float(lines[0]["score"]) == a["score"]
 
 
 def test_the_same_number_of_another_question_is_not_compared(tmp_path):
