@@ -46,7 +46,7 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
         {"name": name, "title": titles[name], **_line(*pair, compare(*pair))}
         for name, pair in compared.items()
     ]
-    mean = _mean(of_mean, f"mean of {len(of_mean)}")
+    mean = _mean(of_mean, f"mean of {'the' if whole else 'these'} {len(of_mean)}")
     notes = [*_left_out(titles, one.rows, two.rows, compared), *_data(one.result, two.result)]
     return {"first": one.title, "second": two.title, "rows": rows, "mean": mean, "notes": notes}
 
@@ -98,7 +98,7 @@ def _mean(pairs: Mapping[str, tuple[Tallies, Tallies]], title: str) -> dict[str,
     scores = [(score(ours), score(theirs)) for ours, theirs in pairs.values()]
     first, second = (sum(side) / len(scores) for side in zip(*scores, strict=True))
     found = compare_means(list(pairs.values()))
-    return {"title": title, "first": first, "second": second, **asdict(found)}
+    return {"name": "mean", "title": title, "first": first, "second": second, **asdict(found)}
 
 
 def _left_out(

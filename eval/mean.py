@@ -1,6 +1,6 @@
 """The one mean that there is: of all ten image benchmarks, or none at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .published import published
@@ -49,9 +49,16 @@ def _why(have: Mapping[str, Mapping[str, Any]], missing: list[str], limit: int |
         return f"{len(have)} of {ten}, missing {', '.join(missing)}"
     if limit:
         return f"limited to {limit} questions a row"
-    parts = [
-        f"{row['title']} {row['details']['incomplete']}"
-        for row in have.values()
-        if "incomplete" in row.get("details", ())
-    ]
+    parts = incomplete(have.values())
+    if len(parts) > 2:
+        return f"{len(parts)} of {ten} are not whole"
     return f"not whole: {', '.join(parts)}" if parts else ""
+
+
+def incomplete(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The rows that lack docs of their benchmark: "ChartQA 12 of 2500 docs"."""
+    return [
+        f"{row.get('title') or row['name']} {row['details']['incomplete']}"
+        for row in rows
+        if row.get("details", {}).get("incomplete")
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .grid import Grid
-from .mean import mean_of_ten
+from .mean import incomplete, mean_of_ten
 from .published import published
 from .table import number
 
@@ -181,4 +181,6 @@ def _provenance(column: Column) -> str:
         by_how.setdefault(row["how"], []).append(row.get("title") or row["name"])
     how = "; ".join(f"{how}: {', '.join(titles)}" for how, titles in by_how.items())
     limit = f", limited to {result['limit']} questions a row" if result.get("limit") else ""
-    return f"{column.title}: {result.get('images') or 'measured'}{limit}. Scored {how}."
+    parts = incomplete(result["rows"])
+    lacking = f" Not whole: {', '.join(parts)}." if parts else ""
+    return f"{column.title}: {result.get('images') or 'measured'}{limit}. Scored {how}.{lacking}"

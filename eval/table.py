@@ -1,9 +1,17 @@
 """The table of one result. JSON is the result itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from .grid import Grid
+from .mean import incomplete
 
+HOW = {
+    "official": "official, by the official code",
+    "static": "static, by it without the judge that published numbers used",
+    "judged": "judged, by it with the model that is named",
+    "own": "own, as defined here",
+}
 HEAD = ("row", "score", "95 %", "n", "blind", "chance", "swapped", "scored")
 
 
@@ -56,11 +64,11 @@ def notes(result: dict[str, Any]) -> list[str]:
             "mini- rows are small sets of our own in the public schemas, scored by lmms-eval's own "
             "task code; they are not the benchmarks of that name and not comparable with them."
         )
+    hows = {row["how"].partition(" ")[0] for row in result["rows"]}
     said.append(
-        "scored: official code; static, the official code without the judge that published numbers "
-        "used; own, defined here. blind: the images removed. swapped: images or sounds of other "
-        "things in their place. 95 %: bootstrap over questions, or over sets of them that belong "
-        "together."
+        f"scored: {'; '.join(text for how, text in HOW.items() if how in hows)}. blind: the images "
+        "removed. swapped: images or sounds of other things in their place. 95 %: bootstrap over "
+        "questions, or over sets of them that belong together."
     )
     said += [
         f"{row['name']} is missing: {row['missing']}" for row in result["rows"] if row["missing"]
@@ -81,18 +89,22 @@ def notes(result: dict[str, Any]) -> list[str]:
         )
     if shortened := result.get("shortened"):
         said.append(f"{len(shortened)} very long answers were scored without their middle.")
-    for row in result["rows"]:
-        said += details(row)
-    return said
+    return [*said, *_details(result["rows"])]
 
 
-def details(row: dict[str, Any]) -> list[str]:
-    """What is special about the docs or the scorer of one row."""
-    found, name = row["details"], row.get("title") or row["name"]
-    said = [f"{name}: {found[key]}." for key in ("rule", "incomplete") if found.get(key)]
-    if left_out := found.get("left_out"):
-        said.append(f"{name}: {len(left_out)} docs left out; the first: {left_out[0]}.")
-    return said
+def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What is special about the scorer or the docs of some rows; said once of all it is true of."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        found, name = row["details"], row.get("title") or row["name"]
+        texts = [found["rule"]] if found.get("rule") else []
+        if left_out := found.get("left_out"):
+            texts.append(f"{len(left_out)} docs left out; the first: {left_out[0]}")
+        for text in texts:
+            said.setdefault(text, []).append(name)
+    texts = [f"{', '.join(names)}: {text}." for text, names in said.items()]
+    parts = incomplete(rows)
+    return [*texts, f"Not whole benchmarks: {', '.join(parts)}."] if parts else texts
 
 
 def number(value: float | None) -> str:

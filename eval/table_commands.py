@@ -1,10 +1,13 @@
 """Commands of omni-eval on finished results."""
 
+import csv
 import json
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,14 +77,14 @@ def compare(
     """
     from .compare import compare_runs, grid
 
-    if form is Form.csv:
-        raise _refused("compare writes terminal, markdown, latex or json")
     try:
         found = compare_runs(first, second)
     except (OSError, ValueError, LookupError) as error:
         raise _refused(error) from error
     if form is Form.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
+    elif form is Form.csv:
+        _print_csv([*found["rows"], found["mean"]])
     else:
         _print(grid(found), form)
 
@@ -110,8 +113,6 @@ def contamination(
     from .contamination import contamination as search
     from .contamination import grid
 
-    if form is Form.csv:
-        raise _refused("contamination writes terminal, markdown, latex or json")
     try:
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("training pictures", total=None)
@@ -120,6 +121,8 @@ def contamination(
         raise _refused(error) from error
     if form is Form.json:
         print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+    elif form is Form.csv:
+        _print_csv([hit._asdict() for hit in found.hits])
     else:
         _print(grid(found), form)
     raise typer.Exit(1 if found.hits else 0)
@@ -132,6 +135,14 @@ def _print(grid: Grid, form: Form) -> None:
         show(grid, Console())
     else:
         print(FORMS[form](grid), end="")
+
+
+def _print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The keys of the first row are the header; nothing where there is no row."""
+    if rows:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _refused(error: object) -> typer.Exit:

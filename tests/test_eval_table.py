@@ -14,6 +14,7 @@ from eval.cli import app
 from eval.mean import mean_of_ten
 from eval.published import published
 from eval.scoring import Outcome, proportion
+from eval.suites import SUITES
 from eval.table_commands import Form
 from eval.units import categories, stored_units
 
@@ -46,11 +47,11 @@ def row(name: str, right: list[float], **more) -> dict:
     }  # fmt: skip
 
 
-def write(folder: Path, rows: dict[str, list[float]], **more) -> Path:
+def write(folder: Path, found: dict[str, list[float]], **more) -> Path:
     folder.mkdir(parents=True)
-    lines = [row(name, right) for name, right in rows.items()]
-    units = {name: stored_units(proportion(outcomes(right), 50)) for name, right in rows.items()}
-    tallies = {name: proportion(outcomes(right), 50).units for name, right in rows.items()}
+    lines = [row(name, right) for name, right in found.items()]
+    units = {name: stored_units(proportion(outcomes(right), 50)) for name, right in found.items()}
+    tallies = {name: proportion(outcomes(right), 50).units for name, right in found.items()}
     result = {"model": folder.name, "suite": "x", "images": "files", "limit": None, "problems": [],
               "data": "d", "rows": lines, "mean": mean_of_ten(lines, tallies), **more}  # fmt: skip
     (folder / "rows.json").write_text(json.dumps(result))
@@ -79,7 +80,8 @@ def test_the_published_table_prints_means_refusals_and_sources():
 
 def test_the_ten_have_the_names_and_titles_of_the_suite():
     assert len(TEN) == 10
-    assert {b.name: b.title for b in IMAGE10}.items() <= TEN.items()
+    assert {b.name: b.title for b in IMAGE10} == TEN
+    assert [row.title for row in SUITES["image10"].rows] == [*TEN.values()]
 
 
 @pytest.mark.parametrize("missing", TEN)
@@ -102,6 +104,9 @@ def test_the_mean_is_of_whole_benchmarks_and_the_mini_suite_has_none():
     assert mean_of_ten(rows, units, limit=5)["why"] == "limited to 5 questions a row"
     rows[3]["details"] = {"incomplete": "2 of 900 docs"}
     assert mean_of_ten(rows, units)["why"] == "not whole: MMMU (val) 2 of 900 docs"
+    for line in rows:
+        line["details"] = {"incomplete": "2 of 900 docs"}
+    assert mean_of_ten(rows, units)["why"] == "10 of 10 are not whole"
     assert mean_of_ten([row("mini-chartqa", [1])]) is None
 
 
@@ -145,6 +150,20 @@ def test_one_result_is_shown_in_detail(tmp_path):
     assert "mean" not in text.split("scored:")[0]
 
 
+def test_what_is_true_of_several_rows_is_said_once(tmp_path):
+    rule = {"rule": "all copies must be right"}
+    lacks = {"left_out": ["3: no image"], "incomplete": "1 of 9 docs"}
+    rows = [row("a", [1], details=rule), row("b", [1], details=rule | lacks, how="judged by gpt")]
+    folder = write(tmp_path / "x", {}, rows=rows)
+    text = run("table", folder)
+    assert "Not whole benchmarks: b 1 of 9 docs." in text
+    assert "Not whole: b 1 of 9 docs." in run("table", folder, "--with", "VITA-1.5")
+    assert "a, b: all copies must be right." in text
+    assert "b: 1 docs left out; the first: 3: no image." in text
+    assert "judged, by it with the model that is named" in text
+    assert "static" not in text
+
+
 def test_what_cannot_be_shown_is_refused_in_words(tmp_path):
     bad = tmp_path / "rows.json"
     bad.write_text('{"rows": 3}')
@@ -172,11 +191,14 @@ def test_two_runs_are_compared_on_their_common_questions(tmp_path):
     assert a["low"] > 0
     assert a["p"] < 0.01
     assert (b["score"], b["p"], b["detectable"]) == (0, 1, None)
-    assert found["mean"]["title"] == "mean of 2"
+    assert found["mean"]["title"] == "mean of these 2"
     assert found["mean"]["score"] == pytest.approx(100 / 18)
     text = run("compare", better, worse)
     assert "+11.1" in text
     assert "Only in one of the two: c." in text
+    lines = [*csv.DictReader(io.StringIO(run("compare", better, worse, "--format", "csv")))]
+    assert [line["name"] for line in lines] == ["a", "b", "mean"]
+    assert float(lines[0]["score"]) == a["score"]
 
 
 def test_the_same_number_of_another_question_is_not_compared(tmp_path):
@@ -195,7 +217,7 @@ def test_the_mean_of_a_comparison_is_that_of_the_ten_where_both_have_it(tmp_path
     one = write(tmp_path / "one", rows | {"category": [1, 1, 1, 1]})
     two = write(tmp_path / "two", rows | {"category": [0, 0, 0, 0]})
     found = json.loads(run("compare", one, two, "--format", "json"))
-    assert (found["mean"]["title"], found["mean"]["score"]) == ("mean of 10", 0)
+    assert (found["mean"]["title"], found["mean"]["score"]) == ("mean of the 10", 0)
 
 
 def test_categories_are_scored_like_their_row():
