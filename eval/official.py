@@ -117,7 +117,7 @@ class Official:
         task, docs, unusable = self.load(source, limit, scratch)
         from .adapter import ChatModel, convert
 
-        chat = ChatModel(answerer, blind=condition == "blind", cap=self.max_new_tokens)
+        chat = ChatModel(answerer, condition == "blind", self.max_new_tokens, docs)
         try:
             result = run_task(task, chat, scratch / "official" / self.name / condition)
             for sample in result.samples:
