@@ -92,7 +92,7 @@ class Conversations(Sequence[Messages]):
     @property
     def names(self) -> list[str]:
         docs = self.chat.docs
-        return [f"{request.task_name}:{docs[request.doc_id]}" for request in self.requests]
+        return [f"{request.task_name}:{docs[int(request.doc_id)]}" for request in self.requests]
 
 
 def convert(messages: list[dict[str, Any]], blind: bool = False) -> Messages:
