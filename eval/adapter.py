@@ -19,7 +19,8 @@ class ChatModel(lmms):
     """Turns official requests into our messages and sends them through an `Answerer`.
 
     `blind` removes every image. `cap` bounds the new tokens below the task's own limit: an early
-    checkpoint that never ends its answer would otherwise write 1024 tokens for one letter.
+    checkpoint that never ends its answer would otherwise write 1024 tokens for one letter. `docs`
+    are the task's docs as the split numbers them.
 
     A doc that cannot be asked, for a damaged image or an empty column, is answered "" and named in
     `answerer.problems`.
@@ -28,11 +29,12 @@ class ChatModel(lmms):
     is_simple = False
     accelerator = None  # ranks share the work in the `Answerer`; here there is one process
 
-    def __init__(self, answerer: Answerer, blind: bool = False, cap: int | None = None) -> None:
+    def __init__(self, answerer: Answerer, blind: bool, cap: int, docs: Sequence[int]) -> None:
         super().__init__()
         self.answerer = answerer
         self.blind = blind
         self.cap = cap
+        self.docs = docs
         self.answered = False
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
@@ -51,7 +53,7 @@ class ChatModel(lmms):
         until = generation.get("until") or ()
         stop = (until,) if isinstance(until, str) else tuple(until)
         most = int(generation.get("max_new_tokens", 64))
-        return (most if self.cap is None else min(most, self.cap)), stop
+        return min(most, self.cap), stop
 
     def clean(self) -> None:
         """Keep everything: the inherited method deletes the model's modules after a run."""
@@ -89,7 +91,8 @@ class Conversations(Sequence[Messages]):
 
     @property
     def names(self) -> list[str]:
-        return [f"{request.task_name}:{request.doc_id}" for request in self.requests]
+        docs = self.chat.docs
+        return [f"{request.task_name}:{docs[int(request.doc_id)]}" for request in self.requests]
 
 
 def convert(messages: list[dict[str, Any]], blind: bool = False) -> Messages:

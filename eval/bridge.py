@@ -142,7 +142,7 @@ def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) ->
     from lmms_eval.tasks import TaskManager
 
     out.mkdir(parents=True, exist_ok=True)
-    with _quiet(out / "lmms_eval.log"), _random_state_kept(), _alone(), tolerant():
+    with _quiet(out / "lmms_eval.log"), random_state_kept(), _alone(), tolerant():
         results = simple_evaluate(
             model=chat_model,
             tasks=[task],
@@ -175,7 +175,7 @@ def _quiet(log: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
     """MMBench's scorer seeds the global generator; a training run around us must not notice."""
     state = random.getstate()
     try:

@@ -58,6 +58,14 @@ def evaluate(
         ),
     ] = "",
     model_name: Annotated[str, typer.Option(help="Which model of the endpoint.")] = "",
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="URL of an OpenAI-compatible endpoint that reads the answers of MMBench, "
+            "HallusionBench and MathVista, with its key in OMNI_JUDGE_KEY or OPENAI_API_KEY."
+        ),
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="Which model of it.")] = "",
     max_batch: Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")] = 16,
     token_budget: Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")] = 4096,
 ) -> None:
@@ -87,7 +95,8 @@ def evaluate(
         result = _run(
             console, _named(checkpoint, model), suite, data, out,
             rows=[r for r in rows.split(",") if r], limit=limit, controls=controls, parent=parent,
-            model_name=model_name, max_batch=max_batch, token_budget=token_budget,
+            model_name=model_name, judge=judge, judge_model=judge_model, max_batch=max_batch,
+            token_budget=token_budget,
         )  # fmt: skip
     except (ValueError, LookupError, OSError, CheckpointError, WeightsError) as error:
         console.print(f"[red]error:[/red] {error}", soft_wrap=True)
@@ -189,6 +198,8 @@ def _run(
     parent: str | None,
     rows: list[str],
     model_name: str,
+    judge: str,
+    judge_model: str,
     max_batch: int,
     token_budget: int,
     **options: Any,
@@ -198,6 +209,7 @@ def _run(
 
     from .backends import PREFIXES, open_model
     from .heldout import refuse_other_split
+    from .judge import open_judge
     from .ranks import join
     from .run import choose, evaluate
     from .suites import SUITES
@@ -209,6 +221,7 @@ def _run(
     data = data or (Path("data") if heldout else None)
     bare = resolve(parent).folder if parent else None  # nor should a wrong name cost an evaluation
     ranks = join()
+    judging = open_judge(judge, judge_model, ranks=ranks) if judge else None
     with console.status("loading the model"):
         limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
         opened = open_model(spec, model_name, **limits)
@@ -218,7 +231,8 @@ def _run(
         opened.answerer.progress = progress.answered
         result = evaluate(
             opened.answerer, opened.weights, suite, data, out, rows=rows,
-            on_condition=progress.condition, model=f"{spec} {model_name}".strip(), **options,
+            on_condition=progress.condition, model=f"{spec} {model_name}".strip(),
+            judge=judging, **options,
         )  # fmt: skip
     if ranks.rank:
         return None

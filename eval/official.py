@@ -11,6 +11,7 @@ from .bridge import TaskResult, load_task, run_task
 from .decoding import tolerant
 from .docs import keep, scorable
 from .failures import keep_pictures
+from .judge import Judge
 from .own import MissingDataError
 from .scoring import Outcome, Scored
 
@@ -45,6 +46,8 @@ class Benchmark:
     """what a reader of the score must know of its scorer: a trap, or where it was mended"""
     unit: Callable[[dict[str, Any]], Any] | None = None
     """doc -> what it is scored together with; None: every doc counts for itself"""
+    judged: Callable[[TaskResult, Judge], Scored] | None = None
+    """the same with the judge that the published numbers used"""
     aliases: tuple[str, ...] = ()
     """folders of its files, beside name and title: REPOSITORY/CONFIGURATION"""
     controls: tuple[str, ...] = ("blind",)
@@ -85,10 +88,14 @@ class Official:
     """most new tokens, instead of the benchmark's"""
     public: bool = False
     """its docs are to be those of the published split, all of them"""
+    judge: Judge | None = None
+    """reads the answers of those benchmarks that are `judged`"""
 
     @property
     def how(self) -> str:
-        return self.benchmark.how
+        if self.judge is None or self.benchmark.judged is None:
+            return self.benchmark.how
+        return f"judged by {self.judge.name}"
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -117,12 +124,12 @@ class Official:
         task, docs, unusable = self.load(source, limit, scratch)
         from .adapter import ChatModel, convert
 
-        chat = ChatModel(answerer, blind=condition == "blind", cap=self.max_new_tokens)
+        chat = ChatModel(answerer, condition == "blind", self.max_new_tokens, docs)
         try:
             result = run_task(task, chat, scratch / "official" / self.name / condition)
             for sample in result.samples:
                 sample["doc_id"] = docs[sample["doc_id"]]
-            scored = self.benchmark.score(result)
+            scored = self._score(result)
         except Exception as error:
             if not chat.answered:  # the model's fault, or ours
                 raise
@@ -137,12 +144,21 @@ class Official:
 
             with tolerant():
                 keep_pictures(self.name, scored.outcomes, asked, scratch.parent)
-        if self.benchmark.rule:
+        if self.benchmark.rule and self.how == self.benchmark.how:
             scored.details["rule"] = self.benchmark.rule
         if unusable:
             scored.details["left_out"] = unusable
         if self.public and len(scored.outcomes) < self.benchmark.rows:
             scored.details["incomplete"] = f"{len(scored.outcomes)} of {self.benchmark.rows} docs"
+        return scored
+
+    def _score(self, result: TaskResult) -> Scored:
+        if self.judge is None or self.benchmark.judged is None:
+            return self.benchmark.score(result)
+        before = len(self.judge.problems)
+        scored = self.benchmark.judged(result, self.judge)
+        if unjudged := self.judge.problems[before:]:
+            scored.details["unjudged"] = unjudged
         return scored
 
     def load(

@@ -5,12 +5,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from .batching import Answerer, CannotAskError
+from .judge import Judge
 from .mean import mean_of_ten
 from .official import Official
 from .own import MissingDataError, Own
@@ -98,16 +99,23 @@ def evaluate(
     controls: bool = True,
     on_condition: OnCondition = lambda row, condition: None,
     model: str = "",
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """`run_suite` for anything that answers.
 
     Answers are kept in OUT/store under `weights`, which identifies the model, so that a run that
     was killed goes on and another table of the same answers is made in seconds. Ranks other than
     0 do and return the same, but write only what they answered. `model` is how it was named.
+    A `judge` reads the answers of the benchmarks whose published scores one did.
     """
     start = time.monotonic()
     chosen = choose(suite, rows)
     source = SUITES[suite].open(data)
+    if judge is not None:
+        judge.keep(out / "judge")
+        chosen = [
+            replace(spec, judge=judge) if isinstance(spec, Official) else spec for spec in chosen
+        ]
     of = digest(weights, answerer.settings)
     answerer.store = AnswerStore(out / "store", of, answerer.ranks)
     table, answers, scores = [], [], {}
@@ -126,7 +134,7 @@ def evaluate(
             "data": source.digest,
             "seconds": round(time.monotonic() - start, 1),
             "limit": limit,
-            "problems": answerer.problems,
+            "problems": answerer.problems + (judge.problems if judge else []),
             "shortened": answerer.shortened,
             "rows": [asdict(row) for row in table],
         }

@@ -160,13 +160,15 @@ def yes_no_sets(
 def _a_q_f(items: Sequence[tuple[str, str, float]]) -> list[tuple[float, float]]:
     """(points, possible) of answers, of questions and of figures of one set.
 
-    A question counts where it is right on all its figures, a figure where all its questions are.
+    A question counts where it is right on all its figures, a figure where all its questions are;
+    a figure "" is none.
     """
     questions: dict[str, list[float]] = {}
     figures: dict[str, list[float]] = {}
     for question, figure, correct in items:
         questions.setdefault(question, []).append(correct)
-        figures.setdefault(figure, []).append(correct)
+        if figure:
+            figures.setdefault(figure, []).append(correct)
     answers = sum(correct for *_, correct in items)
     whole = [(sum(map(math.prod, kind.values())), len(kind)) for kind in (questions, figures)]
     return [(answers, len(items)), *whole]

@@ -25,7 +25,12 @@ class RefusedError(OSError):
 
 
 def open_endpoint(
-    address: str, model_name: str, tries: int = TRIES, seconds: float = SECONDS, **limits: Any
+    address: str,
+    model_name: str,
+    tries: int = TRIES,
+    seconds: float = SECONDS,
+    key: str = "OPENAI_API_KEY",
+    **limits: Any,
 ) -> Opened:
     """Ask the chat completions of `address`, all questions of a batch at once.
 
@@ -40,8 +45,8 @@ def open_endpoint(
 
     if not model_name:
         raise ValueError(f"openai:{address} needs --model-name: which model is to answer")
-    key = os.environ.get("OPENAI_API_KEY", NO_KEY)
-    client = openai.OpenAI(base_url=address, api_key=key, timeout=seconds, max_retries=tries - 1)
+    secret = os.environ.get(key) or os.environ.get("OPENAI_API_KEY", NO_KEY)
+    client = openai.OpenAI(base_url=address, api_key=secret, timeout=seconds, max_retries=tries - 1)
 
     def ask(request: tuple[list[dict[str, Any]], int, tuple[str, ...]]) -> str | ValueError:
         conversation, most, stop = request

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..bridge import TaskResult
-from ..scoring import Scored, yes_no_sets
+from ..bridge import Sample, TaskResult
+from ..scoring import Outcome, Scored, yes_no_sets
 from .outcome import outcome
 
 
@@ -17,17 +17,21 @@ def score_hallusion(result: TaskResult) -> Scored:
         doc = sample["aAcc"]
         said = doc["model_prediction"].lower()
         yes = "1" if "yes" in said else "0"
-        expected = "Yes" if doc["gt_answer"] == "1" else "No"
-        category = f"{doc['category']} {doc['subcategory']}"
-        group = f"{doc['category']}/{doc['subcategory']}/{doc['set_id']}"
-        right = yes == doc["gt_answer"]
-        outcomes.append(outcome(sample, doc["question"], expected, right, group, category))
+        outcomes.append(hallusion_outcome(sample, yes == doc["gt_answer"]))
         docs.append(doc)
         neither += "yes" not in said and "no" not in said
     official = {name: 100 * result.metrics[name] for name in ("aAcc", "qAcc", "fAcc")}
     scored = yes_no_sets(docs, outcomes, official)
     scored.details["neither"] = neither
     return scored
+
+
+def hallusion_outcome(sample: Sample, right: bool) -> Outcome:
+    """One answer, resampled with the others about its set of figures."""
+    doc = sample["aAcc"]
+    group = f"{doc['category']}/{doc['subcategory']}/{doc['set_id']}"
+    category = f"{doc['category']} {doc['subcategory']}"
+    return outcome(sample, doc["question"], hallusion_truth(doc), right, group, category)
 
 
 def hallusion_truth(doc: dict[str, Any]) -> str:

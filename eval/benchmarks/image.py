@@ -4,6 +4,7 @@ from typing import Any
 
 from ..official import Benchmark
 from .hallusion import hallusion_overrides, hallusion_truth, score_hallusion
+from .judged import judge_hallusion, judge_mathvista, judge_mmbench
 from .letters import (
     letter_truth,
     mmbench_cn_overrides,
@@ -41,12 +42,12 @@ IMAGE10 = (
     Benchmark(
         "mmbench_en", "MMBench-EN", "mmbench_en_dev_static", "mmbench", "dev", 4329,
         score_mmbench, letter_truth, 8, "static", rule=CIRCULAR, unit=question,
-        aliases=("MMBench_DEV_EN",),
+        judged=judge_mmbench, aliases=("MMBench_DEV_EN",),
     ),
     Benchmark(
         "mmbench_cn", "MMBench-CN", "mmbench_cn_dev", "mmbench", "dev", 4329,
         score_mmbench, letter_truth, 8, "static", overrides=mmbench_cn_overrides, rule=CIRCULAR,
-        unit=question, aliases=("MMBench_DEV_CN",),
+        judged=judge_mmbench, unit=question, aliases=("MMBench_DEV_CN",),
     ),
     Benchmark(
         "seedbench", "SEED-IMG", "seedbench", "seedbench", "test", 14232,
@@ -62,7 +63,8 @@ IMAGE10 = (
     Benchmark(
         "hallusionbench", "HallusionBench", "hallusion_bench_image", "hallusion_bench", "image",
         951, score_hallusion, hallusion_truth, 8, "static", overrides=hallusion_overrides,
-        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no', unit=figure_set,
+        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no',
+        judged=judge_hallusion, unit=figure_set,
     ),
     Benchmark(
         "realworldqa", "RealWorldQA", "realworldqa", "realworldqa", "test", 765,
@@ -71,7 +73,7 @@ IMAGE10 = (
     Benchmark(
         "mathvista", "MathVista-mini", "mathvista_testmini_format", "mathvista", "testmini", 1000,
         score_mathvista, mathvista_truth, 24, "static", overrides=mathvista_overrides,
-        aliases=("MathVista", "MathVista_MINI"),
+        judged=judge_mathvista,        aliases=("MathVista", "MathVista_MINI"),
         rule="answers are read by rule; one in which nothing is found is wrong",
     ),
     Benchmark(

@@ -4,7 +4,7 @@ import ast
 from typing import Any
 
 from ..bridge import TaskResult
-from ..scoring import Scored, agree, circular, majority, proportion
+from ..scoring import Outcome, Scored, agree, circular, majority, proportion
 from .outcome import outcome
 
 NO_OPTION = (None, "", "nan")  # tables that went through TSV say "nan"
@@ -17,20 +17,28 @@ def letter_truth(doc: dict[str, Any]) -> str:
 
 def score_mmbench(result: TaskResult) -> Scored:
     """Circular, static: each copy through the official evaluator, then every copy must be right."""
-    import pandas as pd
     from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 
-    evaluator = MMBench_Evaluator()
+    outcomes, options = mmbench_outcomes(result, MMBench_Evaluator(), static=True)
+    return circular(outcomes, options, result.metrics["gpt_eval_score"])
+
+
+def mmbench_outcomes(
+    result: TaskResult, evaluator: Any, static: bool
+) -> tuple[list[Outcome], dict[str, int]]:
+    """Every copy through the official evaluator, and how many options each question has."""
+    import pandas as pd
+
     outcomes, options = [], {}
     for sample in result.samples:
         row = sample["gpt_eval_score"]
         group = str(row["index"] % 1_000_000)
         copy = pd.DataFrame([row])
-        right = evaluator.eval_sub_data(copy, {row["index"]: row["answer"]}, static_only=True)
+        right = evaluator.eval_sub_data(copy, {row["index"]: row["answer"]}, static_only=static)
         found = outcome(sample, row["question"], row["answer"], right, group, row["category"])
         outcomes.append(found)
         options[group] = sum(row[letter] not in NO_OPTION for letter in "ABCD")
-    return circular(outcomes, options, result.metrics["gpt_eval_score"])
+    return outcomes, options
 
 
 def mmbench_cn_overrides() -> dict[str, Any]:

@@ -44,25 +44,29 @@ def mathvista_overrides() -> dict[str, Any]:
     refuses, so that every float answer was wrong; and nothing extracted became the choice most
     similar to "", so that silence scored.
     """
-    from lmms_eval.tasks.mathvista import utils
 
     def process(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-        kinds = doc["question_type"], doc["answer_type"], int(doc["precision"] or 0)
         extraction = extract(results[0].strip(), doc["choices"], doc["answer_type"])
-
-        def normal(text: str) -> Any:
-            return utils.mathvista_evaluator.normalize_extracted_answer(
-                text, doc["choices"], *kinds
-            )
-
-        right = extraction != "" and utils.mathvista_evaluator.safe_equal(
-            normal(extraction),
-            normal(doc["answer"]),  # both: "0.50" is 0.5
-        )
+        right = same_value(doc, extraction)
         return {"llm_as_judge_eval": {"extraction": extraction, "true_false": right}}
 
     mean = {"metric": "llm_as_judge_eval", "aggregation": _share, "higher_is_better": True}
     return {"process_results": process, "metric_list": [mean]}
+
+
+def same_value(doc: dict[str, Any], extraction: str) -> bool:
+    """The official comparison, with a whole number for the precision; nothing is never right."""
+    from lmms_eval.tasks.mathvista import utils
+
+    kinds = doc["question_type"], doc["answer_type"], int(doc["precision"] or 0)
+
+    def normal(text: str) -> Any:
+        return utils.mathvista_evaluator.normalize_extracted_answer(text, doc["choices"], *kinds)
+
+    # both: "0.50" is 0.5
+    return extraction != "" and utils.mathvista_evaluator.safe_equal(
+        normal(extraction), normal(doc["answer"])
+    )
 
 
 def _share(results: list[dict[str, Any]]) -> float:
