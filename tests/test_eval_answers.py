@@ -341,6 +341,9 @@ def test_an_endpoint_that_refuses_ends_the_run(endpoint):
         opened.answerer([[user("denied")]], 8)
     with pytest.raises(ValueError, match="--model-name"):
         open_model(endpoint)
+    absent = open_model("openai:http://127.0.0.1:9/v1", "tiny", tries=1)
+    with pytest.raises(OSError, match="cannot be reached"):
+        absent.answerer([[user("anybody there?")]], 8)
 
 
 def test_the_command_takes_an_endpoint(endpoint, data, tmp_path):

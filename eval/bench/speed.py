@@ -46,7 +46,11 @@ class Pass:
 
 
 def run(
-    folder: Path, small: bool = False, checkpoint: Path | None = None, data: Path | None = None
+    folder: Path,
+    small: bool = False,
+    checkpoint: Path | None = None,
+    data: Path | None = None,
+    limit: int | None = None,
 ) -> Result:
     """Run both in turns; `small` on one row and with a tiny model.
 
@@ -55,11 +59,12 @@ def run(
         small: a few questions, once.
         checkpoint: default: the quickstart's LLM and encoder, the projector untrained.
         data: folder of held-out shards; default: procedural scenes.
+        limit: questions of a row; default: all.
     """
     specs = [spec for spec in SUITES["mini"].rows if isinstance(spec, Official)]
     if small:
         specs = specs[-1:]
-    limit = 4 if small else None
+    limit = 4 if small else limit
     checkpoint = checkpoint or (write_model if small else _checkpoint)(folder / "model")
     data = data or _data(folder / "data")
     tasks = _tasks(specs, data, limit, folder)
