@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omni.imports import without
+
 from .decoding import tolerant
 
 ENVIRONMENT = {
@@ -40,26 +42,25 @@ class TaskResult:
 
 
 def prepare(offline: bool = True) -> None:
-    """Set the environment and import lmms-eval with its unused metric loader stubbed.
+    """Set the environment and import lmms-eval without what these tasks never call.
 
-    `evaluate` pulls in transformers pipelines and _dynamo: half of the import time and 200 MB,
-    for a metric loader that these tasks never call.
+    `evaluate`, a metric loader, pulls in transformers' pipelines and _dynamo: half of the import
+    time and 200 MB; wandb, a log, takes two seconds.
     """
     if "lmms_eval.evaluator" in sys.modules:
         return
     for name, value in (ENVIRONMENT | (OFFLINE if offline else {})).items():
         os.environ.setdefault(name, value)
-    stubbed = "evaluate" not in sys.modules
-    if stubbed:
-        stub = types.ModuleType("evaluate")
-        stub.__spec__ = importlib.machinery.ModuleSpec("evaluate", None)
-        sys.modules["evaluate"] = stub
+    stub = types.ModuleType("evaluate")
+    stub.__spec__ = importlib.machinery.ModuleSpec("evaluate", None)
+    stubbed = sys.modules.setdefault("evaluate", stub) is stub
     try:
-        import lmms_eval.evaluator  # noqa: F401
-        from loguru import logger
+        with without("wandb"):
+            import lmms_eval.evaluator  # noqa: F401
+            from loguru import logger
     finally:
         if stubbed:  # whoever imports the real one later gets the real one
-            sys.modules.pop("evaluate", None)
+            del sys.modules["evaluate"]
     _fail_at_once(offline)
     for noisy in ("lmms_eval", "utils", "en_utils", "evaluate_hb"):  # names its yaml loader gives
         logger.disable(noisy)

@@ -19,6 +19,7 @@ from data_shards.write import write_shards
 from eval.backends import open_model
 from eval.backends.ours import for_model
 from eval.batching import LONGEST, Answerer, CannotAskError, identify
+from eval.bench import resume, speed, stale
 from eval.cli import app
 from eval.ranks import Ranks, join
 from eval.run import evaluate
@@ -340,6 +341,9 @@ def test_an_endpoint_that_refuses_ends_the_run(endpoint):
         opened.answerer([[user("denied")]], 8)
     with pytest.raises(ValueError, match="--model-name"):
         open_model(endpoint)
+    absent = open_model("openai:http://127.0.0.1:9/v1", "tiny", tries=1)
+    with pytest.raises(OSError, match="cannot be reached"):
+        absent.answerer([[user("anybody there?")]], 8)
 
 
 def test_the_command_takes_an_endpoint(endpoint, data, tmp_path):
@@ -416,3 +420,23 @@ def test_other_code_has_other_answers(tmp_path):
     before = code_digest(tmp_path)
     (tmp_path / "a.py").write_text("x = 2")
     assert code_digest(tmp_path) != before
+
+
+@pytest.mark.parametrize(("fault", "ok"), [({}, True), ({"forget_whose": True}, False)])
+def test_no_old_answer_is_used(fault, ok, tmp_path):
+    result = stale.run(tmp_path, small=True, **fault)
+    assert result.ok == ok, result.rows
+    assert bool(result.figures["old_answers"]) != ok
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "ok"), [({}, True), ({"forget": True}, False)])
+def test_a_killed_evaluation_asks_one_batch_again(fault, ok, tmp_path):
+    result = resume.run(tmp_path, small=True, **fault)
+    assert result.ok == ok, result.rows
+    assert result.figures["same_table"]
+
+
+@pytest.mark.slow
+def test_stock_lmms_eval_gives_the_same_answers(tmp_path):
+    assert speed.run(tmp_path, small=True).figures["identical"]

@@ -4,6 +4,7 @@ import base64
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from omni.media import load_image
@@ -47,37 +48,9 @@ def open_endpoint(
         raise ValueError(f"openai:{address} needs --model-name: which model is to answer")
     secret = os.environ.get(key) or os.environ.get("OPENAI_API_KEY", NO_KEY)
     client = openai.OpenAI(base_url=address, api_key=secret, timeout=seconds, max_retries=tries - 1)
-
-    def ask(request: tuple[list[dict[str, Any]], int, tuple[str, ...]]) -> str | ValueError:
-        conversation, most, stop = request
-        messages: Any = conversation
-        more: dict[str, Any] = {"stop": list(stop[:4])} if stop else {}  # services take four
-        try:
-            found = client.chat.completions.create(
-                model=model_name, messages=messages, max_tokens=most, temperature=0, **more
-            )
-            text = found.choices[0].message.content
-        except (
-            openai.AuthenticationError,
-            openai.PermissionDeniedError,
-            openai.NotFoundError,
-        ) as e:
-            raise RefusedError(f"{address} refuses to answer: {e}") from e
-        except openai.OpenAIError as error:
-            return EndpointError(f"{type(error).__name__}: {error}")
-        except (AttributeError, IndexError, TypeError, ValueError):
-            return EndpointError("the reply is not a chat completion")
-        return _cut(text, stop) if isinstance(text, str) else EndpointError("the reply has no text")
-
-    def answer_batch(
-        batch: list[list[dict[str, Any]]], most: int, stop: tuple[str, ...]
-    ) -> list[str | ValueError]:
-        with ThreadPoolExecutor(len(batch), "endpoint") as threads:
-            return list(threads.map(ask, [(messages, most, stop) for messages in batch]))
-
     limits["token_budget"] = 1 << 40  # batches only say how many questions are sent at once
     answerer = Answerer(
-        answer_batch,
+        Endpoint(client, address, model_name),
         cost=lambda messages: sum(len(turn["content"]) for turn in messages),
         encode=lambda batch: [as_chat(messages) for messages in batch],
         settings=f"temperature 0 {address} {model_name}",
@@ -85,6 +58,48 @@ def open_endpoint(
         **limits,
     )
     return Opened(answerer, f"{address} {model_name}")
+
+
+@dataclass
+class Endpoint:
+    """The `AnswerBatch` of one model behind one address."""
+
+    client: Any
+    address: str
+    model_name: str
+    reached: bool = False
+    """It said something once, so that it is worth asking on when it is silent."""
+
+    def __call__(
+        self, batch: list[list[dict[str, Any]]], most: int, stop: tuple[str, ...]
+    ) -> list[str | ValueError]:
+        with ThreadPoolExecutor(len(batch), "endpoint") as threads:
+            return list(threads.map(lambda messages: self.ask(messages, most, stop), batch))
+
+    def ask(self, messages: Any, most: int, stop: tuple[str, ...]) -> str | ValueError:
+        """Return the answer to one conversation, or why there is none."""
+        import openai
+
+        from omni.answer import cut
+
+        more: dict[str, Any] = {"stop": list(stop[:4])} if stop else {}  # services take four
+        refusals = openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError
+        try:
+            reply = self.client.chat.completions.create(
+                model=self.model_name, messages=messages, max_tokens=most, temperature=0, **more
+            )
+            self.reached = True
+            text = reply.choices[0].message.content
+        except refusals as error:
+            raise RefusedError(f"{self.address} refuses to answer: {error}") from error
+        except openai.OpenAIError as error:
+            if type(error) is openai.APIConnectionError and not self.reached:  # it is not there
+                raise RefusedError(f"{self.address} cannot be reached: {error}") from error
+            self.reached = True
+            return EndpointError(f"{type(error).__name__}: {error}")
+        except (AttributeError, IndexError, TypeError, ValueError):
+            return EndpointError("the reply is not a chat completion")
+        return cut(text, stop) if isinstance(text, str) else EndpointError("the reply has no text")
 
 
 def as_chat(messages: Messages) -> list[dict[str, Any]]:
@@ -102,9 +117,3 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     load_image(part["image"]).save(out, "PNG")
     data = base64.b64encode(out.getvalue()).decode()
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
-
-
-def _cut(text: str, stop: tuple[str, ...]) -> str:
-    for string in stop:
-        text = text.split(string, 1)[0]
-    return text.strip()

