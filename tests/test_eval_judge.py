@@ -137,7 +137,7 @@ def test_garbage_from_the_judge_is_wrong(files, address, tmp_path):
 
 def test_a_judge_that_is_not_there_is_noticed_before_the_model_is_loaded(tmp_path):
     gone = ["--judge", "http://127.0.0.1:9/v1", "--judge-model", "wise"]
-    for options, said in ((gone, "does not answer"), (gone[:2], "--judge-model")):
+    for options, said in ((gone, "cannot be reached"), (gone[:2], "--judge-model")):
         done = CliRunner().invoke(app, [str(tmp_path), "--suite", "image10", *options])
         assert done.exit_code == 2
         assert said in done.output
