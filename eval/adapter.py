@@ -1,13 +1,15 @@
 """Our model behind lmms-eval's chat interface. Importing this module imports lmms-eval."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omni.media import MediaError
+from omni.messages import image
 
 from .batching import Answerer, Messages
 from .bridge import prepare
-from .decoding import why_broken
+from .decoding import frames, why_broken
 
 prepare()  # before the first lmms_eval import: see there
 
@@ -109,7 +111,11 @@ def convert(messages: list[dict[str, Any]], blind: bool = False) -> Messages:
                 parts.append(part)
             elif reason := why_broken(part["url"]):
                 raise MediaError(reason)
-            elif not (blind and part["type"] in ("image", "video")):
+            elif blind and part["type"] in ("image", "video"):
+                continue
+            elif part["type"] == "video" and Path(part["url"]).is_dir():
+                parts += [image(frame) for frame in frames(Path(part["url"]))]
+            else:
                 parts.append({"type": part["type"], part["type"]: part["url"]})
         converted.append({"role": turn["role"], "content": parts})
     return converted

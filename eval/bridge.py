@@ -17,11 +17,12 @@ from omni.imports import without
 
 from .decoding import tolerant
 
+TRIES = 5  # of a download
 ENVIRONMENT = {
     "OPENAI_API_KEY": "offline",  # some task modules refuse to import without one; never sent
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # a request for every local file that is opened
     "TOKENIZERS_PARALLELISM": "false",
 }
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 # a training run around us keeps its random state; greedy answers need none
 NO_SEEDING: dict[str, Any] = {
     "random_seed": None,
@@ -41,7 +42,7 @@ class TaskResult:
     samples: list[Sample]
 
 
-def prepare(offline: bool = True) -> None:
+def prepare() -> None:
     """Set the environment and import lmms-eval without what these tasks never call.
 
     `evaluate`, a metric loader, pulls in transformers' pipelines and _dynamo: half of the import
@@ -49,7 +50,7 @@ def prepare(offline: bool = True) -> None:
     """
     if "lmms_eval.evaluator" in sys.modules:
         return
-    for name, value in (ENVIRONMENT | (OFFLINE if offline else {})).items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     stub = types.ModuleType("evaluate")
     stub.__spec__ = importlib.machinery.ModuleSpec("evaluate", None)
@@ -61,19 +62,19 @@ def prepare(offline: bool = True) -> None:
     finally:
         if stubbed:  # whoever imports the real one later gets the real one
             del sys.modules["evaluate"]
-    _fail_at_once(offline)
     for noisy in ("lmms_eval", "utils", "en_utils", "evaluate_hb"):  # names its yaml loader gives
         logger.disable(noisy)
 
 
-def _fail_at_once(offline: bool) -> None:
+def _fail_at_once(local: bool) -> None:
     """Neither a missing column nor a damaged local file mends itself in the 8 s of retries."""
     from lmms_eval.api.task import ConfigurableTask
     from tenacity import stop_after_attempt
 
-    retried = [ConfigurableTask.process_results, *([ConfigurableTask.download] * offline)]
-    for function in retried:
-        function.retry.stop, function.retry.reraise = stop_after_attempt(1), True  # type: ignore
+    score: Any = ConfigurableTask.process_results
+    download: Any = ConfigurableTask.download
+    score.retry.stop, score.retry.reraise = stop_after_attempt(1), True
+    download.retry.stop, download.retry.reraise = stop_after_attempt(1 if local else TRIES), True
 
 
 def tasks_folder() -> Path:
@@ -99,7 +100,8 @@ def load_task(
     names are given, not guessed: from a file called dev-* datasets would make "validation".
     `overrides` replace keys of the official yaml and may hold callables.
     """
-    prepare(offline=files is not None)
+    prepare()
+    _fail_at_once(files is not None)
     from lmms_eval.tasks import TaskManager
 
     manager = TaskManager(

@@ -10,6 +10,7 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
+from .suite_commands import prepare, suites
 from .table_commands import compare, contamination, table
 
 app = typer.Typer(
@@ -69,7 +70,7 @@ def evaluate(
     max_batch: Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")] = 16,
     token_budget: Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")] = 4096,
 ) -> None:
-    """Measure a checkpoint on held-out data and print a table.
+    """Measure a checkpoint on held-out data or public benchmarks and print a table.
 
     Every row comes with the number of questions, a 95 % interval, what guessing gives, and
     controls: the same model **blind** (image removed) or with **shuffled** images or sounds. A
@@ -78,7 +79,10 @@ def evaluate(
     `mini-…` rows: lmms-eval's official task code on small files in the public schemas. The others
     (`category`, `spoken_word`, `spoken_question`, `human_speech`) are ours, with open answers.
 
-    Example: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`
+    Other suites are public benchmarks on lmms-eval's own tasks, read from the hub or a folder.
+
+    Examples: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`,
+    `omni-eval runs/quickstart/sft --suite image10 --data benchmarks --out runs/ten`
 
     OUT holds report.html (categories and wrong answers to look at), rows.json, table.md, table.txt
     and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
@@ -111,57 +115,6 @@ def evaluate(
 
 
 @app.command()
-def suites() -> None:
-    """List the suites and their rows."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from .official import Official
-    from .suites import SUITES
-
-    table = Table("suite", "row", "docs", "scored")
-    for name, suite in SUITES.items():
-        table.add_row(name, f"[bold]{suite.help}[/bold]")
-        for row in suite.rows:
-            docs = str(row.benchmark.rows) if isinstance(row, Official) and row.public else ""
-            table.add_row("", row.name, docs, row.how)
-    Console().print(table)
-
-
-@app.command()
-def prepare(
-    data: Annotated[Path, typer.Argument(help="Folder of downloaded benchmarks.")],
-    suite: Annotated[str, typer.Option(help="Whose rows to look for.")] = "image10",
-    rows: Annotated[str, typer.Option(help="Only these rows, comma separated.")] = "",
-) -> None:
-    """Convert the files of a folder to parquet and check which rows of a suite are complete.
-
-    Reads DATA/NAME/ with parquet files called SPLIT-….parquet as they are; TSV (images in base64),
-    CSV, JSON, JSONL and Arrow files are converted beside themselves. Then lmms-eval's own code
-    must make a question of every doc, and score its true answer.
-
-    The exit status is 0 if every row is complete.
-
-    Example: `omni-eval prepare benchmarks --rows chartqa,ocrbench`
-    """
-    from rich.console import Console
-
-    from .prepare import prepare, report
-    from .run import choose
-
-    console = Console()
-    try:
-        chosen = choose(suite, [r for r in rows.split(",") if r])
-        with console.status("") as status:
-            found = prepare(data, chosen, lambda row: status.update(f"checking {row}"))
-    except (ValueError, OSError) as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from error
-    console.print(report(found))
-    raise typer.Exit(0 if all(row.complete for row in found) else 1)
-
-
-@app.command()
 def bench(name: Name = "", small: Small = False) -> None:
     """Measure on this machine what the evaluation promises; without NAME, list the benches.
 
@@ -177,6 +130,8 @@ def bench(name: Name = "", small: Small = False) -> None:
     raise typer.Exit(run_named("eval.bench", BENCHES, name, small))
 
 
+app.command()(suites)
+app.command()(prepare)
 app.command()(table)
 app.command()(compare)
 app.command()(contamination)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from omni.media import LIMITS, MediaError, read_limited, reason_of
+from omni.video import MAX_FRAMES
 
+FRAMES = (".jpg", ".jpeg", ".png")
 BROKEN = "broken"  # the key under which a stand-in says why it is one
 
 
@@ -43,6 +45,15 @@ def why_broken(medium: Any) -> str:
     """The reason that a stand-in carries; "" for anything else."""
     facts = medium if isinstance(medium, dict) else getattr(medium, "info", {})
     return str(facts.get(BROKEN, ""))
+
+
+def frames(folder: Path) -> list[Any]:
+    """Pictures spread over a video that is stored as a folder of them, as MVBench has some."""
+    import PIL.Image
+
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FRAMES)
+    step = max(1.0, len(files) / MAX_FRAMES)
+    return [PIL.Image.open(files[int(k * step)]) for k in range(min(MAX_FRAMES, len(files)))]
 
 
 def _decode_audio(feature: Any, value: Any, token_per_repo_id: Any = None) -> Any:

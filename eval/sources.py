@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from .decoding import FRAMES
 from .official import Benchmark, Source
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -100,8 +101,14 @@ class Hub:
 
 @lru_cache
 def _videos(source: Local, benchmark: Benchmark) -> dict[str, Path]:
-    """Name without ending -> video."""
-    return {f.stem: f for f in source.of(benchmark) if f.suffix.lower() in VIDEOS}
+    """Name without ending -> video, or the folder of its frames."""
+    found: dict[str, Path] = {}
+    for file in source.of(benchmark):
+        if file.suffix.lower() in VIDEOS:
+            found[file.stem] = file
+        elif file.suffix.lower() in FRAMES:
+            found[file.parent.name] = file.parent
+    return found
 
 
 def open_source(data: Path | None) -> Source:

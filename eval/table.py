@@ -100,6 +100,8 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
         texts = [found["rule"]] if found.get("rule") else []
         if left_out := found.get("left_out"):
             texts.append(f"{len(left_out)} docs left out; the first: {left_out[0]}")
+        if unjudged := found.get("unjudged"):
+            texts.append(f"{len(unjudged)} answers that the judge did not read are wrong")
         for text in texts:
             said.setdefault(text, []).append(name)
     texts = [f"{', '.join(names)}: {text}." for text, names in said.items()]

@@ -132,3 +132,24 @@ def test_a_missing_video_costs_one_answer_and_is_named(public, tmp_path):
     assert answerer.problems[0].startswith("videomme:1: ")
     assert "no video clip1 among the files of videomme" in answerer.problems[0]
     assert len(scored.outcomes) == COUNT
+
+
+def test_a_video_may_be_a_folder_of_frames(public, make_picture, tmp_path):
+    (row,) = [row for row in ROWS if row.name == "mvbench_action_sequence"]
+    folder = tmp_path / "data" / row.name
+    for n in range(20):
+        frame = folder / "videos" / "clip1" / f"{n:05}.jpg"
+        frame.parent.mkdir(parents=True, exist_ok=True)
+        frame.write_bytes(make_picture(n))
+    for name in ("train-00000.parquet", "clip0.mp4"):
+        (folder / name).write_bytes((public / row.name / name).read_bytes())
+    shown = set()
+
+    def answer_batch(batch, most, stop):
+        shown.update(tuple(kind for kind, _ in media_refs(messages)) for messages in batch)
+        return ["A"] * len(batch)
+
+    answerer = Answerer(answer_batch, lambda m: 50)
+    row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
+    assert shown == {("video",), ("image",) * 16}
+    assert answerer.problems == []

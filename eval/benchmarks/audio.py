@@ -16,8 +16,10 @@ from ..bridge import TaskResult
 from ..official import Benchmark
 from ..scoring import Outcome, Scored, agree
 from ..statistics import interval
-from .luck import without_luck
+from .luck import NO_DRAW, without_luck
 from .share import Doc, column, letter, share
+
+RATE = "100 less the error rate, so that more is better"
 
 
 def score_transcripts(module: str, text: str) -> Callable[[TaskResult], Scored]:
@@ -90,7 +92,7 @@ def librispeech(part: str, rows: int) -> Benchmark:
         f"librispeech_{part}", f"LibriSpeech {part.replace('_', '-')} (100 − WER)",
         f"librispeech_{part}", "librispeech", f"librispeech_{part}", rows,
         score_transcripts("librispeech", "gt"), column("gt"), 256, "official",
-        aliases=(f"librispeech/librispeech_{part}",),
+        aliases=(f"librispeech/librispeech_{part}",), controls=(), rule=RATE,
     )  # fmt: skip
 
 
@@ -100,7 +102,8 @@ AUDIO = (
     Benchmark(
         "common_voice_15_zh", "Common Voice 15 zh-CN (100 − CER)", "common_voice_15_zh-CN",
         "common_voice_15", "test", 10625, score_transcripts("common_voice_15", "sentence"),
-        column("sentence"), 256, "official", aliases=("common_voice_15/zh-CN",),
+        column("sentence"), 256, "official", aliases=("common_voice_15/zh-CN",), controls=(),
+        rule=RATE,
     ),
     Benchmark(
         "mmau_mini", "MMAU test-mini", "mmau_test_mini", "mmau", "test_mini", 1000,
@@ -108,7 +111,7 @@ AUDIO = (
             "accuracy", mmau_letter, points=lambda found: found["overall"], scale=1.0,
             category=column("task"), options=lambda doc: len(json.loads(doc["choices"])),
         ),
-        mmau_letter, 16, "official", aliases=("mmau",),
+        mmau_letter, 16, "official", aliases=("mmau",), controls=(), rule=NO_DRAW,
         overrides=without_luck("mmau", "mmau_process_results", mmau_wrong),
     ),
     Benchmark(
@@ -119,5 +122,6 @@ AUDIO = (
             points=lambda found: found / 100, scale=1.0,
         ),
         column("reference"), 256, "official", aliases=("voicebench/openbookqa",),
+        controls=(),
     ),
 )  # fmt: skip

@@ -5,6 +5,8 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
+NO_DRAW = "an answer that names no option is wrong, where the official code draws one"
+
 
 class NothingFoundError(Exception):
     """Raised in place of the draw."""

@@ -30,6 +30,7 @@ def mmlu(subject: str, rows: int) -> Benchmark:
         "mmlu/generative", "test", rows, share("exact_match", ANSWER, options=lambda doc: 4),
         ANSWER, 8, "official", overrides=lambda: from_the_hub(subject),
         aliases=(f"mmlu/{subject}", f"mmlu_no_train/{subject}"), controls=(),
+        rule="no examples are shown, the letter is generated",
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..official import Benchmark
-from .luck import without_luck
+from .luck import NO_DRAW, without_luck
 from .share import Doc, column, letter_at, letter_of, number_of, share
 
 MVBENCH = (
@@ -15,6 +15,7 @@ MVBENCH = (
 )  # fmt: skip
 
 
+FRAMES = "shown as the frames that the model's own processor takes of a video"
 ANSWER, CANDIDATE = column("answer"), letter_of("candidates")
 EGOSCHEMA, PERCEPTION = letter_at("answer"), letter_at("answer_id")
 
@@ -34,6 +35,7 @@ def mvbench(kind: str) -> Benchmark:
             options=number_of("candidates"), answered_only=True,
         ),
         CANDIDATE, 16, "official", aliases=(f"MVBench/{kind}",), video=column("video"),
+        rule=f"{FRAMES}; an empty answer is wrong, where the official mean leaves it out",
     )  # fmt: skip
 
 
@@ -46,7 +48,7 @@ VIDEO = (
             category=column("duration"), group=column("videoID"),
             options=number_of("options"),
         ),
-        ANSWER, 16, "official", aliases=("Video-MME",), video=column("videoID"),
+        ANSWER, 16, "official", aliases=("Video-MME",), video=column("videoID"), rule=FRAMES,
     ),
     Benchmark(
         "egoschema_subset", "EgoSchema subset", "egoschema_subset", "egoschema", "test", 500,
@@ -55,7 +57,7 @@ VIDEO = (
             points=lambda found: float(str(found["pred"]) == str(found["ground_truth"])),
         ),
         EGOSCHEMA, 16, "official", aliases=("egoschema/Subset",),
-        video=column("video_idx"),
+        video=column("video_idx"), rule=f"{FRAMES}; {NO_DRAW}",
         overrides=without_luck(
             "egoschema", "egoschema_process_results_generation", egoschema_wrong
         ),
@@ -69,6 +71,6 @@ VIDEO = (
             options=number_of("options"),
         ),
         PERCEPTION, 16, "official", aliases=("PerceptionTest_Val/mc_question_val",),
-        video=column("video_name"),
+        video=column("video_name"), rule=FRAMES,
     ),
 )  # fmt: skip
