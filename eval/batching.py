@@ -32,7 +32,8 @@ class Answerer:
     tokens included. While it is answered, `encode` makes the next one ready in a thread. Out of
     memory halves the batch. Bad input costs only the conversation that holds it: it is answered
     "" and named in `problems`. Identical conversations (same words, same media, same limits) are
-    answered once and kept in `store`, batch by batch; problems are not, and are tried again.
+    answered once and kept in `store`, batch by batch; problems are not, and are tried again. The
+    very first batch is one conversation, the longest.
 
     An answer of more than `LONGEST` characters loses its middle and is named in `shortened`.
 
@@ -121,6 +122,8 @@ class Answerer:
         """Answer into the store; return why some have no answer."""
         errors: dict[str, str] = {}
         batches = plan_batches(costs, self.token_budget, self.max_batch)
+        if batches and not self.batches:  # the longest by itself: what fails does so at once
+            batches[:1] = [part for part in (batches[0][:1], batches[0][1:]) if part]
         for batch, ready in self._ahead([[questions[key] for key in b] for b in batches]):
             found = self._answer(batch, max_new_tokens, stop, ready)
             answers = dict(zip(batches.pop(0), found, strict=True))

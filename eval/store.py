@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +78,20 @@ def code_digest(*folders: Path) -> str:
 
 
 def weights_fingerprint(model: Any) -> str:
-    """Digest of every parameter and buffer, names and dtypes included; about 1 s per GB and core.
+    """Digest of every parameter and buffer, names and dtypes included; about 0.1 s per GB.
 
-    Tensors are hashed side by side, for a checkpoint of many GB should not wait for one core.
+    XXH3 with 128 bits: it tells weights apart that nobody chose to look alike, at ten times the
+    speed of a cryptographic hash, which every start would wait for.
     """
     import torch
+    import xxhash
 
-    def one(item: tuple[str, Any]) -> bytes:
-        name, tensor = item
-        told = hashlib.blake2b(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
+    whole = xxhash.xxh3_128()
+    for name, tensor in sorted(model.state_dict().items()):
+        whole.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        told.update(flat.numpy().data)
-        return told.digest()
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(one, sorted(model.state_dict().items())))
-    return hashlib.blake2b(b"".join(parts), digest_size=32).hexdigest()
+        whole.update(flat.numpy().data)
+    return whole.hexdigest()
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -126,7 +126,7 @@ def test_out_of_memory_halves_the_batch():
 
     answerer = Answerer(answer_batch, lambda m: 1, max_batch=8)
     assert answerer([[user(str(k))] for k in range(8)], 4) == ["ok"] * 8
-    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert sizes == [1, 7, 3, 1, 2, 4, 2, 2]
 
 
 def test_other_failures_are_not_swallowed():
