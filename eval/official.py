@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from omni.imports import undisturbed
+
 from .batching import Answerer, Messages
 from .bridge import TaskResult, load_task, run_task
 from .decoding import tolerant
@@ -121,7 +123,8 @@ class Official:
             MissingDataError: there are no docs for this benchmark, or they lack a column; says
                 what to do.
         """
-        task, docs, unusable = self.load(source, limit, scratch)
+        with undisturbed():
+            task, docs, unusable = self.load(source, limit, scratch)
         from .adapter import ChatModel, convert
 
         chat = ChatModel(answerer, condition == "blind", self.max_new_tokens, docs)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omni.imports import undisturbed
+
 from ..batching import Answerer
 
 PREFIXES = ("hf:", "openai:")
@@ -32,14 +34,15 @@ def open_model(spec: str, model_name: str = "", **limits: Any) -> Opened:
         ValueError: an endpoint without a model name; CheckpointError: not a checkpoint of ours;
             OSError: transformers does not find the model.
     """
-    if spec.startswith("openai:"):
-        from .endpoint import open_endpoint
+    with undisturbed():
+        if spec.startswith("openai:"):
+            from .endpoint import open_endpoint
 
-        return open_endpoint(spec.removeprefix("openai:"), model_name, **limits)
-    if spec.startswith("hf:"):
-        from .hf import open_transformers
+            return open_endpoint(spec.removeprefix("openai:"), model_name, **limits)
+        if spec.startswith("hf:"):
+            from .hf import open_transformers
 
-        return open_transformers(spec.removeprefix("hf:"), **limits)
-    from .ours import open_checkpoint
+            return open_transformers(spec.removeprefix("hf:"), **limits)
+        from .ours import open_checkpoint
 
-    return open_checkpoint(Path(spec), **limits)
+        return open_checkpoint(Path(spec), **limits)
