@@ -119,7 +119,7 @@ def _tasks(specs: list[Official], data: Path, limit: int | None, folder: Path) -
     (folder / "tasks").mkdir(parents=True)
     for spec in specs:
         task = spec.benchmark
-        files = spec.files(source, task, limit, folder / "rows")
+        files = spec.files(source, task, limit, folder / "rows") or []
         config = {
             "include": str(_official_yaml(task.folder, task.task)),
             "task": spec.name,
