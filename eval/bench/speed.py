@@ -127,7 +127,7 @@ def _tasks(specs: list[Official], data: Path, limit: int | None, folder: Path) -
             "dataset_path": "parquet",
             "dataset_name": None,
             "dataset_kwargs": {"data_files": {task.split: [str(file.resolve()) for file in files]}},
-            "generation_kwargs": {"max_new_tokens": task.max_new_tokens, "temperature": 0},
+            "generation_kwargs": {"max_new_tokens": spec.max_new_tokens, "temperature": 0},
         }
         text = yaml.safe_dump(config, sort_keys=False)
         (folder / "tasks" / f"{spec.name}.yaml").write_text(text, encoding="utf-8")
