@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from eval import bridge
 from eval.backends.ours import TokenCost
 from eval.batching import Answerer, plan_batches
 from eval.drift import PAIRS, text_drift
@@ -23,7 +24,7 @@ from eval.scoring import (
     yes_no_sets,
 )
 from eval.store import weights_fingerprint
-from omni.media import MediaError
+from omni.media import MediaError, load_image
 from omni.messages import image, user
 
 
@@ -232,3 +233,10 @@ def test_the_drift_pairs_are_not_trained_on():
 
     trained = {part["text"] for *_, messages in builtin() for part in messages[0]["content"]}
     assert not trained & {question for question, _ in PAIRS}
+
+
+def test_official_code_does_not_make_decoders_lenient(make_picture):
+    bridge.prepare()
+    cut = make_picture(0)[:-40]
+    with pytest.raises(MediaError, match="not a readable image"):
+        load_image(cut)
