@@ -14,6 +14,7 @@ from eval.decoding import tolerant
 from eval.official import Official
 from eval.sources import Local
 from eval.suites import SUITES
+from eval.units import categories
 from omni.messages import media_refs
 
 spec = importlib.util.spec_from_file_location("eval_rows", Path(__file__).with_name("eval_rows.py"))
@@ -81,6 +82,7 @@ def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
     source = Local(public)
     right = row.run(oracle(row, source, tmp_path), source, "seen", None, tmp_path / "right")
     assert right.score == pytest.approx(100)
+    assert all(found["score"] == pytest.approx(100) for found in categories(right).values())
     assert [outcome.correct for outcome in right.outcomes] == [1.0] * COUNT
     assert right.chance < 60
     nonsense = Answerer(lambda batch, most, stop: ["Hm"] * len(batch), lambda m: 50)
