@@ -36,7 +36,7 @@ class Benchmark:
     """under lmms-eval's tasks"""
     split: str
     rows: int
-    """of the published split; fewer are not the benchmark"""
+    """of the published split; fewer are not the benchmark, more hold something twice"""
     score: Callable[[TaskResult], Scored]
     truth: Callable[[dict[str, Any]], str]
     """doc -> an answer that the official code must count as right"""
@@ -151,7 +151,7 @@ class Official:
             scored.details["rule"] = self.benchmark.rule
         if unusable:
             scored.details["left_out"] = unusable
-        if self.public and len(scored.outcomes) < self.benchmark.rows:
+        if self.public and len(scored.outcomes) != self.benchmark.rows:
             scored.details["incomplete"] = f"{len(scored.outcomes)} of {self.benchmark.rows} docs"
         return scored
 

@@ -35,7 +35,7 @@ class Checked:
 
     @property
     def complete(self) -> bool:
-        return self.docs >= self.of > 0 and not self.problems
+        return self.docs == self.of > 0 and not self.problems
 
 
 def prepare(

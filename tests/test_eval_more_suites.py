@@ -9,6 +9,7 @@ import pytest
 
 from eval.adapter import convert
 from eval.batching import Answerer
+from eval.benchmarks import EVERY
 from eval.bridge import tasks_folder
 from eval.decoding import tolerant
 from eval.official import Official
@@ -101,6 +102,7 @@ def test_lmms_eval_has_such_a_task(row):
     split = re.compile(rf"^test_split: {row.benchmark.split}$", re.M)
     assert split.search(mine) or any(split.search(text) for text in files if text != mine)
     assert row.name not in [other.name for other in ROWS if other is not row]
+    assert row.benchmark in EVERY  # of which a folder is read as one
 
 
 def test_the_official_error_rate_is_divided_among_the_docs(public, tmp_path):

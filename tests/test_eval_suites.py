@@ -92,6 +92,33 @@ def test_folders_may_be_named_by_configuration(tmp_path):
     assert [split_of(file) for file in Local(tmp_path).find(benchmark)] == ["dev"]
 
 
+def test_a_folder_within_that_of_another_benchmark_is_its_own(tmp_path):
+    repository, other = tmp_path / "DocVQA", tmp_path / "InfoVQA"
+    for folder in (repository / "DocVQA", repository / "InfographicVQA", other / "data"):
+        folder.mkdir(parents=True)
+        (folder / "validation-00000-of-00001.parquet").touch()
+    specs = {row.name: row.benchmark for row in SUITES["image"].rows}
+    source = Local(tmp_path)
+    assert [file.parent for file in source.find(specs["docvqa"])] == [repository / "DocVQA"]
+    infographics = [file.parent for file in source.find(specs["infovqa"])]
+    assert infographics == [repository / "InfographicVQA", other / "data"]
+
+
+def test_docs_that_are_there_twice_are_not_the_benchmark(files, tmp_path):
+    (spec,) = [row for row in SUITES["image10"].rows if row.name == "realworldqa"]
+    (file,) = (files / "RealWorldQA" / "data").iterdir()
+    for number in range(2):
+        copied = tmp_path / "data" / "realworldqa" / f"test-{number:05}-of-00002.parquet"
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(file.read_bytes())
+    twice = replace(spec, benchmark=replace(spec.benchmark, rows=3))
+    (found,) = prepare(tmp_path / "data", [twice])
+    assert (found.docs, found.complete) == (6, False)
+    source = Local(tmp_path / "data")
+    scored = twice.run(constant("A"), source, "seen", None, tmp_path / "out" / "work")
+    assert scored.details["incomplete"] == "6 of 3 docs"
+
+
 def test_rows_of_part_of_a_benchmark_say_so(files, tmp_path):
     result = ask(files, tmp_path)
     for row, spec in zip(result["rows"], SUITES["image10"].rows, strict=True):
