@@ -41,6 +41,7 @@ class Benchmark:
     truth: Callable[[dict[str, Any]], str]
     """doc -> an answer that the official code must count as right"""
     max_new_tokens: int
+    """what an answer needs; the official limit, where that is less, holds as well"""
     how: str
     overrides: Callable[[], dict[str, Any]] = dict
     """keys of the official yaml to replace; a function, for they may need lmms-eval itself"""
@@ -149,6 +150,9 @@ class Official:
                 keep_pictures(self.name, scored.outcomes, asked, scratch.parent)
         if self.benchmark.rule and self.how == self.benchmark.how:
             scored.details["rule"] = self.benchmark.rule
+        scored.details["max_new_tokens"] = chat.longest
+        if self.public and chat.longest < chat.official:
+            scored.details["official_max_new_tokens"] = chat.official
         if unusable:
             scored.details["left_out"] = unusable
         if self.public and len(scored.outcomes) != self.benchmark.rows:

@@ -218,7 +218,7 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
         return row
     row.score, row.n, row.chance = seen.score, seen.n, seen.chance
     row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
-    row.details["max_new_tokens"] = spec.max_new_tokens
+    row.details.setdefault("max_new_tokens", spec.max_new_tokens)
     row.categories = categories(seen)
     row.detectable = detectable(seen.units) if seen.units else None
     for condition, scored in found.items():

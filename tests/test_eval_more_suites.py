@@ -105,6 +105,20 @@ def test_lmms_eval_has_such_a_task(row):
     assert row.benchmark in EVERY  # of which a folder is read as one
 
 
+def test_transcripts_may_be_as_long_as_officially(public, tmp_path):
+    (row,) = [row for row in ROWS if row.name == "librispeech_test_clean"]
+    limits = set()
+
+    def answer_batch(batch, most, stop):
+        limits.add(most)
+        return ["a"] * len(batch)
+
+    scored = row.run(Answerer(answer_batch, lambda m: 50), Local(public), "seen", None, tmp_path)
+    assert limits == {256}
+    assert scored.details["max_new_tokens"] == 256
+    assert "official_max_new_tokens" not in scored.details
+
+
 def test_the_official_error_rate_is_divided_among_the_docs(public, tmp_path):
     (row,) = [row for row in ROWS if row.name == "librispeech_test_clean"]
     said = "Mister Quilter, is the apostle."

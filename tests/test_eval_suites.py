@@ -124,7 +124,15 @@ def test_rows_of_part_of_a_benchmark_say_so(files, tmp_path):
     for row, spec in zip(result["rows"], SUITES["image10"].rows, strict=True):
         assert not row["missing"]
         assert row["details"]["incomplete"].endswith(f"of {spec.benchmark.rows} docs")
-        assert row["details"]["max_new_tokens"] == 128
+    limits = {
+        row["name"]: [row["details"].get(f"{of}max_new_tokens") for of in ("", "official_")]
+        for row in result["rows"]
+    }
+    assert limits["realworldqa"] == [16, None]  # as the official yaml says
+    assert limits["ocrbench"] == [128, None]
+    assert limits["mathvista"] == [128, 16384]
+    table = (tmp_path / "table.txt").read_text()
+    assert "answers end after 128 tokens, officially 16384" in " ".join(table.split())
     assert str(files) in result["images"]
 
 
