@@ -171,3 +171,9 @@ def test_a_video_may_be_a_folder_of_frames(public, make_picture, tmp_path):
     row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
     assert shown == {("video",), ("image",) * 16}
     assert answerer.problems == []
+
+    frame = folder / "videos" / "clip1" / "00000.jpg"
+    frame.write_bytes(frame.read_bytes()[:150])
+    row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
+    assert len(answerer.problems) == COUNT // 2
+    assert f"MediaError: {frame}: not a readable image" in answerer.problems[0]
