@@ -1,12 +1,14 @@
 """Public benchmarks from local files: found, checked, and scored by lmms-eval's own code."""
 
 import base64
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pandas
+import PIL.Image
 import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
@@ -273,6 +275,42 @@ def test_prepare_reads_other_files(kind, files, tmp_path):
     written, rows = columns(tmp_path / found.converted), columns(original)
     assert [row["image"]["bytes"] for row in written] == [row["image"]["bytes"] for row in rows]
     assert [row["answer"] for row in written] == [row["answer"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("test.jsonl", '{"question": "What?"}\n{"question": ', "JSONDecodeError"),
+        ("test.jsonl", '{"question": "What?", "image": "../secret.png"}', "is outside"),
+        ("test.jsonl", '{"question": "What?", "image": "SECRET"}', "is outside"),
+        ("test.tsv", "question\tanswer\timage\nWhat?\t[1,\tQUJD\n", "SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_converted_costs_one_row(name, text, reason, files, copy, tmp_path):
+    folder = copy("RealWorldQA")
+    (folder / "secret.png").write_bytes(b"of somebody else")
+    (folder / "ocrbench").mkdir()
+    text = text.replace("SECRET", str(folder / "secret.png"))
+    (folder / "ocrbench" / name).write_text(text)
+    specs = {row.name: row for row in SUITES["image10"].rows}
+    bad, good = prepare(folder, [specs["ocrbench"], specs["realworldqa"]])
+    assert bad.missing.startswith(f"{folder / 'ocrbench' / name} cannot be converted: ")
+    assert reason in bad.missing
+    assert not list((folder / "ocrbench").glob("*.p*"))
+    assert (good.docs, good.missing) == (3, "")
+
+
+def test_a_small_image_in_base64_is_no_path(tmp_path):
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (16, 16)).save(picture, "BMP")
+    text = base64.b64encode(picture.getvalue()).decode()
+    assert 255 < max(map(len, text.split("/"))) < 4096  # too long for the name of a file
+    (tmp_path / "realworldqa").mkdir()
+    line = json.dumps({"image": text, "question": "What?", "answer": "A"})
+    (tmp_path / "realworldqa" / "test.jsonl").write_text(line)
+    (spec,) = [row for row in SUITES["image10"].rows if row.name == "realworldqa"]
+    (found,) = prepare(tmp_path, [spec])
+    assert (found.docs, found.problems, found.missing) == (1, [], "")
 
 
 def test_prepare_tells_which_rows_are_complete(files, copy, monkeypatch):
