@@ -98,7 +98,7 @@ def evaluate(
     try:
         result = _run(
             console, _named(checkpoint, model), suite, data, out,
-            rows=[r for r in rows.split(",") if r], limit=limit, controls=controls, parent=parent,
+            rows=rows, limit=limit, controls=controls, parent=parent,
             model_name=model_name, judge=judge, judge_model=judge_model, max_batch=max_batch,
             token_budget=token_budget,
         )  # fmt: skip
@@ -151,7 +151,7 @@ def _run(
     out: Path,
     *,
     parent: str | None,
-    rows: list[str],
+    rows: str,
     model_name: str,
     judge: str,
     judge_model: str,

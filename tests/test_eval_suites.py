@@ -319,7 +319,7 @@ def test_prepare_tells_which_rows_are_complete(files, copy, monkeypatch):
         rows[2]["answer"] = None
 
     folder = copy("RealWorldQA", spoil)
-    result = CliRunner().invoke(app, ["prepare", str(folder), "--rows", "realworldqa,ocrbench"])
+    result = CliRunner().invoke(app, ["prepare", str(folder), "--rows", "realworldqa, ocrbench,"])
     assert result.exit_code == 1
     text = " ".join(result.output.split())
     assert "2 of 765 docs, 2 unusable" in text
