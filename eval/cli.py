@@ -84,7 +84,7 @@ def evaluate(
     Examples: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`,
     `omni-eval runs/quickstart/sft --suite image10 --data benchmarks --out runs/ten`
 
-    OUT holds report.html (categories and wrong answers to look at), rows.json, table.md, table.txt
+    OUT holds report.html (categories and failed answers to look at), rows.json, table.md, table.txt
     and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
     they are given, and are reused only for the same weights, words and media.
     `accelerate launch -m eval.cli …` shares the questions out.

@@ -118,7 +118,7 @@ class Official:
     ) -> Scored:
         """Ask every doc under one condition, "seen" or "blind" (images removed), and score.
 
-        Pictures of some wrong answers go beside `scratch`, which lies in the folder of results.
+        Pictures of some that fail go beside `scratch`, which lies in the folder of results.
 
         Raises:
             MissingDataError: there are no docs for this benchmark, or they lack a column; says
