@@ -8,7 +8,7 @@ from typing import Any
 from omni.media import LIMITS, MediaError, load_image, read_limited, reason_of
 from omni.video import MAX_FRAMES
 
-FRAMES = (".jpg", ".jpeg", ".png")
+PICTURES = (".jpg", ".jpeg", ".png")
 BROKEN = "broken"  # the key under which a stand-in says why it is one
 
 
@@ -49,7 +49,7 @@ def frames(folder: Path) -> list[Any]:
     Raises:
         MediaError: one of them cannot be read.
     """
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FRAMES)
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
     step = max(1.0, len(files) / MAX_FRAMES)
     return [_frame(files[int(k * step)]) for k in range(min(MAX_FRAMES, len(files)))]
 

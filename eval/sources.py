@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from .benchmarks import EVERY
-from .decoding import FRAMES
+from .decoding import PICTURES
 from .official import Benchmark, Source
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -111,7 +111,7 @@ def _videos(source: Local, benchmark: Benchmark) -> dict[str, Path]:
     for file in source.of(benchmark):
         if file.suffix.lower() in VIDEOS:
             found[file.stem] = file
-        elif file.suffix.lower() in FRAMES:
+        elif file.suffix.lower() in PICTURES:
             found[file.parent.name] = file.parent
     return found
 
