@@ -38,6 +38,7 @@ class ChatModel(lmms):
         self.cap = cap
         self.docs = docs
         self.answered = False
+        self.longest = self.official = 0  # new tokens: the limit in force, and the task's own
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         groups: dict[tuple[int, tuple[str, ...]], list[Instance]] = {}
@@ -54,8 +55,10 @@ class ChatModel(lmms):
     def _limits(self, generation: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         until = generation.get("until") or ()
         stop = (until,) if isinstance(until, str) else tuple(until)
-        most = int(generation.get("max_new_tokens", 64))
-        return min(most, self.cap), stop
+        official = int(generation.get("max_new_tokens", 64))
+        most = min(official, self.cap)
+        self.official, self.longest = max(self.official, official), max(self.longest, most)
+        return most, stop
 
     def clean(self) -> None:
         """Keep everything: the inherited method deletes the model's modules after a run."""

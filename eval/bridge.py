@@ -142,7 +142,7 @@ def _media(features: Any) -> list[str]:
     ]
 
 
-def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) -> TaskResult:
+def run_task(task: Any, chat_model: Any, out: Path) -> TaskResult:
     """Run one official task object; its chatter and its submission files go to `out`."""
     prepare()
     from lmms_eval.evaluator import simple_evaluate
@@ -154,7 +154,6 @@ def run_task(task: Any, chat_model: Any, out: Path, limit: int | None = None) ->
             model=chat_model,
             tasks=[task],
             task_manager=TaskManager("WARNING", include_defaults=False),  # None indexes 2000 files
-            limit=limit,
             bootstrap_iters=0,
             **NO_SEEDING,
             cli_args=Namespace(output_path=str(out), process_with_media=False, reasoning_tags=None),

@@ -84,7 +84,7 @@ def evaluate(
     Examples: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`,
     `omni-eval runs/quickstart/sft --suite image10 --data benchmarks --out runs/ten`
 
-    OUT holds report.html (categories and wrong answers to look at), rows.json, table.md, table.txt
+    OUT holds report.html (categories and failed answers to look at), rows.json, table.md, table.txt
     and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
     they are given, and are reused only for the same weights, words and media.
     `accelerate launch -m eval.cli …` shares the questions out.
@@ -98,7 +98,7 @@ def evaluate(
     try:
         result = _run(
             console, _named(checkpoint, model), suite, data, out,
-            rows=[r for r in rows.split(",") if r], limit=limit, controls=controls, parent=parent,
+            rows=rows, limit=limit, controls=controls, parent=parent,
             model_name=model_name, judge=judge, judge_model=judge_model, max_batch=max_batch,
             token_budget=token_budget,
         )  # fmt: skip
@@ -151,7 +151,7 @@ def _run(
     out: Path,
     *,
     parent: str | None,
-    rows: list[str],
+    rows: str,
     model_name: str,
     judge: str,
     judge_model: str,

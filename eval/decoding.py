@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omni.media import LIMITS, MediaError, read_limited, reason_of
+from omni.media import LIMITS, MediaError, load_image, read_limited, reason_of
 from omni.video import MAX_FRAMES
 
-FRAMES = (".jpg", ".jpeg", ".png")
+PICTURES = (".jpg", ".jpeg", ".png")
 BROKEN = "broken"  # the key under which a stand-in says why it is one
 
 
@@ -44,12 +44,21 @@ def why_broken(medium: Any) -> str:
 
 
 def frames(folder: Path) -> list[Any]:
-    """Pictures spread over a video that is stored as a folder of them, as MVBench has some."""
-    import PIL.Image
+    """Pictures spread over a video that is stored as a folder of them, as MVBench has some.
 
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FRAMES)
+    Raises:
+        MediaError: one of them cannot be read.
+    """
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
     step = max(1.0, len(files) / MAX_FRAMES)
-    return [PIL.Image.open(files[int(k * step)]) for k in range(min(MAX_FRAMES, len(files)))]
+    return [_frame(files[int(k * step)]) for k in range(min(MAX_FRAMES, len(files)))]
+
+
+def _frame(file: Path) -> Any:
+    try:
+        return load_image(file)
+    except MediaError as error:
+        raise MediaError(f"{file}: {error}") from error
 
 
 def _decode_audio(feature: Any, value: Any, token_per_repo_id: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Small copies of the pictures behind wrong answers, for the page of a result."""
+"""Small copies of the pictures behind answers that lost points, for the page of a result."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ QUALITY = 80
 def keep_pictures(
     row: str, outcomes: Sequence[Outcome], asked: Callable[[Outcome], Messages], out: Path
 ) -> None:
-    """Save what some wrong answers were about to OUT/failures/ROW-NUMBER.jpg, named in `image`.
+    """Save what some answers lost points over to OUT/failures/ROW-NUMBER.jpg, named in `image`.
 
     At most `SHOWN`, spread over the row. Pictures that cannot be decoded within the limits are left
     out.
@@ -46,11 +46,11 @@ def keep_pictures(
 
 
 def choose(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Wrong ones, one for each unit first, evenly spread: docs are often sorted by kind."""
-    wrong = [outcome for outcome in outcomes if outcome.correct < 1]
-    first = {outcome.unit: outcome for outcome in reversed(wrong)}
-    units = [outcome for outcome in wrong if first[outcome.unit] is outcome]
-    others = [outcome for outcome in wrong if first[outcome.unit] is not outcome]
+    """Not fully right ones, one of each unit first, evenly spread: docs may be sorted by kind."""
+    lost = [outcome for outcome in outcomes if outcome.correct < 1]
+    first = {outcome.unit: outcome for outcome in reversed(lost)}
+    units = [outcome for outcome in lost if first[outcome.unit] is outcome]
+    others = [outcome for outcome in lost if first[outcome.unit] is not outcome]
     step = max(1.0, len(units) / SHOWN)
     spread = [units[int(k * step)] for k in range(min(SHOWN, len(units)))]
     return spread + others[: SHOWN - len(spread)]

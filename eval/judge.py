@@ -19,7 +19,8 @@ class Judge:
 
     That code asks one thing after the other, sleeps over a failure, and then draws an answer at
     random. Here it runs twice: first its questions are only written down, then they are asked, and
-    it runs again with the replies. What has no reply is wrong, and named in `problems`.
+    it runs again with the replies. What has no reply is wrong, and named in `problems`,
+    and asked again when it is wanted again.
 
     Args:
         answerer: who replies.
@@ -51,13 +52,14 @@ class Judge:
     def hear(self, score: Callable[[], T], of: str) -> T:
         """What `score` returns where `reply` replies; problems name the benchmark `of`."""
         with random_state_kept():
+            self.wanted.clear()  # what had no reply the last time
             score()
             for most in {most for _, most in self.wanted}:
                 prompts = [prompt for prompt, tokens in self.wanted if tokens == most]
                 names = [f"{of}: judge {self.name}: {number}" for number in range(len(prompts))]
                 texts = self.answerer([[user(prompt)] for prompt in prompts], most, (), names)
-                self.replies |= {(p, most): text for p, text in zip(prompts, texts, strict=True)}
-            self.wanted.clear()
+                replies = zip(prompts, texts, strict=True)
+                self.replies |= {(prompt, most): text for prompt, text in replies if text}
             return score()
 
 

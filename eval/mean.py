@@ -56,7 +56,7 @@ def _why(have: Mapping[str, Mapping[str, Any]], missing: list[str], limit: int |
 
 
 def incomplete(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The rows that lack docs of their benchmark: "ChartQA 12 of 2500 docs"."""
+    """The rows with fewer or more docs than their benchmark: "ChartQA 12 of 2500 docs"."""
     return [
         f"{row.get('title') or row['name']} {row['details']['incomplete']}"
         for row in rows

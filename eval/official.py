@@ -36,11 +36,12 @@ class Benchmark:
     """under lmms-eval's tasks"""
     split: str
     rows: int
-    """of the published split; fewer are not the benchmark"""
+    """of the published split; fewer are not the benchmark, more hold something twice"""
     score: Callable[[TaskResult], Scored]
     truth: Callable[[dict[str, Any]], str]
     """doc -> an answer that the official code must count as right"""
     max_new_tokens: int
+    """what an answer needs; the official limit, where that is less, holds as well"""
     how: str
     overrides: Callable[[], dict[str, Any]] = dict
     """keys of the official yaml to replace; a function, for they may need lmms-eval itself"""
@@ -117,7 +118,7 @@ class Official:
     ) -> Scored:
         """Ask every doc under one condition, "seen" or "blind" (images removed), and score.
 
-        Pictures of some wrong answers go beside `scratch`, which lies in the folder of results.
+        Pictures of some that fail go beside `scratch`, which lies in the folder of results.
 
         Raises:
             MissingDataError: there are no docs for this benchmark, or they lack a column; says
@@ -149,9 +150,12 @@ class Official:
                 keep_pictures(self.name, scored.outcomes, asked, scratch.parent)
         if self.benchmark.rule and self.how == self.benchmark.how:
             scored.details["rule"] = self.benchmark.rule
+        scored.details["max_new_tokens"] = chat.longest
+        if self.public and chat.longest < chat.official:
+            scored.details["official_max_new_tokens"] = chat.official
         if unusable:
             scored.details["left_out"] = unusable
-        if self.public and len(scored.outcomes) < self.benchmark.rows:
+        if self.public and len(scored.outcomes) != self.benchmark.rows:
             scored.details["incomplete"] = f"{len(scored.outcomes)} of {self.benchmark.rows} docs"
         return scored
 

@@ -56,7 +56,7 @@ class Own:
     def run(
         self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
-        """Ask every doc under one condition; pictures of some wrong answers go beside `scratch`.
+        """Ask every doc under one condition; pictures of some that fail go beside `scratch`.
 
         Raises:
             MissingDataError: no docs, or the condition cannot be made from them.

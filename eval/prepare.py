@@ -4,6 +4,7 @@ import ast
 import base64
 import binascii
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class Checked:
 
     @property
     def complete(self) -> bool:
-        return self.docs >= self.of > 0 and not self.problems
+        return self.docs == self.of > 0 and not self.problems
 
 
 def prepare(
@@ -53,7 +54,11 @@ def prepare(
         if not isinstance(spec, Official) or not spec.public:
             raise ValueError(f"{spec.name} has no public files: its questions are made here")
         progress(spec.name)
-        converted = convert(root, spec.benchmark)
+        try:
+            converted = convert(root, spec.benchmark)
+        except ValueError as error:
+            found.append(Checked(spec.name, of=spec.benchmark.rows, missing=str(error)))
+            continue
         checked = check(Local(root), spec)
         checked.converted = str(converted.relative_to(root)) if converted else ""
         found.append(checked)
@@ -106,7 +111,11 @@ def report(found: list[Checked]) -> Any:
 
 
 def convert(root: Path, benchmark: Benchmark) -> Path | None:
-    """Write SPLIT-00000.parquet beside the first raw file of a benchmark that has no parquet."""
+    """Write SPLIT-00000.parquet beside the first raw file of a benchmark that has no parquet.
+
+    Raises:
+        ValueError: it cannot be read as rows of the benchmark; names the file and the reason.
+    """
     source = Local(root)
     mine = list(source.of(benchmark))
     if any(file.suffix == ".parquet" and split_of(file) == benchmark.split for file in mine):
@@ -116,8 +125,12 @@ def convert(root: Path, benchmark: Benchmark) -> Path | None:
     if not (chosen := (named or raw)[:1]):
         return None
     folder = chosen[0].parent if chosen[0].parent != root else root / benchmark.name
-    rows = _shared_images(read_rows(chosen[0]))
-    return write_rows(rows, benchmark.name, folder / f"{benchmark.split}-00000.parquet", chosen[0])
+    target = folder / f"{benchmark.split}-00000.parquet"
+    try:
+        return write_rows(_shared_images(read_rows(chosen[0])), benchmark.name, target, chosen[0])
+    except Exception as error:  # a half line, a word for a number: parsers raise nearly anything
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise ValueError(f"{chosen[0]} cannot be converted: {said}") from error
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -149,7 +162,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 def write_rows(rows: list[dict[str, Any]], benchmark: str, path: Path, source: Path) -> Path:
     """Write rows in the published schema, as far as they have its columns.
 
-    Images may be bytes, {"bytes", "path"}, base64, or the path of a file beside `source`.
+    Images may be bytes, {"bytes", "path"}, base64, or the path of a file in the folder of `source`.
     """
     import datasets
 
@@ -196,7 +209,9 @@ def _cell(value: Any, kind: Any, folder: Path) -> Any:
 def _image(value: Any, folder: Path) -> dict[str, Any] | None:
     """What datasets stores of an image: its file. Whether it can be read is seen later."""
     if isinstance(value, str):
-        if len(value) < 4096 and (folder / value).is_file():
+        if len(value) < 4096 and os.path.isfile(folder / value):  # False for names of any length
+            if os.path.isabs(value) or Path(os.path.normpath(value)).parts[0] == os.pardir:
+                raise ValueError(f"the image {value} is outside {folder}")
             value = (folder / value).read_bytes()
         else:
             try:

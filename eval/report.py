@@ -1,4 +1,4 @@
-"""The page of a result: tables, categories, wrong answers. One file, no scripts, no network."""
+"""The page of a result: tables, categories, answers not fully right. One file without scripts."""
 
 import base64
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ DETECTABLE = (
     "detectable: the smallest true difference that four of five comparisons of two such runs would "
     "find. `omni-eval compare` pairs the questions of two runs and needs less."
 )
-LONGEST = 1200  # letters of a text on the page
+CUT_AT = 1200  # letters of a text on the page
 
 
 def report(result: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path) -> str:
@@ -31,7 +31,7 @@ def report(result: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     table = _with_detectable(grid(result), result["rows"])
-    wrong = [_failures(row, answers, out) for row in result["rows"]]
+    lost = [_failures(row, answers, out) for row in result["rows"]]
     return environment.get_template("report.html").render(
         name=result.get("model") or out.resolve().name,
         result=result,
@@ -39,7 +39,7 @@ def report(result: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
         table=[(row, number in table.ruled) for number, row in enumerate(table.rows)],
         notes=[*table.notes, DETECTABLE],
         categories=[row for row in result["rows"] if row["categories"]],
-        failures=[found for found in wrong if found["listed"]],
+        failures=[found for found in lost if found["listed"]],
     )
 
 
@@ -51,13 +51,13 @@ def _with_detectable(table: Grid, rows: Sequence[dict[str, Any]]) -> Grid:
 
 
 def _failures(row: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:
-    """The wrong answers of a row: those with a picture first, for somebody chose them."""
+    """Answers that are not fully right: those with a picture first, for somebody chose them."""
     mine = [line for line in answers if line["row"] == row["name"] and line["condition"] == "seen"]
-    wrong = [line for line in mine if line["correct"] < 1]
-    listed = sorted(wrong, key=lambda line: not line["image"])[:SHOWN]
+    lost = [line for line in mine if line["correct"] < 1]
+    listed = sorted(lost, key=lambda line: not line["image"])[:SHOWN]
     return {
         "title": row.get("title") or row["name"],
-        "wrong": len(wrong),
+        "lost": len(lost),
         "of": len(mine),
         "listed": [{**_cut(line), "picture": _data_uri(out, line["image"])} for line in listed],
     }
@@ -66,7 +66,7 @@ def _failures(row: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
 def _cut(line: dict[str, Any]) -> dict[str, Any]:
     texts = {key: str(line[key]) for key in ("doc", "question", "expected", "answer", "category")}
     return {
-        key: text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} letters)"
+        key: text if len(text) <= CUT_AT else f"{text[:CUT_AT]} … ({len(text):,} letters)"
         for key, text in texts.items()
     }
 

@@ -55,7 +55,7 @@ def run_suite(
     data: Path | None,
     out: Path,
     *,
-    rows: Iterable[str] = (),
+    rows: str | Iterable[str] = (),
     limit: int | None = None,
     controls: bool = True,
     progress: Callable[[int], None] = lambda answers: None,
@@ -94,7 +94,7 @@ def evaluate(
     data: Path | None,
     out: Path,
     *,
-    rows: Iterable[str] = (),
+    rows: str | Iterable[str] = (),
     limit: int | None = None,
     controls: bool = True,
     on_condition: OnCondition = lambda row, condition: None,
@@ -155,14 +155,16 @@ def _own_folder(out: Path, ranks: Ranks) -> Iterator[Path]:
         yield Path(folder)
 
 
-def choose(suite: str, names: Iterable[str]) -> list[Official | Own]:
-    """The rows of a suite, or those named.
+def choose(suite: str, names: str | Iterable[str]) -> list[Official | Own]:
+    """The rows of a suite, or those named, in a list or with commas in between.
 
     Raises:
         ValueError: an unknown name; lists the known ones.
     """
     if suite not in SUITES:
         raise ValueError(f"unknown suite {suite!r}; there is: {', '.join(SUITES)}")
+    if isinstance(names, str):
+        names = [name.strip() for name in names.split(",") if name.strip()]
     known = {row.name: row for row in SUITES[suite].rows}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown row {', '.join(unknown)}; {suite} has: {', '.join(known)}")
@@ -218,7 +220,7 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
         return row
     row.score, row.n, row.chance = seen.score, seen.n, seen.chance
     row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
-    row.details["max_new_tokens"] = spec.max_new_tokens
+    row.details.setdefault("max_new_tokens", spec.max_new_tokens)
     row.categories = categories(seen)
     row.detectable = detectable(seen.units) if seen.units else None
     for condition, scored in found.items():

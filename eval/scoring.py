@@ -25,7 +25,7 @@ class Outcome:
     group: str = ""
     category: str = ""  # as the benchmark itself divides its docs
     image: str = ""
-    """a small copy of what was shown, below the folder of results; only some wrong answers"""
+    """a small copy of what was shown, below the folder of results; only of some that fail"""
 
     @property
     def unit(self) -> str:

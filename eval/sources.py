@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from .decoding import FRAMES
+from .benchmarks import EVERY
+from .decoding import PICTURES
 from .official import Benchmark, Source
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -20,7 +21,9 @@ class Local:
     """DATA/NAME/SPLIT-*.parquet, as a clone of the dataset's repository has them too.
 
     NAME is a benchmark's name, title or repository with its configuration; case and punctuation do
-    not matter: mmbench_en, MMBench-EN and MMBench/en are one. A folder `data` is passed over.
+    not matter: mmbench_en, MMBench-EN and MMBench/en are one. A folder `data` is passed over. Where
+    several benchmarks have the name of a folder or of one above it, the deepest is meant:
+    DocVQA/InfographicVQA is not DocVQA's.
     """
 
     root: Path
@@ -44,11 +47,13 @@ class Local:
 
     def of(self, benchmark: Benchmark) -> Iterator[Path]:
         """Every file that lies in a folder of this benchmark, or has its name."""
-        known = {plain(name) for name in benchmark.names}
+        mine = {plain(name) for name in benchmark.names}
+        known = mine | {plain(name) for other in EVERY for name in other.names}
         for file in self.files:
             relative = file.relative_to(self.root).with_suffix("")
             parts = [part for part in relative.parts if part != "data"]
-            if any(plain("".join(parts[:depth])) in known for depth in range(1, len(parts) + 1)):
+            names = [plain("".join(parts[:depth])) for depth in range(len(parts), 0, -1)]
+            if next((name for name in names if name in known), None) in mine:
                 yield file
 
     def find(self, benchmark: Benchmark) -> list[Path]:
@@ -106,7 +111,7 @@ def _videos(source: Local, benchmark: Benchmark) -> dict[str, Path]:
     for file in source.of(benchmark):
         if file.suffix.lower() in VIDEOS:
             found[file.stem] = file
-        elif file.suffix.lower() in FRAMES:
+        elif file.suffix.lower() in PICTURES:
             found[file.parent.name] = file.parent
     return found
 

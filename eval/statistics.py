@@ -5,6 +5,8 @@ holds pairs (points, possible), one for each accuracy that the score is the mean
 
     score = 100 · mean over k of (Σ points[:, k] / Σ possible[:, k])
 
+An accuracy of which nothing is possible, as in one category of many, is left out of the mean.
+
 One pair (correct, 1) is plain accuracy, (errors, words) a word error rate, and three pairs are
 HallusionBench. Equal units are counted, not listed, so thousands of resamples of 18,000 docs take
 milliseconds.
@@ -136,8 +138,9 @@ def _table(tallies: Tallies) -> np.ndarray:
 def _score(sums: np.ndarray) -> np.ndarray:
     """(..., K, 2) sums of points and possible -> scores (...)."""
     points, possible = sums[..., 0], sums[..., 1]
-    shares = np.divide(points, possible, out=np.zeros_like(points), where=possible > 0)
-    return 100 * shares.mean(-1)
+    there = possible > 0
+    shares = np.divide(points, possible, out=np.zeros_like(points), where=there)
+    return 100 * shares.sum(-1) / np.maximum(1, there.sum(-1))
 
 
 def _difference(sums: np.ndarray) -> np.ndarray:

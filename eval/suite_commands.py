@@ -45,7 +45,7 @@ def prepare(
 
     console = Console()
     try:
-        chosen = choose(suite, [r for r in rows.split(",") if r])
+        chosen = choose(suite, rows)
         with console.status("") as status:
             found = prepare(data, chosen, lambda row: status.update(f"checking {row}"))
     except (ValueError, OSError) as error:

@@ -102,6 +102,10 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
             texts.append(f"{len(left_out)} docs left out; the first: {left_out[0]}")
         if unjudged := found.get("unjudged"):
             texts.append(f"{len(unjudged)} answers that the judge did not read are wrong")
+        if official := found.get("official_max_new_tokens"):
+            texts.append(
+                f"answers end after {found['max_new_tokens']} tokens, officially {official}"
+            )
         for text in texts:
             said.setdefault(text, []).append(name)
     texts = [f"{', '.join(names)}: {text}." for text, names in said.items()]

@@ -128,6 +128,21 @@ def test_no_reply_is_wrong_named_and_not_drawn(files, address, tmp_path):
     assert problems[0].startswith("MMBench: judge wise: 0: EndpointError")
 
 
+def test_what_had_no_reply_is_asked_again_and_named_again():
+    replies = iter([ValueError("busy"), ValueError("busy"), "yes"])
+    judge = judging.Judge(Answerer(lambda b, most, stop: [next(replies)], lambda m: 1), "wise", "w")
+
+    def hear(of: str) -> tuple[str, list[str]]:
+        before = len(judge.problems)
+        text = judge.hear(lambda: judge.reply("Is it right?", 8), of)
+        return text, judge.problems[before:]
+
+    assert hear("One") == ("", ["One: judge wise: 0: ValueError: busy"])
+    assert hear("Two") == ("", ["Two: judge wise: 0: ValueError: busy"])
+    assert hear("Three") == ("yes", [])
+    assert hear("Four") == ("yes", [])
+
+
 def test_garbage_from_the_judge_is_wrong(files, address, tmp_path):
     odd = Answerer(lambda batch, most, stop: ["hm"] * len(batch), lambda m: 1)
     judge = judging.open_judge(address, "wise")

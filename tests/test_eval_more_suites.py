@@ -9,11 +9,13 @@ import pytest
 
 from eval.adapter import convert
 from eval.batching import Answerer
+from eval.benchmarks import EVERY
 from eval.bridge import tasks_folder
 from eval.decoding import tolerant
 from eval.official import Official
 from eval.sources import Local
 from eval.suites import SUITES
+from eval.units import categories
 from omni.messages import media_refs
 
 spec = importlib.util.spec_from_file_location("eval_rows", Path(__file__).with_name("eval_rows.py"))
@@ -81,6 +83,7 @@ def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
     source = Local(public)
     right = row.run(oracle(row, source, tmp_path), source, "seen", None, tmp_path / "right")
     assert right.score == pytest.approx(100)
+    assert all(found["score"] == pytest.approx(100) for found in categories(right).values())
     assert [outcome.correct for outcome in right.outcomes] == [1.0] * COUNT
     assert right.chance < 60
     nonsense = Answerer(lambda batch, most, stop: ["Hm"] * len(batch), lambda m: 50)
@@ -99,6 +102,21 @@ def test_lmms_eval_has_such_a_task(row):
     split = re.compile(rf"^test_split: {row.benchmark.split}$", re.M)
     assert split.search(mine) or any(split.search(text) for text in files if text != mine)
     assert row.name not in [other.name for other in ROWS if other is not row]
+    assert row.benchmark in EVERY  # of which a folder is read as one
+
+
+def test_transcripts_may_be_as_long_as_officially(public, tmp_path):
+    (row,) = [row for row in ROWS if row.name == "librispeech_test_clean"]
+    limits = set()
+
+    def answer_batch(batch, most, stop):
+        limits.add(most)
+        return ["a"] * len(batch)
+
+    scored = row.run(Answerer(answer_batch, lambda m: 50), Local(public), "seen", None, tmp_path)
+    assert limits == {256}
+    assert scored.details["max_new_tokens"] == 256
+    assert "official_max_new_tokens" not in scored.details
 
 
 def test_the_official_error_rate_is_divided_among_the_docs(public, tmp_path):
@@ -153,3 +171,9 @@ def test_a_video_may_be_a_folder_of_frames(public, make_picture, tmp_path):
     row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
     assert shown == {("video",), ("image",) * 16}
     assert answerer.problems == []
+
+    frame = folder / "videos" / "clip1" / "00000.jpg"
+    frame.write_bytes(frame.read_bytes()[:150])
+    row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
+    assert len(answerer.problems) == COUNT // 2
+    assert f"MediaError: {frame}: not a readable image" in answerer.problems[0]

@@ -51,7 +51,7 @@ def test_nothing_of_the_data_becomes_code(out):
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_only_wrong_answers_of_what_was_seen_are_listed(out):
+def test_only_what_was_seen_and_is_not_fully_right_is_listed(out):
     lines = [
         line(1), line(2, correct=1.0, answer="rightly"), line(3, condition="blind", answer="blind"),
         line(4, correct=0.3, answer="a bit"), line(5, answer=""), line(6, answer="x" * 100_000),
@@ -61,7 +61,8 @@ def test_only_wrong_answers_of_what_was_seen_are_listed(out):
     assert len(cards) == 4
     assert "4 of 4" in page
     assert "rightly" not in page
-    assert "a bit" in page
+    assert "a bit" in page  # it has points, and could have more
+    assert "<h2>Not fully right</h2>" in page
     assert "(empty)" in page
     assert "(100,000 letters)" in page
     assert len(page) < 20_000

@@ -1,12 +1,14 @@
 """Public benchmarks from local files: found, checked, and scored by lmms-eval's own code."""
 
 import base64
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pandas
+import PIL.Image
 import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
@@ -92,12 +94,47 @@ def test_folders_may_be_named_by_configuration(tmp_path):
     assert [split_of(file) for file in Local(tmp_path).find(benchmark)] == ["dev"]
 
 
+def test_a_folder_within_that_of_another_benchmark_is_its_own(tmp_path):
+    repository, other = tmp_path / "DocVQA", tmp_path / "InfoVQA"
+    for folder in (repository / "DocVQA", repository / "InfographicVQA", other / "data"):
+        folder.mkdir(parents=True)
+        (folder / "validation-00000-of-00001.parquet").touch()
+    specs = {row.name: row.benchmark for row in SUITES["image"].rows}
+    source = Local(tmp_path)
+    assert [file.parent for file in source.find(specs["docvqa"])] == [repository / "DocVQA"]
+    infographics = [file.parent for file in source.find(specs["infovqa"])]
+    assert infographics == [repository / "InfographicVQA", other / "data"]
+
+
+def test_docs_that_are_there_twice_are_not_the_benchmark(files, tmp_path):
+    (spec,) = [row for row in SUITES["image10"].rows if row.name == "realworldqa"]
+    (file,) = (files / "RealWorldQA" / "data").iterdir()
+    for number in range(2):
+        copied = tmp_path / "data" / "realworldqa" / f"test-{number:05}-of-00002.parquet"
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(file.read_bytes())
+    twice = replace(spec, benchmark=replace(spec.benchmark, rows=3))
+    (found,) = prepare(tmp_path / "data", [twice])
+    assert (found.docs, found.complete) == (6, False)
+    source = Local(tmp_path / "data")
+    scored = twice.run(constant("A"), source, "seen", None, tmp_path / "out" / "work")
+    assert scored.details["incomplete"] == "6 of 3 docs"
+
+
 def test_rows_of_part_of_a_benchmark_say_so(files, tmp_path):
     result = ask(files, tmp_path)
     for row, spec in zip(result["rows"], SUITES["image10"].rows, strict=True):
         assert not row["missing"]
         assert row["details"]["incomplete"].endswith(f"of {spec.benchmark.rows} docs")
-        assert row["details"]["max_new_tokens"] == 128
+    limits = {
+        row["name"]: [row["details"].get(f"{of}max_new_tokens") for of in ("", "official_")]
+        for row in result["rows"]
+    }
+    assert limits["realworldqa"] == [16, None]  # as the official yaml says
+    assert limits["ocrbench"] == [128, None]
+    assert limits["mathvista"] == [128, 16384]
+    table = (tmp_path / "table.txt").read_text()
+    assert "answers end after 128 tokens, officially 16384" in " ".join(table.split())
     assert str(files) in result["images"]
 
 
@@ -240,13 +277,49 @@ def test_prepare_reads_other_files(kind, files, tmp_path):
     assert [row["answer"] for row in written] == [row["answer"] for row in rows]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("test.jsonl", '{"question": "What?"}\n{"question": ', "JSONDecodeError"),
+        ("test.jsonl", '{"question": "What?", "image": "../secret.png"}', "is outside"),
+        ("test.jsonl", '{"question": "What?", "image": "SECRET"}', "is outside"),
+        ("test.tsv", "question\tanswer\timage\nWhat?\t[1,\tQUJD\n", "SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_converted_costs_one_row(name, text, reason, files, copy, tmp_path):
+    folder = copy("RealWorldQA")
+    (folder / "secret.png").write_bytes(b"of somebody else")
+    (folder / "ocrbench").mkdir()
+    text = text.replace("SECRET", str(folder / "secret.png"))
+    (folder / "ocrbench" / name).write_text(text)
+    specs = {row.name: row for row in SUITES["image10"].rows}
+    bad, good = prepare(folder, [specs["ocrbench"], specs["realworldqa"]])
+    assert bad.missing.startswith(f"{folder / 'ocrbench' / name} cannot be converted: ")
+    assert reason in bad.missing
+    assert not list((folder / "ocrbench").glob("*.p*"))
+    assert (good.docs, good.missing) == (3, "")
+
+
+def test_a_small_image_in_base64_is_no_path(tmp_path):
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (16, 16)).save(picture, "BMP")
+    text = base64.b64encode(picture.getvalue()).decode()
+    assert 255 < max(map(len, text.split("/"))) < 4096  # too long for the name of a file
+    (tmp_path / "realworldqa").mkdir()
+    line = json.dumps({"image": text, "question": "What?", "answer": "A"})
+    (tmp_path / "realworldqa" / "test.jsonl").write_text(line)
+    (spec,) = [row for row in SUITES["image10"].rows if row.name == "realworldqa"]
+    (found,) = prepare(tmp_path, [spec])
+    assert (found.docs, found.problems, found.missing) == (1, [], "")
+
+
 def test_prepare_tells_which_rows_are_complete(files, copy, monkeypatch):
     def spoil(rows):
         rows[1]["image"]["bytes"] = b"nothing"
         rows[2]["answer"] = None
 
     folder = copy("RealWorldQA", spoil)
-    result = CliRunner().invoke(app, ["prepare", str(folder), "--rows", "realworldqa,ocrbench"])
+    result = CliRunner().invoke(app, ["prepare", str(folder), "--rows", "realworldqa, ocrbench,"])
     assert result.exit_code == 1
     text = " ".join(result.output.split())
     assert "2 of 765 docs, 2 unusable" in text

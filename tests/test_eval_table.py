@@ -228,6 +228,17 @@ def test_categories_are_scored_like_their_row():
     assert categories(scored) == {}
 
 
+def test_a_category_is_not_judged_by_the_accuracies_of_others():
+    """As in MMStar and MME, where every category has accuracies of its own."""
+    scored = proportion(outcomes([1, 1, 1, 1]), 50)
+    for outcome in scored.outcomes:
+        mine, none = [(1.0, 1.0)], [(0.0, 0.0)]
+        scored.units[outcome.unit] = none + mine if outcome.category else mine + none
+    assert {name: found["score"] for name, found in categories(scored).items()} == {
+        "": 100, "odd": 100
+    }  # fmt: skip
+
+
 def test_units_that_do_not_give_the_score_are_not_compared():
     scored = proportion(outcomes([1, 0]), 50)
     scored.score = 12.0

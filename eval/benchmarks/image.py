@@ -73,7 +73,7 @@ IMAGE10 = (
     Benchmark(
         "mathvista", "MathVista-mini", "mathvista_testmini_format", "mathvista", "testmini", 1000,
         score_mathvista, mathvista_truth, 24, "static", overrides=mathvista_overrides,
-        judged=judge_mathvista,        aliases=("MathVista", "MathVista_MINI"),
+        judged=judge_mathvista, aliases=("MathVista", "MathVista_MINI"),
         rule="answers are read by rule; one in which nothing is found is wrong",
     ),
     Benchmark(

@@ -14,7 +14,7 @@ from .hallusion import hallusion_outcome
 from .letters import mmbench_outcomes
 from .mathvista import same_value, score_mathvista
 
-NO_OPTION = "Z"  # of MMBench: no answer at all, where the official code draws one
+NO_LETTER = "Z"  # of MMBench: no answer at all, where the official code draws one
 DRAWN = "Failed to predict"
 VERDICT = "gpt4v_output_gpt_check"  # column of HallusionBench's judgements
 
@@ -29,7 +29,7 @@ def judge_mmbench(result: TaskResult, judge: Judge) -> Scored:
 
         def extract_answer_from_item(self, item: Any) -> tuple[str, str]:
             letter, said = map(str, super().extract_answer_from_item(item) or ("", ""))
-            return (NO_OPTION if said.startswith(DRAWN) else letter), said
+            return (NO_LETTER if said.startswith(DRAWN) else letter), said
 
     def score() -> Scored:
         evaluator = Evaluator()
