@@ -63,7 +63,8 @@ IMAGE10 = (
     Benchmark(
         "hallusionbench", "HallusionBench", "hallusion_bench_image", "hallusion_bench", "image",
         951, score_hallusion, hallusion_truth, 8, "static", overrides=hallusion_overrides,
-        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no',
+        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no; an empty answer '
+        "is wrong",
         judged=judge_hallusion, unit=figure_set,
     ),
     Benchmark(
