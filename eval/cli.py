@@ -86,7 +86,8 @@ def evaluate(
 
     OUT holds report.html (categories and wrong answers to look at), rows.json, table.md, table.txt
     and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
-    they are given, and are reused only for the same weights, words and media.
+    they are given, and are reused only for the same weights, words and media; of an endpoint for
+    the same address and name, so use another --out when the model behind it has changed.
     `accelerate launch -m eval.cli …` shares the questions out.
     """
     from rich.console import Console

@@ -201,7 +201,13 @@ def _run(
 ) -> Scored:
     problems, shortened = len(answerer.problems), len(answerer.shortened)
     scored = spec.run(answerer, source, condition, limit, out / "work")
-    if unanswered := answerer.problems[problems:]:
+    unanswered = answerer.problems[problems:]
+    if unanswered and len(unanswered) >= len(scored.outcomes):
+        del answerer.problems[problems:]  # said once, of the row, which has no score
+        raise MissingDataError(
+            f"not one of {len(unanswered)} questions has an answer; the first: {unanswered[0]}"
+        )
+    if unanswered:
         scored.details["unreadable"] = unanswered  # answered "" and counted as wrong
         log.warning("%s: %d docs have no answer: %s", spec.name, len(unanswered), unanswered[0])
     if cut := answerer.shortened[shortened:]:
