@@ -10,6 +10,7 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
+from .refusal import refused
 from .suite_commands import prepare, suites
 from .table_commands import compare, contamination, table
 
@@ -95,6 +96,8 @@ def evaluate(
     from omni.load import CheckpointError
     from omni.weights import WeightsError
 
+    from .own import MissingDataError
+
     console = Console(file=sys.stdout)  # this very stream: lmms-eval's chatter is diverted later
     try:
         result = _run(
@@ -103,9 +106,8 @@ def evaluate(
             model_name=model_name, judge=judge, judge_model=judge_model, max_batch=max_batch,
             token_budget=token_budget,
         )  # fmt: skip
-    except (ValueError, LookupError, OSError, CheckpointError, WeightsError) as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from error
+    except (ValueError, OSError, MissingDataError, CheckpointError, WeightsError) as error:
+        raise refused(error) from error
     if result is None:
         return  # rank 0 says it all
     from .grid import show

@@ -71,7 +71,7 @@ def published_columns(names: Sequence[str]) -> list[Column]:
     """Columns of published models; "published" means all of them.
 
     Raises:
-        LookupError: an unknown name.
+        ValueError: an unknown name.
     """
     found = published()
     chosen = [m for name in names for m in (found.models if name == "published" else [name])]

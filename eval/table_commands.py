@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .grid import FORMS, Grid, show
+from .refusal import refused
 
 
 class Form(StrEnum):
@@ -50,11 +51,11 @@ def table(
 
     names = [*(beside or ()), *(["published"] if published else ())]
     if not files and not names:
-        raise _refused("name a result, or ask for --published")
+        raise refused("name a result, or ask for --published")
     try:
         columns = [*measured(files or []), *published_columns(names)]
-    except (OSError, ValueError, LookupError) as error:
-        raise _refused(error) from error
+    except (OSError, ValueError) as error:
+        raise refused(error) from error
     if form in (Form.csv, Form.json):
         print(to_csv(columns) if form is Form.csv else to_json(columns), end="")
         return
@@ -79,8 +80,8 @@ def compare(
 
     try:
         found = compare_runs(first, second)
-    except (OSError, ValueError, LookupError) as error:
-        raise _refused(error) from error
+    except (OSError, ValueError) as error:
+        raise refused(error) from error
     if form is Form.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     elif form is Form.csv:
@@ -118,7 +119,7 @@ def contamination(
             task = bar.add_task("training pictures", total=None)
             found = search(data, shards, lambda n: bar.advance(task, n))
     except (OSError, ValueError) as error:
-        raise _refused(error) from error
+        raise refused(error) from error
     if form is Form.json:
         print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
     elif form is Form.csv:
@@ -143,10 +144,3 @@ def _print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(sys.stdout, list(rows[0]), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _refused(error: object) -> typer.Exit:
-    from rich.console import Console
-
-    Console(stderr=True).print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
-    return typer.Exit(2)
