@@ -169,7 +169,7 @@ def _run(
     from .heldout import refuse_other_split
     from .judge import open_judge
     from .ranks import join
-    from .run import choose, evaluate
+    from .run import choose, evaluate, write_result
     from .suites import SUITES
 
     choose(suite, rows)  # a typo should not cost the time to load a model
@@ -201,7 +201,7 @@ def _run(
         )
     result["example"] = _example(opened, data, out) if heldout and data else None
     result["peak_rss_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    _rewrite(result, out)
+    write_result(result, out)
     return result
 
 
@@ -233,14 +233,6 @@ def _drift(model: Any, processor: Any, folder: Path) -> float:
 
     bare = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(model.device)
     return text_drift(model, bare, processor)
-
-
-def _rewrite(result: dict[str, Any], out: Path) -> None:
-    import json
-
-    from .store import write_atomic
-
-    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 
 class AnswerProgress:

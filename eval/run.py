@@ -267,6 +267,11 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     return wanted
 
 
+def write_result(result: dict[str, Any], out: Path) -> None:
+    """Write OUT/rows.json."""
+    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+
+
 def _write(
     result: dict[str, Any], answers: list[dict[str, Any]], scores: dict[str, Scored], out: Path
 ) -> None:
@@ -275,7 +280,7 @@ def _write(
     from .table import grid
 
     table = grid(result)
-    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+    write_result(result, out)
     write_atomic(out / "table.md", markdown(table))
     write_atomic(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]

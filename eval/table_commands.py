@@ -1,8 +1,6 @@
 """Commands of omni-eval on finished results."""
 
-import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .grid import FORMS, Grid, show
+from .grid import FORMS, Grid, comma_separated, show
 from .refusal import refused
 
 
@@ -141,6 +139,4 @@ def _print(grid: Grid, form: Form) -> None:
 def _print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     """The keys of the first row are the header; nothing where there is no row."""
     if rows:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        print(comma_separated(list(rows[0]), rows), end="")
