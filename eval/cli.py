@@ -10,6 +10,7 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
+from .refusal import refused
 from .suite_commands import prepare, suites
 from .table_commands import compare, contamination, table
 
@@ -86,13 +87,16 @@ def evaluate(
 
     OUT holds report.html (categories and failed answers to look at), rows.json, table.md, table.txt
     and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
-    they are given, and are reused only for the same weights, words and media.
+    they are given, and are reused only for the same weights, words and media; of an endpoint for
+    the same address and name, so use another --out when the model behind it has changed.
     `accelerate launch -m eval.cli …` shares the questions out.
     """
     from rich.console import Console
 
     from omni.load import CheckpointError
     from omni.weights import WeightsError
+
+    from .own import MissingDataError
 
     console = Console(file=sys.stdout)  # this very stream: lmms-eval's chatter is diverted later
     try:
@@ -102,9 +106,8 @@ def evaluate(
             model_name=model_name, judge=judge, judge_model=judge_model, max_batch=max_batch,
             token_budget=token_budget,
         )  # fmt: skip
-    except (ValueError, LookupError, OSError, CheckpointError, WeightsError) as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from error
+    except (ValueError, OSError, MissingDataError, CheckpointError, WeightsError) as error:
+        raise refused(error) from error
     if result is None:
         return  # rank 0 says it all
     from .grid import show
@@ -166,7 +169,7 @@ def _run(
     from .heldout import refuse_other_split
     from .judge import open_judge
     from .ranks import join
-    from .run import choose, evaluate
+    from .run import choose, evaluate, write_result
     from .suites import SUITES
 
     choose(suite, rows)  # a typo should not cost the time to load a model
@@ -198,7 +201,7 @@ def _run(
         )
     result["example"] = _example(opened, data, out) if heldout and data else None
     result["peak_rss_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    _rewrite(result, out)
+    write_result(result, out)
     return result
 
 
@@ -230,14 +233,6 @@ def _drift(model: Any, processor: Any, folder: Path) -> float:
 
     bare = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(model.device)
     return text_drift(model, bare, processor)
-
-
-def _rewrite(result: dict[str, Any], out: Path) -> None:
-    import json
-
-    from .store import write_atomic
-
-    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 
 class AnswerProgress:

@@ -29,7 +29,7 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
         the ten benchmarks where both have them all, otherwise of the rows compared.
 
     Raises:
-        FileNotFoundError: no results there; LookupError: nothing in common.
+        FileNotFoundError: no results there; ValueError: nothing in common.
     """
     one, two = measured([first, second])
     ours, theirs = _tallies(first), _tallies(second)
@@ -37,7 +37,7 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     shared = {name: _common(ours[name], theirs[name]) for name in ours if name in theirs}
     compared = {name: pair for name, pair in shared.items() if pair[0]}
     if not compared:
-        raise LookupError(f"{one.title} and {two.title} were asked no question in common")
+        raise ValueError(f"{one.title} and {two.title} were asked no question in common")
     ten = published().mean_of
     whole = all(column.result.get("mean", {}) and column.result["mean"]["score"] is not None
                 for column in (one, two))  # fmt: skip

@@ -1,8 +1,9 @@
 """A table of text, and the forms it can be written in."""
 
+import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,15 @@ def latex(grid: Grid) -> str:
         if number in grid.ruled and number + 1 < len(grid.rows):
             lines.append(r"\midrule")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def comma_separated(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """CSV of these fields, with a head; what a row lacks is left empty."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fields, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
 
 
 FORMS: dict[str, Callable[[Grid], str]] = {

@@ -21,12 +21,10 @@ class Published:
         """The rows of one model.
 
         Raises:
-            LookupError: unknown; lists the known ones.
+            ValueError: unknown; lists the known ones.
         """
         if model not in self.models:
-            raise LookupError(
-                f"no published rows of {model!r}; there are: {', '.join(self.models)}"
-            )
+            raise ValueError(f"no published rows of {model!r}; there are: {', '.join(self.models)}")
         return self.models[model]
 
 

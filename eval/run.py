@@ -203,7 +203,13 @@ def _run(
 ) -> Scored:
     problems, shortened = len(answerer.problems), len(answerer.shortened)
     scored = spec.run(answerer, source, condition, limit, out / "work")
-    if unanswered := answerer.problems[problems:]:
+    unanswered = answerer.problems[problems:]
+    if unanswered and len(unanswered) >= len(scored.outcomes):
+        del answerer.problems[problems:]  # said once, of the row, which has no score
+        raise MissingDataError(
+            f"not one of {len(unanswered)} questions has an answer; the first: {unanswered[0]}"
+        )
+    if unanswered:
         scored.details["unreadable"] = unanswered  # answered "" and counted as wrong
         log.warning("%s: %d docs have no answer: %s", spec.name, len(unanswered), unanswered[0])
     if cut := answerer.shortened[shortened:]:
@@ -263,6 +269,11 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     return wanted
 
 
+def write_result(result: dict[str, Any], out: Path) -> None:
+    """Write OUT/rows.json."""
+    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+
+
 def _write(
     result: dict[str, Any], answers: list[dict[str, Any]], scores: dict[str, Scored], out: Path
 ) -> None:
@@ -271,7 +282,7 @@ def _write(
     from .table import grid
 
     table = grid(result)
-    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+    write_result(result, out)
     write_atomic(out / "table.md", markdown(table))
     write_atomic(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]

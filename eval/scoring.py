@@ -11,6 +11,7 @@ from typing import Any
 from .statistics import interval
 
 ARTICLES = {"a", "an", "the"}
+TOLERANCE = 0.01  # between a score and the same counted in another way
 
 
 @dataclass
@@ -188,7 +189,7 @@ def agree(name: str, ours: float, official: float) -> None:
     Raises:
         RuntimeError: they do not; the installed lmms-eval is not the one that this was written for.
     """
-    if abs(ours - official) > 0.01:
+    if abs(ours - official) > TOLERANCE:
         raise RuntimeError(
             f"{name}: lmms-eval says {official:.3f}, the docs counted one by one give {ours:.3f}; "
             "the installed lmms-eval scores this benchmark differently from what this row expects"

@@ -1,14 +1,12 @@
 """Several models in one table, measured here or published elsewhere."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .grid import Grid
+from .grid import Grid, comma_separated
 from .mean import incomplete, mean_of_ten
 from .published import published
 from .table import number
@@ -71,7 +69,7 @@ def published_columns(names: Sequence[str]) -> list[Column]:
     """Columns of published models; "published" means all of them.
 
     Raises:
-        LookupError: an unknown name.
+        ValueError: an unknown name.
     """
     found = published()
     chosen = [m for name in names for m in (found.models if name == "published" else [name])]
@@ -116,17 +114,15 @@ def to_json(columns: Sequence[Column]) -> str:
 
 def to_csv(columns: Sequence[Column]) -> str:
     """One line for each model and row; the mean is the row "mean"."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, FIELDS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    lines = []
     for column in columns:
         for row in column.result["rows"]:
             line = {"model": column.title, "kind": column.kind, "row": row["name"]}
-            writer.writerow(row | line)
+            lines.append(row | line)
         if mean := column.result.get("mean"):
             line = {"model": column.title, "kind": column.kind, "row": "mean"}
-            writer.writerow(mean | line | {"missing": mean["why"]})
-    return buffer.getvalue()
+            lines.append(mean | line | {"missing": mean["why"]})
+    return comma_separated(FIELDS, lines)
 
 
 def _title(name: str, columns: Sequence[Column]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,35 @@ def code_digest(*folders: Path) -> str:
     """Digest of the Python sources that make tensors of words and pictures."""
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def omni_digest() -> str:
+    """Digest of the sources of the package omni."""
+    return code_digest(Path(str(resources.files("omni"))))
+
+
+def settings_digest(model: Any, *more: Any) -> str:
+    """Digest of what decides the answers beside weights and questions.
+
+    The code of ours, the version of transformers, the model's configuration wherever it lies, how
+    it generates; and `more`: what makes tensors of words and pictures.
+    """
+    import transformers
+
+    return digest(
+        omni_digest(),
+        transformers.__version__,
+        _without_places(model.config.to_dict()),
+        model.generation_config.to_dict(),
+        *more,
+    )
+
+
+def _without_places(config: Any) -> Any:
+    """Leave out where a configuration was read from; a copy of a checkpoint answers the same."""
+    if not isinstance(config, dict):
+        return config
+    return {k: _without_places(v) for k, v in config.items() if k != "_name_or_path"}
 
 
 def weights_fingerprint(model: Any) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from .refusal import refused
+
 
 def suites() -> None:
     """List the suites and their rows."""
@@ -49,7 +51,6 @@ def prepare(
         with console.status("") as status:
             found = prepare(data, chosen, lambda row: status.update(f"checking {row}"))
     except (ValueError, OSError) as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from error
+        raise refused(error) from error
     console.print(report(found))
     raise typer.Exit(0 if all(row.complete for row in found) else 1)

@@ -1,8 +1,6 @@
 """Commands of omni-eval on finished results."""
 
-import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .grid import FORMS, Grid, show
+from .grid import FORMS, Grid, comma_separated, show
+from .refusal import refused
 
 
 class Form(StrEnum):
@@ -50,11 +49,11 @@ def table(
 
     names = [*(beside or ()), *(["published"] if published else ())]
     if not files and not names:
-        raise _refused("name a result, or ask for --published")
+        raise refused("name a result, or ask for --published")
     try:
         columns = [*measured(files or []), *published_columns(names)]
-    except (OSError, ValueError, LookupError) as error:
-        raise _refused(error) from error
+    except (OSError, ValueError) as error:
+        raise refused(error) from error
     if form in (Form.csv, Form.json):
         print(to_csv(columns) if form is Form.csv else to_json(columns), end="")
         return
@@ -79,8 +78,8 @@ def compare(
 
     try:
         found = compare_runs(first, second)
-    except (OSError, ValueError, LookupError) as error:
-        raise _refused(error) from error
+    except (OSError, ValueError) as error:
+        raise refused(error) from error
     if form is Form.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     elif form is Form.csv:
@@ -118,7 +117,7 @@ def contamination(
             task = bar.add_task("training pictures", total=None)
             found = search(data, shards, lambda n: bar.advance(task, n))
     except (OSError, ValueError) as error:
-        raise _refused(error) from error
+        raise refused(error) from error
     if form is Form.json:
         print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
     elif form is Form.csv:
@@ -140,13 +139,4 @@ def _print(grid: Grid, form: Form) -> None:
 def _print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     """The keys of the first row are the header; nothing where there is no row."""
     if rows:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _refused(error: object) -> typer.Exit:
-    from rich.console import Console
-
-    Console(stderr=True).print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
-    return typer.Exit(2)
+        print(comma_separated(list(rows[0]), rows), end="")

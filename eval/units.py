@@ -5,10 +5,8 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from .scoring import Scored
+from .scoring import TOLERANCE, Scored
 from .statistics import Tallies, score
-
-TOLERANCE = 0.01  # between a score and that of its units
 
 
 def stored_units(scored: Scored) -> dict[str, dict[str, Any]]:

@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+import shutil
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -270,6 +272,14 @@ class Endpoint(BaseHTTPRequestHandler):
     asked: ClassVar[list[dict]] = []
     tries: ClassVar[dict[str, int]] = {}
     stuck = threading.Event()
+    card: ClassVar[dict[str, Any]] = {}
+
+    def do_GET(self):
+        reply = json.dumps({"id": "tiny", "object": "model"} | self.card).encode()
+        self.send_response(200 if self.card and self.path.endswith("/models/tiny") else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(reply)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -309,6 +319,7 @@ class Server(ThreadingHTTPServer):
 def endpoint(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sesame")
     Endpoint.asked, Endpoint.tries, Endpoint.stuck = [], {}, threading.Event()
+    Endpoint.card = {}
     with Server(("127.0.0.1", 0), Endpoint) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"openai:http://127.0.0.1:{server.server_address[1]}/v1"
@@ -344,6 +355,41 @@ def test_an_endpoint_that_refuses_ends_the_run(endpoint):
     absent = open_model("openai:http://127.0.0.1:9/v1", "tiny", tries=1)
     with pytest.raises(OSError, match="cannot be reached"):
         absent.answerer([[user("anybody there?")]], 8)
+
+
+def test_an_endpoint_that_hangs_ends_the_run(endpoint, make_picture):
+    opened = open_model(endpoint, "tiny", tries=1, seconds=0.2, max_batch=2)
+    hanging = [[user(image(make_picture(n)), "silence")] for n in range(8)]
+    with pytest.raises(OSError, match="silent for 3 batches"):
+        opened.answerer(hanging, 8)
+    assert Endpoint.tries["silence"] == 1 + 1 + 2  # the first batch begins with one
+    asks = ["silence", "hello", "silence"]
+    mixed = [[user(image(make_picture(n)), text)] for n, text in enumerate(asks * 3)]
+    opened = open_model(endpoint, "tiny", tries=1, seconds=0.5, max_batch=3)
+    assert opened.answerer(mixed, 8).count("olleh") == 3
+
+
+def test_another_model_at_the_same_address_is_another(endpoint):
+    def weights(card):
+        Endpoint.card = card
+        return open_model(endpoint, "tiny").weights
+
+    cards = {}, {"created": 7}, {"created": 8}, {"created": 8, "root": "a"}
+    assert len({weights(card) for card in cards}) == 4
+    assert weights({"created": int(time.time())}) == weights({})  # the time of the question
+
+
+def test_a_row_without_a_single_answer_has_no_score(data, tmp_path):
+    def answer_batch(batch, most, stop):
+        return [ValueError("gone")] * len(batch)
+
+    result = evaluate(Answerer(answer_batch, lambda messages: 1), "w", "mini", data, tmp_path,
+                      rows=["category", "mini-realworldqa"])  # fmt: skip
+    for row in result["rows"]:
+        assert row["score"] is None
+        assert "questions has an answer; the first: " in row["missing"]
+        assert "ValueError: gone" in row["missing"]
+    assert result["problems"] == []
 
 
 def test_the_command_takes_an_endpoint(endpoint, data, tmp_path):
@@ -413,6 +459,26 @@ def test_a_model_of_transformers_answers_in_batches_as_alone(llava, make_picture
     assert one.weights == many.weights
     with pytest.raises(CannotAskError):
         one.answerer([[user(audio(b""), "?")]], 1)
+
+
+def test_another_template_or_tokenizer_is_another_model(llava, tmp_path):
+    def settings(file: str = "", old: str = "", new: str = "") -> str:
+        folder = tmp_path / f"{file}-{new}"
+        shutil.copytree(llava, folder)
+        if file:
+            text = (folder / file).read_text()
+            assert old in text
+            (folder / file).write_text(text.replace(old, new))
+        return open_model(f"hf:{folder}").answerer.settings
+
+    same = settings()
+    changes = [
+        ("chat_template.jinja", "<|im_end|>", "!"),
+        ("tokenizer.json", '"normalizer": null', '"normalizer": {"type": "Lowercase"}'),
+        ("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 0.5'),
+    ]
+    assert len({same, *(settings(*change) for change in changes)}) == 4
+    assert open_model(f"hf:{llava}").answerer.settings == same  # wherever it lies
 
 
 def test_other_code_has_other_answers(tmp_path):

@@ -7,11 +7,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from eval.adapter import convert
 from eval.batching import Answerer
+from eval.bench.oracle import Oracle
 from eval.benchmarks import EVERY
 from eval.bridge import tasks_folder
-from eval.decoding import tolerant
 from eval.official import Official
 from eval.sources import Local
 from eval.suites import SUITES
@@ -57,31 +56,12 @@ def public(make_picture, make_sound, tmp_path_factory) -> Path:
     return root
 
 
-def told(messages) -> tuple:
-    """What a conversation says and shows."""
-    words = "".join(part.get("text", "") for turn in messages for part in turn["content"])
-    shown = [
-        ref if isinstance(ref, bytes | str) else ref.tobytes() for _, ref in media_refs(messages)
-    ]
-    return words, *shown
-
-
-def oracle(row: Official, source: Local, scratch: Path) -> Answerer:
-    task, docs, unusable = row.load(source, None, scratch)
-    assert (len(docs), unusable) == (COUNT, [])
-    split = row.benchmark.split
-    with tolerant():
-        truth = {
-            told(convert(task.doc_to_messages(doc))): row.benchmark.truth(doc)
-            for doc in task.dataset[split]
-        }
-    return Answerer(lambda batch, most, stop: [truth[told(m)] for m in batch], lambda m: 50)
-
-
 @pytest.mark.parametrize("row", ONE_EACH, ids=lambda row: row.name)
 def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
     source = Local(public)
-    right = row.run(oracle(row, source, tmp_path), source, "seen", None, tmp_path / "right")
+    oracle = Answerer(Oracle([row], source, tmp_path), lambda m: 50)
+    right = row.run(oracle, source, "seen", None, tmp_path / "right")
+    assert "left_out" not in right.details
     assert right.score == pytest.approx(100)
     assert all(found["score"] == pytest.approx(100) for found in categories(right).values())
     assert [outcome.correct for outcome in right.outcomes] == [1.0] * COUNT

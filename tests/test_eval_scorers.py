@@ -165,6 +165,14 @@ def test_yes_no_by_answer_question_and_figure(scored):
     assert found.details["neither"] == 1  # "Hm?" is taken for no, and said to be
 
 
+def test_silence_is_wrong_about_figures(scored):
+    docs = [{"gt_answer": truth, "figure_id": str(k), "question_id": "0"}
+            for k, truth in enumerate("0110")]  # fmt: skip
+    found = scored("hallusionbench", docs, ["", " ", "yes", "Hm?"])
+    assert right(found) == [0, 0, 1, 1]
+    assert (found.details["aAcc"], found.details["neither"]) == (50, 3)
+
+
 def test_ocrbench_counts_rows_and_looks_inside_the_answer(scored):
     vectors = [
         ("It says BANANA.", ["banana"], "d", 1), ("a", ["banana"], "d", 0),

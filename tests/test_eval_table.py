@@ -178,6 +178,23 @@ def test_what_cannot_be_shown_is_refused_in_words(tmp_path):
         assert words in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["run", "[image]", "--rows", "[/tmp/x]"], ["prepare", ".", "--rows", "[/tmp/x]"],
+     ["table", "[/tmp/x]"]],
+)  # fmt: skip
+def test_a_refusal_says_every_word_and_not_among_the_results(arguments):
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "[/tmp/x]" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_fault_of_ours_is_no_refusal(monkeypatch):
+    monkeypatch.setattr("eval.cli._run", lambda *_, **__: {}["x"])
+    assert isinstance(CliRunner().invoke(app, ["run", "folder"]).exception, KeyError)
+
+
 def test_two_runs_are_compared_on_their_common_questions(tmp_path):
     better = write(tmp_path / "new", {"a": [1] * 60 + [0] * 40, "b": [1, 0] * 50, "c": [1]})
     worse = write(tmp_path / "old", {"a": [1] * 50 + [0] * 40, "b": [1, 0] * 50})

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 from omni.media import load_image
 
 from ..batching import Answerer, Messages
+from ..store import omni_digest
 from . import Opened
 
 TRIES = 4  # with pauses that double, or as long as the endpoint asks for
 SECONDS = 120.0  # for one answer
+SILENCES = 3  # whole batches in a row without a word; then no more are sent
+LOOK = 10.0  # seconds to say which model is there
+JUST_NOW = 300.0  # seconds; some servers say that a model was made when they were asked
 NO_KEY = "none"  # what servers at home are sent
 
 
@@ -21,8 +26,12 @@ class EndpointError(ValueError):
     """An endpoint that gave no answer to one question."""
 
 
+class SilentError(EndpointError):
+    """There was no answer in time."""
+
+
 class RefusedError(OSError):
-    """An endpoint that will answer nothing: a wrong key, address or model."""
+    """An endpoint that will answer nothing: a wrong key, address or model; or it hangs."""
 
 
 def open_endpoint(
@@ -53,11 +62,25 @@ def open_endpoint(
         Endpoint(client, address, model_name),
         cost=lambda messages: sum(len(turn["content"]) for turn in messages),
         encode=lambda batch: [as_chat(messages) for messages in batch],
-        settings=f"temperature 0 {address} {model_name}",
+        settings=f"temperature 0 {address} {model_name} {omni_digest()}",
         reads=frozenset({"image"}),
         **limits,
     )
-    return Opened(answerer, f"{address} {model_name}")
+    return Opened(answerer, f"{address} {model_name} {_which(client, model_name)}".strip())
+
+
+def _which(client: Any, model_name: str) -> str:
+    """When the endpoint says the model was made, and of what; "" where it does not say."""
+    import openai
+
+    try:
+        card = client.with_options(timeout=LOOK, max_retries=0).models.retrieve(model_name)
+    except (openai.OpenAIError, ValueError):
+        return ""
+    made, root = getattr(card, "created", None), getattr(card, "root", None)
+    if not isinstance(made, int) or abs(time.time() - made) < JUST_NOW:
+        made = None
+    return " ".join(str(fact) for fact in (made, root) if fact)
 
 
 @dataclass
@@ -69,12 +92,19 @@ class Endpoint:
     model_name: str
     reached: bool = False
     """It said something once, so that it is worth asking on when it is silent."""
+    silences: int = 0
+    """Batches in a row in which it said nothing."""
 
     def __call__(
         self, batch: list[list[dict[str, Any]]], most: int, stop: tuple[str, ...]
     ) -> list[str | ValueError]:
         with ThreadPoolExecutor(len(batch), "endpoint") as threads:
-            return list(threads.map(lambda messages: self.ask(messages, most, stop), batch))
+            found = list(threads.map(lambda messages: self.ask(messages, most, stop), batch))
+        silent = all(isinstance(answer, SilentError) for answer in found)
+        self.silences = self.silences + 1 if silent else 0
+        if self.silences == SILENCES:
+            raise RefusedError(f"{self.address} was silent for {SILENCES} batches: {found[0]}")
+        return found
 
     def ask(self, messages: Any, most: int, stop: tuple[str, ...]) -> str | ValueError:
         """Return the answer to one conversation, or why there is none."""
@@ -96,7 +126,9 @@ class Endpoint:
             if type(error) is openai.APIConnectionError and not self.reached:  # it is not there
                 raise RefusedError(f"{self.address} cannot be reached: {error}") from error
             self.reached = True
-            return EndpointError(f"{type(error).__name__}: {error}")
+            silent = isinstance(error, openai.APITimeoutError)
+            kind = SilentError if silent else EndpointError
+            return kind(f"{type(error).__name__}: {error}")
         except (AttributeError, IndexError, TypeError, ValueError):
             return EndpointError("the reply is not a chat completion")
         return cut(text, stop) if isinstance(text, str) else EndpointError("the reply has no text")

@@ -6,7 +6,7 @@ from omni.answer import complete
 from omni.media import load_image
 
 from ..batching import Answerer, Messages
-from ..store import digest, weights_fingerprint
+from ..store import settings_digest, weights_fingerprint
 from . import Opened
 from .ours import device
 
@@ -44,11 +44,19 @@ def open_transformers(name: str, **limits: Any) -> Opened:
         answer_batch,
         cost,
         encode=encode,
-        settings=digest(processor.to_json_string(), model.generation_config.to_dict()),
+        settings=settings_digest(model, *_preprocessing(processor)),
         reads=frozenset({"image"}),
         **limits,
     )
     return Opened(answerer, weights_fingerprint(model))
+
+
+def _preprocessing(processor: Any) -> tuple[Any, ...]:
+    """What makes tensors of words and pictures; its own json leaves out tokenizer and template."""
+    tokenizer = processor.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = backend.to_str() if backend else tokenizer.get_vocab()
+    return processor.to_json_string(), processor.chat_template, tokenizer.chat_template, words
 
 
 def cost(messages: Messages) -> int:

@@ -1,14 +1,13 @@
 """A checkpoint of ours as an `Answerer`."""
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from omni.messages import media_refs
 
 from ..batching import Answerer, Messages
-from ..store import code_digest, digest, weights_fingerprint
+from ..store import settings_digest, weights_fingerprint
 from . import Opened
 
 FEATURES_MB = 500  # of images and sounds that are shown more than once
@@ -55,20 +54,9 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
         answer_batch,
         TokenCost(processor),
         encode=lambda batch: prompts(processor, batch),
-        settings=_settings(model, processor),
+        settings=settings_digest(model, processor.fingerprint, processor.modalities),
         reads=frozenset(kinds | ({"video"} if "image" in kinds else set())),
         **limits,
-    )
-
-
-def _settings(model: Any, processor: Any) -> str:
-    """Digest of the preprocessing, of generation, and of the code of both."""
-    return digest(
-        code_digest(Path(str(resources.files("omni")))),
-        processor.fingerprint,
-        processor.modalities,
-        model.config.modalities,
-        model.generation_config.to_dict(),
     )
 
 

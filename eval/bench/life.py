@@ -43,14 +43,17 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def write_pictures(folder: Path, seed: int = 0) -> Path:
-    """Write held-out shards of procedural scenes; another seed shows others."""
+def write_pictures(folder: Path, seed: int = 0, count: int = 120, heldout: float = 0.4) -> Path:
+    """Write the held-out ones of `count` procedural scenes; another seed shows others.
+
+    They are of eight kinds and need no download.
+    """
     from data_shards.sources.base import Build
     from data_shards.sources.shapes import Shapes
     from data_shards.write import write_shards
 
-    scenes = Shapes(count=120, variants=1, turns=1)
-    write_shards(scenes.generate(Build(seed=seed, heldout=0.4)), folder / "shapes")
+    made = Shapes(count=count, variants=1, turns=1).generate(Build(seed=seed, heldout=heldout))
+    write_shards([sample for sample in made if sample.split == "heldout"], folder / "shapes")
     return folder
 
 

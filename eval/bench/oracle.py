@@ -1,18 +1,17 @@
 """An answerer that knows the truth scores 100 on all ten rows; one that knows nothing, chance."""
 
-import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_shards.bench.result import Result
-from omni.messages import media_refs
 
-from ..batching import Answerer, Messages
+from ..batching import Answerer, Messages, identify
 from ..decoding import tolerant
 from ..official import Official
 from ..own import Own
+from .life import write_pictures
 
 SUITE = "mini"
 
@@ -27,7 +26,7 @@ def run(folder: Path, small: bool = False) -> Result:
     from ..run import evaluate
     from ..suites import SUITES
 
-    held_out_shapes(folder / "data")
+    write_pictures(folder / "data", count=96, heldout=0.6)
     source = SUITES[SUITE].open(folder / "data")
     rows = [row for row in SUITES[SUITE].rows if isinstance(row, Official)]
     names, data, out = [row.name for row in rows], folder / "data", folder / "run"
@@ -90,7 +89,7 @@ class Oracle:
             docs = (
                 _official(row, source, scratch) if isinstance(row, Official) else _own(row, source)
             )
-            self.key |= {fingerprint(messages): truth for messages, truth in docs}
+            self.key |= {_key(messages): truth for messages, truth in docs}
             self.truths[row.name] = [truth for _, truth in docs]
 
     def enter(self, row: str, condition: str) -> None:
@@ -100,7 +99,7 @@ class Oracle:
         return [self.answer(messages) for messages in batch]
 
     def answer(self, messages: Messages) -> str:
-        asked = fingerprint(messages)
+        asked = _key(messages)
         if asked in self.key:
             return self.key[asked]
         return random.Random(asked).choice(self.truths[self.row])
@@ -119,21 +118,5 @@ def _own(row: Own, source: Any) -> list[tuple[Messages, str]]:
     return [(doc.messages, doc.expected) for doc in row.sample(source)]
 
 
-def fingerprint(messages: Messages) -> str:
-    """Digest of the words and of the content of the media."""
-    whole = hashlib.sha256()
-    for turn in messages:
-        whole.update("".join(part.get("text", "") for part in turn["content"]).encode())
-    for _, medium in media_refs(messages):
-        whole.update(medium if isinstance(medium, bytes) else medium.tobytes())
-    return whole.hexdigest()
-
-
-def held_out_shapes(folder: Path) -> None:
-    """Write held-out procedural pictures of eight kinds, which need no download."""
-    from data_shards.sources.base import Build
-    from data_shards.sources.shapes import Shapes
-    from data_shards.write import write_shards
-
-    made = Shapes(count=96, variants=1, turns=1).generate(Build(heldout=0.6))
-    write_shards([sample for sample in made if sample.split == "heldout"], folder / "shapes")
+def _key(messages: Messages) -> str:
+    return identify(messages, 0, ())[0]

@@ -24,7 +24,7 @@ from omni.answer import cut
 from ..bridge import prepare, tasks_folder
 from ..official import Official
 from ..suites import SUITES
-from .life import write_model
+from .life import write_model, write_pictures
 from .stock import FIRST
 
 STARTUP, TOTAL = 3.0, 1.5
@@ -66,7 +66,7 @@ def run(
         specs = specs[-1:]
     limit = 4 if small else limit
     checkpoint = checkpoint or (write_model if small else _checkpoint)(folder / "model")
-    data = data or _data(folder / "data")
+    data = data or write_pictures(folder / "data", count=480)
     tasks = _tasks(specs, data, limit, folder)
     passes: dict[str, list[Pass]] = {"stock lmms-eval": [], "omni-eval": []}
     for number in range(1 if small else 2):
@@ -101,15 +101,6 @@ def _checkpoint(folder: Path) -> Path:
     model.attach("vision", EYE, processor)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    return folder
-
-
-def _data(folder: Path) -> Path:
-    from data_shards.sources.base import Build
-    from data_shards.sources.shapes import Shapes
-    from data_shards.write import write_shards
-
-    write_shards(Shapes(variants=1, turns=1).generate(Build(heldout=0.4)), folder / "shapes")
     return folder
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from ..bridge import TaskResult
 from ..official import Benchmark
-from ..scoring import Outcome, Scored, agree
+from ..scoring import Scored, agree
 from ..statistics import interval
 from .luck import NO_DRAW, without_luck
+from .outcome import outcome
 from .share import Doc, column, letter, share
 
 RATE = "100 less the error rate, so that more is better"
@@ -38,8 +39,7 @@ def score_transcripts(module: str, text: str) -> Callable[[TaskResult], Scored]:
         for sample, (edits, length) in zip(result.samples, counted, strict=True):
             doc, right = str(sample["doc_id"]), sample["doc"][text]
             share = max(0.0, 1 - edits / max(1, length))
-            answer = sample["filtered_resps"][0]
-            outcomes.append(Outcome(doc, "transcribe", right, answer, share))
+            outcomes.append(outcome(sample, "transcribe", right, share))
             units[doc] = [(length - edits, length)]
         rate = 100 * sum(edits for edits, _ in counted) / sum(length for _, length in counted)
         agree("error rate", rate, result.metrics["wer"])

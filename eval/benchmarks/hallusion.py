@@ -19,7 +19,8 @@ def score_hallusion(result: TaskResult) -> Scored:
         yes = "1" if "yes" in said else "0"
         outcomes.append(hallusion_outcome(sample, yes == doc["gt_answer"]))
         docs.append(doc)
-        neither += "yes" not in said and "no" not in said
+        answer = sample["filtered_resps"][0].lower()
+        neither += "yes" not in answer and "no" not in answer
     official = {name: 100 * result.metrics[name] for name in ("aAcc", "qAcc", "fAcc")}
     scored = yes_no_sets(docs, outcomes, official)
     scored.details["neither"] = neither
@@ -40,10 +41,18 @@ def hallusion_truth(doc: dict[str, Any]) -> str:
 
 
 def hallusion_overrides() -> dict[str, Any]:
-    """The module's own judge-free aggregations; its yaml has them commented out."""
+    """The module's own judge-free aggregations; its yaml has them commented out.
+
+    Without an answer there is the wrong word: the rule would take silence for "no".
+    """
     from lmms_eval.tasks.hallusion_bench import evaluate_hb
 
+    def process(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+        wrong = "No" if hallusion_truth(doc) == "Yes" else "Yes"
+        return evaluate_hb.hb_process_results(doc, [results[0] if results[0].strip() else wrong])
+
     return {
+        "process_results": process,
         "metric_list": [
             {
                 "metric": name,
@@ -51,5 +60,5 @@ def hallusion_overrides() -> dict[str, Any]:
                 "higher_is_better": True,
             }
             for name in ("aAcc", "qAcc", "fAcc")
-        ]
+        ],
     }

@@ -6,7 +6,7 @@ from ..official import Benchmark
 from .hallusion import hallusion_overrides, hallusion_truth, score_hallusion
 from .judged import judge_hallusion, judge_mathvista, judge_mmbench
 from .letters import (
-    letter_truth,
+    COPY,
     mmbench_cn_overrides,
     mmmu_overrides,
     score_mmbench,
@@ -15,7 +15,7 @@ from .letters import (
     score_seed,
     seed_overrides,
 )
-from .mathvista import mathvista_overrides, mathvista_truth, score_mathvista
+from .mathvista import mathvista_overrides, score_mathvista
 from .reading import (
     ocrbench_overrides,
     ocrbench_truth,
@@ -24,13 +24,15 @@ from .reading import (
     score_textvqa,
     textvqa_truth,
 )
+from .share import column
 
+ANSWER = column("answer")  # a letter, or a text where a question has no options
 CIRCULAR = "a question counts when all its rotated copies are right, read without a judge"
 
 
 def question(doc: dict[str, Any]) -> int:
     """What a circular copy is a copy of."""
-    return doc["index"] % 1_000_000
+    return doc["index"] % COPY
 
 
 def figure_set(doc: dict[str, Any]) -> tuple[str, str, str]:
@@ -41,38 +43,39 @@ def figure_set(doc: dict[str, Any]) -> tuple[str, str, str]:
 IMAGE10 = (
     Benchmark(
         "mmbench_en", "MMBench-EN", "mmbench_en_dev_static", "mmbench", "dev", 4329,
-        score_mmbench, letter_truth, 8, "static", rule=CIRCULAR, unit=question,
+        score_mmbench, ANSWER, 8, "static", rule=CIRCULAR, unit=question,
         judged=judge_mmbench, aliases=("MMBench_DEV_EN",),
     ),
     Benchmark(
         "mmbench_cn", "MMBench-CN", "mmbench_cn_dev", "mmbench", "dev", 4329,
-        score_mmbench, letter_truth, 8, "static", overrides=mmbench_cn_overrides, rule=CIRCULAR,
+        score_mmbench, ANSWER, 8, "static", overrides=mmbench_cn_overrides, rule=CIRCULAR,
         judged=judge_mmbench, unit=question, aliases=("MMBench_DEV_CN",),
     ),
     Benchmark(
         "seedbench", "SEED-IMG", "seedbench", "seedbench", "test", 14232,
-        score_seed, letter_truth, 8, "official", overrides=seed_overrides,
+        score_seed, ANSWER, 8, "official", overrides=seed_overrides,
         rule="only the first character of an answer counts, as in the official code",
         aliases=("SEEDBench_IMG",),
     ),
     Benchmark(
         "mmmu", "MMMU (val)", "mmmu_val", "mmmu", "validation", 900,
-        score_mmmu, letter_truth, 16, "official", overrides=mmmu_overrides,
+        score_mmmu, ANSWER, 16, "official", overrides=mmmu_overrides,
         rule="an answer without a letter is wrong, where the official code draws one at random",
     ),
     Benchmark(
         "hallusionbench", "HallusionBench", "hallusion_bench_image", "hallusion_bench", "image",
         951, score_hallusion, hallusion_truth, 8, "static", overrides=hallusion_overrides,
-        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no',
+        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no; an empty answer '
+        "is wrong",
         judged=judge_hallusion, unit=figure_set,
     ),
     Benchmark(
         "realworldqa", "RealWorldQA", "realworldqa", "realworldqa", "test", 765,
-        score_realworldqa, letter_truth, 8, "official",
+        score_realworldqa, ANSWER, 8, "official",
     ),
     Benchmark(
         "mathvista", "MathVista-mini", "mathvista_testmini_format", "mathvista", "testmini", 1000,
-        score_mathvista, mathvista_truth, 24, "static", overrides=mathvista_overrides,
+        score_mathvista, ANSWER, 24, "static", overrides=mathvista_overrides,
         judged=judge_mathvista, aliases=("MathVista", "MathVista_MINI"),
         rule="answers are read by rule; one in which nothing is found is wrong",
     ),
@@ -82,7 +85,7 @@ IMAGE10 = (
     ),
     Benchmark(
         "chartqa", "ChartQA", "chartqa", "chartqa", "test", 2500,
-        score_chartqa, letter_truth, 16, "official",
+        score_chartqa, ANSWER, 16, "official",
         rule='numbers within 5 %; "12%" is not 12, as in the official code',
     ),
     Benchmark(

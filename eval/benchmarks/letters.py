@@ -7,12 +7,8 @@ from ..bridge import TaskResult
 from ..scoring import Outcome, Scored, agree, circular, majority, proportion
 from .outcome import outcome
 
+COPY = 1_000_000  # what MMBench adds to the index of each rotated copy
 NO_OPTION = (None, "", "nan")  # tables that went through TSV say "nan"
-
-
-def letter_truth(doc: dict[str, Any]) -> str:
-    """The right letter, or the right text where a question has no options."""
-    return doc["answer"]
 
 
 def score_mmbench(result: TaskResult) -> Scored:
@@ -32,7 +28,7 @@ def mmbench_outcomes(
     outcomes, options = [], {}
     for sample in result.samples:
         row = sample["gpt_eval_score"]
-        group = str(row["index"] % 1_000_000)
+        group = str(row["index"] % COPY)
         copy = pd.DataFrame([row])
         right = evaluator.eval_sub_data(copy, {row["index"]: row["answer"]}, static_only=static)
         found = outcome(sample, row["question"], row["answer"], right, group, row["category"])

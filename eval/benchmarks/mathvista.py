@@ -9,6 +9,7 @@ from typing import Any
 from ..bridge import TaskResult
 from ..scoring import Scored, normalise, proportion
 from .outcome import outcome
+from .share import mean_of
 
 NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+)")
 ARTICLE = re.compile(r"(?:^|(?<=[.!?]\s))A\s+(?=[a-z])")  # "A cat", but not "It is A, because"
@@ -32,11 +33,6 @@ def score_mathvista(result: TaskResult) -> Scored:
     return proportion(outcomes, chance / len(outcomes), unparsable=unparsable)
 
 
-def mathvista_truth(doc: dict[str, Any]) -> str:
-    """The choice's text, or the value as it is written in the data."""
-    return doc["answer"]
-
-
 def mathvista_overrides() -> dict[str, Any]:
     """Extraction by `extract`; the mean of the rows.
 
@@ -50,8 +46,9 @@ def mathvista_overrides() -> dict[str, Any]:
         right = same_value(doc, extraction)
         return {"llm_as_judge_eval": {"extraction": extraction, "true_false": right}}
 
-    mean = {"metric": "llm_as_judge_eval", "aggregation": _share, "higher_is_better": True}
-    return {"process_results": process, "metric_list": [mean]}
+    mean = mean_of("true_false")
+    metric = {"metric": "llm_as_judge_eval", "aggregation": mean, "higher_is_better": True}
+    return {"process_results": process, "metric_list": [metric]}
 
 
 def same_value(doc: dict[str, Any], extraction: str) -> bool:
@@ -67,10 +64,6 @@ def same_value(doc: dict[str, Any], extraction: str) -> bool:
     return extraction != "" and utils.mathvista_evaluator.safe_equal(
         normal(extraction), normal(doc["answer"])
     )
-
-
-def _share(results: list[dict[str, Any]]) -> float:
-    return sum(found["true_false"] for found in results) / len(results)
 
 
 def extract(answer: str, choices: Sequence[str] | None, answer_type: str) -> str:

@@ -5,6 +5,7 @@ from ..official import Benchmark
 from ..scoring import Outcome, Scored, agree
 from ..statistics import interval
 from ..statistics import score as score_of
+from .outcome import outcome
 from .share import Doc, column, letter_at, number_of, share
 
 ANSWER, CATEGORY = column("answer"), column("category")
@@ -28,14 +29,13 @@ def score_mme(result: TaskResult) -> Scored:
         doc = sample["doc"]
         found = sample.get("mme_perception_score") or sample["mme_cognition_score"]
         unit = f"{doc['category']}/{doc['question_id']}"
-        outcome = Outcome(
-            str(sample["doc_id"]), doc["question"], doc["answer"],
-            sample["filtered_resps"][0], found["score"], unit, doc["category"],
-        )  # fmt: skip
-        images.setdefault(unit, []).append(outcome)
+        asked, right = doc["question"], doc["answer"]
+        images.setdefault(unit, []).append(
+            outcome(sample, asked, right, found["score"], unit, doc["category"])
+        )
     units = {}
     for unit, outcomes in images.items():
-        right = [outcome.correct for outcome in outcomes]
+        right = [o.correct for o in outcomes]
         pairs = [(0.0, 0.0)] * (2 * len(kinds))
         k = 2 * kinds.index(outcomes[0].category)
         pairs[k : k + 2] = (sum(right), len(right)), (min(right), 1.0)
@@ -47,7 +47,7 @@ def score_mme(result: TaskResult) -> Scored:
     }
     value = score_of(units)
     agree("MME", value, sum(said.values()) / 2 / len(kinds))
-    everything = [outcome for outcomes in images.values() for outcome in outcomes]
+    everything = [o for outcomes in images.values() for o in outcomes]
     # a guess is right in 1 of 2, both guesses about an image in 1 of 4
     return Scored(
         value, len(everything), *interval(units), 37.5, everything, dict(said), units

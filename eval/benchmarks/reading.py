@@ -6,6 +6,7 @@ from typing import Any
 from ..bridge import TaskResult
 from ..scoring import Scored, agree, majority, proportion
 from .outcome import outcome
+from .share import mean_of
 
 
 def score_textvqa(result: TaskResult) -> Scored:
@@ -56,12 +57,9 @@ def score_ocrbench(result: TaskResult) -> Scored:
 
 def ocrbench_overrides() -> dict[str, Any]:
     """Score per row: the official sum lives in a module global and divides by 1000 whatever n."""
-    mean = {"metric": "ocrbench_accuracy", "aggregation": _mean_score, "higher_is_better": True}
-    return {"metric_list": [mean]}
-
-
-def _mean_score(results: list[dict[str, Any]]) -> float:
-    return sum(item["score"] for item in results) / len(results)
+    mean = mean_of("score")
+    metric = {"metric": "ocrbench_accuracy", "aggregation": mean, "higher_is_better": True}
+    return {"metric_list": [metric]}
 
 
 def ocrbench_truth(doc: dict[str, Any]) -> str:

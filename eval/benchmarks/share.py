@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..bridge import TaskResult
-from ..scoring import Outcome, Scored, agree, majority
+from ..scoring import Scored, agree, majority
 from ..statistics import interval
 from ..statistics import score as score_of
+from .outcome import outcome
 
 Doc = dict[str, Any]
 
@@ -46,17 +47,14 @@ def share(
         outcomes, guessed = [], 0.0
         for sample in result.samples:
             doc, right = sample["doc"], points(sample[metric])
-            outcome = Outcome(
-                str(sample["doc_id"]), str(doc[question]), str(truth(doc)),
-                sample["filtered_resps"][0], right, group(doc), category(doc),
-            )  # fmt: skip
-            outcomes.append(outcome)
+            asked, expected = str(doc[question]), str(truth(doc))
+            outcomes.append(outcome(sample, asked, expected, right, group(doc), category(doc)))
             guessed += 100 / options(doc) if options else 0
-            pairs = units.setdefault(outcome.unit, [(0.0, 0.0)] * len(parts))
+            pairs = units.setdefault(outcomes[-1].unit, [(0.0, 0.0)] * len(parts))
             k = parts.index(part(doc))
             pairs[k] = pairs[k][0] + right, pairs[k][1] + 1
         value, said = score_of(units), scale * result.metrics[metric]
-        if not answered_only or all(outcome.answer for outcome in outcomes):
+        if not answered_only or all(o.answer for o in outcomes):
             agree(metric, value, said)
         chance = guessed / len(outcomes) if options else majority([o.expected for o in outcomes])
         return Scored(value, len(outcomes), *interval(units), chance, outcomes, {}, units)
@@ -67,6 +65,11 @@ def share(
 def column(name: str) -> Callable[[Doc], str]:
     """Return a function: doc -> what stands in that column."""
     return lambda doc: doc[name]
+
+
+def mean_of(name: str) -> Callable[[list[Doc]], float]:
+    """Return an aggregation of official results: the mean of what they hold under that name."""
+    return lambda results: sum(found[name] for found in results) / len(results)
 
 
 def letter(number: Any) -> str:

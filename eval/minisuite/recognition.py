@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..benchmarks.letters import COPY
 from ..heldout import HeldOut, Picture
 from ..scoring import normalise
 
 LETTERS = "ABCD"
-COPY = 1_000_000  # what MMBench adds to the index of each rotated copy
 LONGEST_CAPTION = 40  # characters; four long ones would cost more than the picture
 ASK_KIND = "What kind of thing is shown in the picture?"
 ASK_CAPTION = "Which caption fits the picture?"
