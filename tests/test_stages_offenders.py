@@ -16,10 +16,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from data_shards.bench.data import samples
+from data_shards.bench.forked import start, wait
 from data_shards.write import write_shards
 from omni.messages import assistant
 from stages import offenders, trainer
-from stages.bench.forked import start, wait
 from stages.bench.offender import PLANTED, RARE, write_parts
 from stages.cli import app
 from stages.objectives import Task

@@ -1,14 +1,15 @@
-"""An evaluation that tells which questions it asks: `python -m eval.bench.life MODEL DATA OUT LOG`.
+"""An evaluation that tells which questions it asks.
 
-MODEL is tiny and random, but says many things, and other weights say others.
+Its model is tiny and random, but says many things, and other weights say others.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from data_shards.bench import forked
 
 from ..backends import open_model
 from ..batching import Answerer, identify
@@ -88,10 +89,14 @@ def _watch(answerer: Answerer, ask: Callable[[list[str]], None]) -> None:
     answerer.encode, answerer.answer_batch = noting, telling
 
 
-def start(model: Path, data: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
+def start(model: Path, data: Path, out: Path, log: Path) -> BaseProcess:
     """Start `live` as a process of its own, which appends what it asks to `log`."""
-    command = [sys.executable, "-m", "eval.bench.life", *map(str, (model, data, out, log))]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return forked.start(_told, (model, data, out, log), 1, out.parent)[0]
+
+
+def _told(model: Path, data: Path, out: Path, log: Path) -> None:
+    with log.open("a", buffering=1) as file:
+        live(model, data, out, lambda batch: print(json.dumps(batch), file=file))
 
 
 def asked(log: Path) -> list[list[str]]:
@@ -100,14 +105,3 @@ def asked(log: Path) -> list[list[str]]:
         return []
     return [json.loads(line) for line in log.read_text().splitlines(keepends=True)
             if line.endswith("\n")]  # fmt: skip
-
-
-def main(words: list[str]) -> None:
-    """See the module."""
-    model, data, out, log = map(Path, words)
-    with log.open("a", buffering=1) as file:
-        live(model, data, out, lambda batch: print(json.dumps(batch), file=file))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -5,10 +5,10 @@ written by the process itself before each answer, so that it cannot forget what 
 """
 
 import json
-import signal
 import time
 from pathlib import Path
 
+from data_shards.bench.forked import wait
 from data_shards.bench.result import Result
 
 from .life import BATCH, asked, start, write_model, write_pictures
@@ -46,9 +46,7 @@ def run(folder: Path, small: bool = False, forget: bool = False) -> Result:
 
 
 def _finish(out: Path, model: Path, data: Path) -> list[list[str]]:
-    process = start(model, data, out, out.with_suffix(".log"))
-    if status := process.wait(TIMEOUT):
-        raise RuntimeError(f"an evaluation into {out} ended with status {status}")
+    wait([start(model, data, out, out.with_suffix(".log"))], out.parent)
     return asked(out.with_suffix(".log"))
 
 
@@ -57,11 +55,11 @@ def _kill(out: Path, model: Path, data: Path, batches: int) -> list[list[str]]:
     process = start(model, data, out, log)
     deadline = time.monotonic() + TIMEOUT
     while len(asked(log)) < batches:
-        if process.poll() is not None or time.monotonic() > deadline:
+        if not process.is_alive() or time.monotonic() > deadline:
             raise RuntimeError(f"an evaluation into {out} ended or hung before {batches} batches")
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     return asked(log)
 
 

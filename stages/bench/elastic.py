@@ -4,9 +4,9 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+from data_shards.bench.forked import wait
 from data_shards.bench.result import Result
 
-from .forked import wait
 from .life import losses, samples, start, write_sources
 
 STEPS, PACKS = 18, 4  # packs of a step over all ranks

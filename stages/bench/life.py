@@ -8,10 +8,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from data_shards.bench import forked
 from data_shards.bench.data import write
 from stages.history import json_lines
-
-from . import forked
 
 
 def write_sources(folder: Path, count: int = 40) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from data_shards.bench.forked import start, wait
 from data_shards.bench.result import Result
 
-from .forked import start, wait
 from .life import recipe_of, write_sources
 
 STEPS, CLOSE = 20, 1e-5

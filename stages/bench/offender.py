@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data_shards.bench.forked import start, wait
 from data_shards.bench.result import Result
 from stages.history import json_lines
 
-from .forked import start, wait
 from .life import losses
 
 COUNT, BATCH = 40, 5  # samples, and those of a pack

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from data_shards.bench.forked import wait
 from data_shards.bench.result import Result
 
-from .forked import wait
 from .life import losses, start, write_sources
 
 STEPS = 24

@@ -1,4 +1,4 @@
-"""Ranks of a training on this machine.
+"""Processes of a bench: ranks of a training, or an evaluation that is to be killed.
 
 They are forked from one process that has imported everything and done nothing: an interpreter of
 its own would spend seven seconds importing, and a bench starts a dozen.
@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 MINUTES = 4  # a rank that takes longer hangs
+IMPORTED = [  # what takes the seconds; our own modules take none
+    "torch", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torchaudio", "accelerate",
+    "timm", "datasets", "transformers.modeling_utils", "transformers.models.auto.modeling_auto",
+    "transformers.processing_utils", "transformers.generation.utils",
+]  # fmt: skip
 
 
 def start(
@@ -24,7 +29,7 @@ def start(
     What they print goes to `folder/stderr`.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stages.chain", "stages.cli"])
+    context.set_forkserver_preload(IMPORTED)
     processes: list[BaseProcess] = [
         context.Process(target=_rank, args=(place, folder / "stderr", target, arguments))
         for place in _places(ranks)
