@@ -7,6 +7,7 @@ its own would spend seven seconds importing, and a bench starts a dozen.
 import multiprocessing
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
@@ -54,7 +55,9 @@ def _rank(
     place: dict[str, str], log: Path, target: Callable[..., Any], arguments: Sequence[Any]
 ) -> None:
     import torch
+    from tqdm import tqdm
 
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which Python misses after a kill
     os.environ.update(place, ACCELERATE_USE_CPU="true")
     with log.open("a") as told:
         for stream in (1, 2):
