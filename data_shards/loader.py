@@ -1,6 +1,5 @@
 """Plan + reader + processor -> (batch, state): what a rank trains on, and where it stands."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from omni.cut import cut
+from omni.jsonl import append_lines, read_lines
 from omni.media import MediaError
 from omni.messages import MessageError, assistant, user
 from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
@@ -326,13 +326,8 @@ class Quarantine:
     def __init__(self, path: Path | str | None):
         self.path = Path(path) if path else None
         self._seen: set[tuple[Any, ...]] = set()
-        if self.path and self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                    self._seen.add((row["shard"], row["key"], row["offset"], row["pack"]))
-                except (ValueError, KeyError, TypeError):
-                    continue  # the end of a line that a kill cut short
+        for row in read_lines(self.path) if self.path else ():
+            self._seen.add((row["shard"], row["key"], row["offset"], row["pack"]))
 
     def add(self, bad: Bad, source: str, pack: int | None) -> None:
         """Append a sample unless it is there already; `pack` is None if a scan found it."""
@@ -341,8 +336,6 @@ class Quarantine:
             log.warning("%s: skipped %s", source, bad)
         elif place not in self._seen:
             self._seen.add(place)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             row = {"source": source, "key": bad.key, "shard": bad.shard, "offset": bad.offset,
                    "reason": bad.reason, "pack": pack}  # fmt: skip
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            append_lines(self.path, [row])

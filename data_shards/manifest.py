@@ -17,6 +17,7 @@ def sha256(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a kill leaves the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)

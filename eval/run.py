@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from data_shards.manifest import write_text
+
 from .batching import Answerer, CannotAskError
 from .judge import Judge
 from .mean import mean_of_ten
@@ -18,7 +20,7 @@ from .own import MissingDataError, Own
 from .ranks import Ranks
 from .scoring import Scored
 from .statistics import detectable
-from .store import AnswerStore, digest, write_atomic
+from .store import AnswerStore, digest
 from .suites import SUITES
 from .units import categories, stored_units
 
@@ -271,7 +273,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
 
 def write_result(result: dict[str, Any], out: Path) -> None:
     """Write OUT/rows.json."""
-    write_atomic(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+    write_text(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 
 def _write(
@@ -283,10 +285,10 @@ def _write(
 
     table = grid(result)
     write_result(result, out)
-    write_atomic(out / "table.md", markdown(table))
-    write_atomic(out / "table.txt", terminal(table))
+    write_text(out / "table.md", markdown(table))
+    write_text(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]
-    write_atomic(out / "answers.jsonl", "\n".join(lines) + "\n")
+    write_text(out / "answers.jsonl", "\n".join(lines) + "\n")
     units = {name: stored_units(seen) for name, seen in scores.items()}
-    write_atomic(out / "units.json", json.dumps(units, ensure_ascii=False))
-    write_atomic(out / "report.html", report(result, answers, out))
+    write_text(out / "units.json", json.dumps(units, ensure_ascii=False))
+    write_text(out / "report.html", report(result, answers, out))

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from omni.jsonl import append_lines, read_lines
 
 from .ranks import Ranks
 
@@ -34,9 +35,6 @@ class AnswerStore:
             self._read(file)
         ranks.gather(None)  # nobody writes before all have read, so all know the same
         self._file = folder / f"rank{ranks.rank}.jsonl"
-        if self._file.exists() and not self._file.read_bytes().endswith(b"\n"):
-            with self._file.open("a") as file:
-                file.write("\n")  # a line begun by a killed process stays by itself
 
     def __contains__(self, question: str) -> bool:
         return question in self.answers
@@ -49,22 +47,13 @@ class AnswerStore:
         self.answers |= answers
         if self._file is None or not answers:
             return
-        lines = [{"of": self.of, "question": q, "answer": a} for q, a in answers.items()]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        rows = ({"of": self.of, "question": q, "answer": a} for q, a in answers.items())
+        append_lines(self._file, rows)
 
     def _read(self, file: Path) -> None:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    found = json.loads(line)
-                    if found["of"] == self.of:
-                        self.answers[str(found["question"])] = str(found["answer"])
-                except (ValueError, KeyError, TypeError):
-                    continue
+        for row in read_lines(file):
+            if row.get("of") == self.of and row.keys() >= {"question", "answer"}:
+                self.answers[str(row["question"])] = str(row["answer"])
 
 
 def digest(*facts: Any) -> str:
@@ -122,14 +111,3 @@ def weights_fingerprint(model: Any) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         whole.update(flat.numpy().data)
     return whole.hexdigest()
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write so that a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)

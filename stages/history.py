@@ -1,12 +1,13 @@
 """What a run's folder tells of it, finished or not."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from omni.jsonl import read_lines
 
 
 @dataclass
@@ -55,29 +56,15 @@ def history(run: Path) -> list[StageHistory]:
     """
     stages = [StageHistory(config["name"], config) for config in recipe_of(run)["stages"]]
     steps: dict[str, dict[int, dict[str, Any]]] = {stage.name: {} for stage in stages}
-    for row in json_lines(run / "log.jsonl"):
+    for row in read_lines(run / "log.jsonl"):
         if "step" in row and row.get("stage") in steps:
             steps[row["stage"]][row["step"]] = row  # a step done again after a kill: the later
     for stage in stages:
         stage.rows = [row for _, row in sorted(steps[stage.name].items())]
-        stage.quarantine = [*json_lines(run / "resume" / stage.name / "quarantine.jsonl")]
+        stage.quarantine = [*read_lines(run / "resume" / stage.name / "quarantine.jsonl")]
         stage.facts = _json(run / stage.name / "stage.json")
         stage.probe = _json(run / stage.name / "probe.json")
     return stages
-
-
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file, if there is one; a line that a kill cut short is left out."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
 
 
 def _json(path: Path) -> dict[str, Any] | None:

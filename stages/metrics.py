@@ -1,6 +1,5 @@
 """Honest throughput: wall clock with the wait for data in it, and tokens that are not padding."""
 
-import json
 import resource
 import time
 from collections import Counter
@@ -11,6 +10,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+
+from omni.jsonl import append_lines
 
 from .bar import Bar
 from .flops import Flops
@@ -121,8 +122,7 @@ class Metrics:
     def write(self, row: dict[str, Any]) -> None:
         """Append one line to the run's log."""
         if self.main:
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_lines(self._log, [row])
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed stage needs to keep its totals."""

@@ -27,12 +27,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 
 from data_shards.loader import Loader, TooManyBad
+from omni.jsonl import append_lines, read_lines
 from omni.messages import assistant, user
 from omni.processor import IGNORE_INDEX
 
 from .engine import clip
-from .history import json_lines
-from .trace import append, census
+from .trace import census
 
 Batch = dict[str, Any]
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Guard:
 
     def _read(self) -> None:
         """Take over what earlier runs of this stage found."""
-        rows = [*json_lines(self.path)]
+        rows = [*read_lines(self.path)]
         guilty = [row for row in rows if row["event"] == "guilty"]
         for row in guilty if self.limit else ():
             self._exclude(row["source"], row["sample"], row["step"], row["reason"])
@@ -172,8 +172,8 @@ class Guard:
             self._exclude(source, where, step, reason)
             self.accelerator.print(f"left out {where} of {source!r}, {reason}")
             if self.accelerator.is_main_process:
-                append(self.path, {"event": "guilty", "step": step, "source": source,
-                                   "sample": where, "reason": reason})  # fmt: skip
+                row = {"event": "guilty", "step": step, "source": source, "sample": where}
+                append_lines(self.path, [{**row, "reason": reason}])
         return [self.loader.again(batch) for batch in micro]
 
     @property
@@ -243,13 +243,13 @@ class Guard:
 
     def _trace(self, micro: list[Batch], why: str, told: str) -> None:
         modalities = self.loader.processor.modalities
-        append(self.path, {
+        append_lines(self.path, [{
             "event": "failed", "step": _step_of(micro), "why": why, "told": told[:2000],
             "rank": self.accelerator.process_index, "ranks": self.accelerator.num_processes,
             "time": round(time.time(), 3),
             "packs": [{"pack": batch["meta"]["pack"], "documents": census(batch, modalities)}
                       for batch in micro],
-        })  # fmt: skip
+        }])  # fmt: skip
 
 
 def _free(error: BaseException) -> None:

@@ -20,6 +20,7 @@ from data_shards.shard import find_shards
 from eval.drift import text_drift
 from eval.run import choose, run_suite
 from omni.encoders import encoder_class
+from omni.jsonl import append_lines
 from omni.load import load
 from omni.media import MediaError
 from omni.messages import MessageError
@@ -50,8 +51,8 @@ def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: A
         scratch = target / f".probe.{os.getpid()}"
         scratch.write_text(json.dumps(result, indent=1))
         scratch.replace(target / "probe.json")
-        with (Path(recipe.output) / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": "probe", "name": stage.name, **result}) + "\n")
+        row = {"event": "probe", "name": stage.name, **result}
+        append_lines(Path(recipe.output) / "log.jsonl", [row])
         print(f"{stage.name}: {_told(result)}", flush=True)
     accelerator.wait_for_everyone()
 

@@ -1,20 +1,8 @@
 """The record of steps that failed: what each was made of, and who was to blame; json lines."""
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 from omni.processor import IGNORE_INDEX
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a row, and see it to the disk: the process may be about to end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def census(batch: dict[str, Any], modalities: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,13 +3,13 @@
 Its model is tiny and random, but says many things, and other weights say others.
 """
 
-import json
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from data_shards.bench import forked
+from omni.jsonl import append_lines, read_lines
 
 from ..backends import open_model
 from ..batching import Answerer, identify
@@ -95,13 +95,9 @@ def start(model: Path, data: Path, out: Path, log: Path) -> BaseProcess:
 
 
 def _told(model: Path, data: Path, out: Path, log: Path) -> None:
-    with log.open("a", buffering=1) as file:
-        live(model, data, out, lambda batch: print(json.dumps(batch), file=file))
+    live(model, data, out, lambda batch: append_lines(log, [{"batch": batch}]))
 
 
 def asked(log: Path) -> list[list[str]]:
     """Return the batches in a log; one that is being written is not in it yet."""
-    if not log.exists():
-        return []
-    return [json.loads(line) for line in log.read_text().splitlines(keepends=True)
-            if line.endswith("\n")]  # fmt: skip
+    return [row["batch"] for row in read_lines(log)]

@@ -1,6 +1,5 @@
 """A tiny training that benches kill, stop, and continue on other numbers of processes."""
 
-import json
 import os
 import signal
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from data_shards.bench import forked
 from data_shards.bench.data import write
-from stages.history import json_lines
+from omni.jsonl import append_lines, read_lines
 
 
 def write_sources(folder: Path, count: int = 40) -> None:
@@ -48,7 +47,7 @@ def start(
 
 def losses(run: Path) -> list[tuple[int, float]]:
     """Return (step, loss) of every line of a run's log, in the order of writing."""
-    rows = json_lines(run / "log.jsonl")
+    rows = read_lines(run / "log.jsonl")
     return [(row["step"], row["loss"]) for row in rows if "step" in row]
 
 
@@ -56,7 +55,7 @@ def samples(run: Path) -> dict[int, list[str]]:
     """Return the keys of every step over all ranks, sorted; of a step run again, of the last."""
     steps: dict[int, dict[str, list[str]]] = {}
     for path in sorted(run.glob("keys-*.jsonl")):
-        for row in json_lines(path):
+        for row in read_lines(path):
             steps.setdefault(row["step"], {})[f"{row['ranks']}.{path.name}"] = row["keys"]
     return {step: sorted(key for keys in found.values() for key in keys)
             for step, found in sorted(steps.items())}  # fmt: skip
@@ -78,8 +77,7 @@ def rank(folder: Path, overrides: Sequence[str], stop_at: int) -> None:
         number = micro[0]["meta"]["step"] + 1
         row = {"step": number, "ranks": accelerator.num_processes,
                "keys": [key for batch in micro for key in batch["meta"]["keys"]]}  # fmt: skip
-        with told.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_lines(told, [row])
         if number == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(stage, task, optimizer, micro, *rest)

@@ -13,7 +13,7 @@ from typing import Any
 
 from data_shards.bench.forked import start, wait
 from data_shards.bench.result import Result
-from stages.history import json_lines
+from omni.jsonl import read_lines
 
 from .life import losses
 
@@ -130,9 +130,9 @@ def _found(run: Path, planted: dict[str, str]) -> dict[str, int]:
     folder = run / "resume" / "only"
     wanted = {f"train-000000.tar:{key}" for key in planted.values()}
     named = {
-        row["sample"] for row in json_lines(folder / "offenders.jsonl") if row["event"] == "guilty"
+        row["sample"] for row in read_lines(folder / "offenders.jsonl") if row["event"] == "guilty"
     }
-    out = {f"{row['shard']}:{row['key']}" for row in json_lines(folder / "quarantine.jsonl")}
+    out = {f"{row['shard']}:{row['key']}" for row in read_lines(folder / "quarantine.jsonl")}
     return {"named": len(named & wanted), "quarantined": len(out & wanted),
             "others": len((named | out) - wanted),
             "steps": len(dict(losses(run)))}  # fmt: skip
