@@ -120,22 +120,18 @@ class Index:
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""
-        sample = self.samples[row]
-        key = self._keys[int(sample["key"]) :][: int(sample["key_size"])]
-        return key.tobytes().decode("utf-8", "surrogateescape")
+        _, _, _, at, _, _, _, size = self.samples[row].item()
+        return self._keys[at : at + size].tobytes().decode("utf-8", "surrogateescape")
 
     def entry(self, row: int) -> Entry:
         """Return where a sample lies."""
-        sample = self.samples[row]
-        first = int(sample["part"])
+        # a row as one tuple: field by field takes thrice the time
+        offset, span, first, _, shard, _, count, _ = self.samples[row].item()
         parts = tuple(
-            Part(self.names[name], offset, size, crc)
-            for offset, size, crc, name, *_ in self.parts[
-                first : first + int(sample["parts"])
-            ].tolist()
+            Part(self.names[name], at, size, crc)
+            for at, size, crc, name, *_ in self.parts[first : first + count].tolist()
         )
-        shard = self.shards[sample["shard"]]
-        return Entry(shard, self.key(row), int(sample["offset"]), int(sample["span"]), parts)
+        return Entry(self.shards[shard], self.key(row), offset, span, parts)
 
     def facts(self, start: int = 0, stop: int | None = None) -> Facts:
         """Return the media files of the samples from row `start` to before `stop`."""
