@@ -16,6 +16,11 @@ from PIL.ExifTags import Base
 
 ORIENTATION = Base.Orientation.value
 _FORMAT = struct.Struct("<IHHIIHH").unpack_from  # of a WAV: bytes, codec, channels, Hz, .., bits
+_FRAME = struct.Struct(">BHHB").unpack_from  # of a JPEG: bits, height, width, components
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
+# What libjpeg passes over by its length, as we do, so that both see the same frame: tables,
+# comments, and what programs add but for APP1, where EXIF or XMP may say how to turn the picture.
+_SEGMENTS = _FRAMES | {0xC4, 0xDB, 0xDD, 0xFE, 0xE0, *range(0xE2, 0xF0)}
 RATES = (4_000, 192_000)  # Hz; outside, a header lies
 # of FFmpeg's formats those that are one file; playlists and lists would open files and hosts
 FORMATS = (
@@ -119,21 +124,27 @@ def _plain_jpeg(data: bytes, limits: Limits) -> np.ndarray | None:
     """Decode a JPEG that is to be shown as it is stored; None: Pillow should look at it.
 
     Pillow reads all that a file says of itself, and libjpeg's pixels are copied twice on their
-    way into its images; most files say nothing.
+    way into its images; most files say nothing. The header is read here, and not by libjpeg, for
+    whom this thread would wait again.
     """
-    at = 2
-    while data[at : at + 2] != b"\xff\xda":  # up to the scan; to look for words takes 30 us
-        # neither the end of a damaged file, nor an APP1: EXIF or XMP may say how to turn it
-        if data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] == b"\xe1":
-            return None
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    at, frame = 2, 0
+    if data[:2] != b"\xff\xd8":
+        return None
     try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+        while data[at] == 0xFF and (kind := data[at + 1]) in _SEGMENTS:
+            if kind in _FRAMES:
+                if frame:
+                    return None
+                frame = at + 4
+            at += 2 + (data[at + 2] << 8 | data[at + 3])
+        if data[at : at + 2] != b"\xff\xda" or not frame:  # no scan, or what Pillow should judge
+            return None
+        bits, height, width, components = _FRAME(data, frame)
+    except (IndexError, struct.error):
         return None
-    if space not in ("YCbCr", "RGB", "GRAY"):
+    if bits != 8 or components not in (1, 3):  # grey or colours; not CMYK
         return None
-    _check_pixels(int(width), int(height), limits)
+    _check_pixels(width, height, limits)
     return simplejpeg.decode_jpeg(data)
 
 
@@ -162,13 +173,12 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
         wave, source_rate = source.astype(np.float32, copy=False), rate
         if wave.ndim != 1:
             raise MediaError(f"an audio array must be mono (samples,), not {wave.shape}")
+        _check_finite(wave)
     else:
         wave, source_rate = _decode_audio(read_limited(source, limits), limits)
     if not len(wave):
         raise MediaError("the audio has no samples")
     _check_seconds(len(wave) / source_rate, limits)
-    if not np.isfinite(wave).all():
-        raise MediaError("the audio holds NaN or infinite samples")
     if source_rate != rate:
         import torch  # here, because it takes seconds to import and images do without it
         from torchaudio.functional import resample
@@ -208,10 +218,12 @@ def _decode_audio(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
         _check_rate(file.samplerate)
         _check_seconds(file.frames / file.samplerate, limits)
         try:
-            wave = file.read(dtype="float32", always_2d=True)  # (samples, channels)
+            channels = file.read(dtype="float32", always_2d=True)  # (samples, channels)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise MediaError(f"not readable audio: {reason_of(error)}") from error
-        return wave.mean(axis=1), file.samplerate
+        wave = channels.mean(axis=1)
+        _check_finite(wave)
+        return wave, file.samplerate
 
 
 def _plain_wav(data: bytes) -> tuple[np.ndarray, int] | None:
@@ -252,11 +264,18 @@ def _decode_with_av(data: bytes, limits: Limits) -> tuple[np.ndarray, int]:
                 chunks += [out.to_ndarray()[0] for out in resampler.resample(frame)]
                 samples += frame.samples
                 _check_seconds(samples / rate, limits)
-            return np.concatenate([np.zeros(0, np.float32), *chunks]), rate
+            wave = np.concatenate([np.zeros(0, np.float32), *chunks])
+            _check_finite(wave)
+            return wave, rate
     except (av.FFmpegError, IndexError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
         raise MediaError(f"not readable audio: {reason_of(error)}") from error
+
+
+def _check_finite(wave: np.ndarray) -> None:
+    if not np.isfinite(wave).all():
+        raise MediaError("the audio holds NaN or infinite samples")
 
 
 def _check_rate(rate: int) -> None:

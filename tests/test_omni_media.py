@@ -225,6 +225,20 @@ def test_pixels_are_those_of_the_image(mode):
             load_pixels(out.getvalue(), Limits(max_pixels=100))
 
 
+@pytest.mark.parametrize("before", [b"\xff", b"\xff\xd0", b"\xff\x01", b"\0"])
+def test_no_pixels_slip_past_the_limit(before):
+    """libjpeg passes over these bytes; one who takes them for a segment sees another frame."""
+    out = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(out, "JPEG")
+    data = out.getvalue()
+    frame = data.index(b"\xff\xc0")
+    small = b"\xff\xc0\0\x11\x08\0\x01\0\x01" + data[frame + 9 : frame + 19]
+    for hidden in (data[frame:], small + data[frame:]):
+        crafted = data[:frame] + before + hidden
+        with pytest.raises(MediaError, match=r"400x300 pixels is over|not a readable image"):
+            load_pixels(crafted, Limits(max_pixels=1000))
+
+
 def test_a_plain_wav_is_read_as_libsndfile_reads_it():
     samples = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, 1000).astype(np.int16)
     samples[:2] = -(1 << 15), (1 << 15) - 1
