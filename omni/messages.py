@@ -6,6 +6,7 @@ from typing import Any
 Message = dict[str, Any]
 ROLES = ("system", "user", "assistant")
 MEDIA = ("image", "audio", "video")
+TYPES = ("text", *MEDIA)  # of parts
 SAMPLING = ("fps", "max_frames")  # what a video part may say of how it is shown
 
 
@@ -71,45 +72,53 @@ def validate(messages: Any, parts: Collection[str] | None = None) -> None:
     if not isinstance(messages, list) or not messages:
         raise MessageError("a conversation is a non-empty list of messages")
     for i, message in enumerate(messages):
-        where = f"message {i}"
-        if not isinstance(message, dict) or not {"role", "content"} <= set(message):
-            raise MessageError(f"{where}: needs the keys 'role' and 'content'")
-        if message["role"] not in ROLES:
-            raise MessageError(f"{where}: unknown role {message['role']!r}; use one of {ROLES}")
-        if message["role"] == "system" and i:
-            raise MessageError(f"{where}: a system message can only come first")
-        if not isinstance(message["content"], list) or not message["content"]:
-            raise MessageError(f"{where}: content must be a non-empty list of parts")
-        for j, part in enumerate(message["content"]):
-            _validate_part(part, f"{where}, part {j}", message["role"], parts)
+        j = None
+        try:
+            _validate_message(message, i)
+            for j, part in enumerate(message["content"]):
+                _validate_part(part, message["role"], parts)
+        except MessageError as error:
+            where = f"message {i}" if j is None else f"message {i}, part {j}"
+            raise MessageError(f"{where}: {error}") from None
 
 
-def _validate_part(part: Any, where: str, role: str, parts: Collection[str] | None) -> None:
+def _validate_message(message: Any, number: int) -> None:
+    if not isinstance(message, dict) or "role" not in message or "content" not in message:
+        raise MessageError("needs the keys 'role' and 'content'")
+    if message["role"] not in ROLES:
+        raise MessageError(f"unknown role {message['role']!r}; use one of {ROLES}")
+    if message["role"] == "system" and number:
+        raise MessageError("a system message can only come first")
+    if not isinstance(message["content"], list) or not message["content"]:
+        raise MessageError("content must be a non-empty list of parts")
+
+
+def _validate_part(part: Any, role: str, parts: Collection[str] | None) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in ("text", *MEDIA):
-        raise MessageError(f"{where}: unknown part type {kind!r}; use text, image, audio or video")
+    if kind not in TYPES:
+        raise MessageError(f"unknown part type {kind!r}; use text, image, audio or video")
     if kind not in part:
-        raise MessageError(f"{where}: a part of type {kind!r} needs the key {kind!r}")
+        raise MessageError(f"a part of type {kind!r} needs the key {kind!r}")
     if kind == "text":
         if not isinstance(part["text"], str):
-            raise MessageError(f"{where}: text must be a string")
+            raise MessageError("text must be a string")
     elif role == "assistant":
-        raise MessageError(f"{where}: an assistant message holds text only, not {kind}")
+        raise MessageError(f"an assistant message holds text only, not {kind}")
     elif parts is not None and part[kind] not in parts:
         have = ", ".join(sorted(parts)) or "none"
-        raise MessageError(f"{where}: names the file {part[kind]!r}; the sample has: {have}")
+        raise MessageError(f"names the file {part[kind]!r}; the sample has: {have}")
     if kind == "video":
-        _validate_sampling(part, where)
+        _validate_sampling(part)
 
 
-def _validate_sampling(part: dict[str, Any], where: str) -> None:
+def _validate_sampling(part: dict[str, Any]) -> None:
     if unknown := set(part) - {"type", "video", *SAMPLING}:
-        raise MessageError(f"{where}: a video takes {', '.join(SAMPLING)}, not {min(unknown)!r}")
+        raise MessageError(f"a video takes {', '.join(SAMPLING)}, not {min(unknown)!r}")
     fps, most = part.get("fps", 1), part.get("max_frames", 1)
     if type(fps) not in (int, float) or not 0 < fps <= 1000:
-        raise MessageError(f"{where}: fps must be a number above 0, not {fps!r}")
+        raise MessageError(f"fps must be a number above 0, not {fps!r}")
     if type(most) is not int or not 1 <= most <= 65_535:
-        raise MessageError(f"{where}: max_frames must be a whole number from 1, not {most!r}")
+        raise MessageError(f"max_frames must be a whole number from 1, not {most!r}")
 
 
 def bind(messages: list[Message], parts: Mapping[str, bytes]) -> list[Message]:

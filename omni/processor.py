@@ -37,7 +37,7 @@ class Encoded:
     media: dict[str, list[dict[str, torch.Tensor]]] = field(default_factory=dict)  # by modality
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        return self.input_ids.shape[0]
 
 
 class OmniProcessor(ProcessorMixin):
