@@ -121,17 +121,20 @@ class Index:
     def key(self, row: int) -> str:
         """Return the key of a sample."""
         _, _, _, at, _, _, _, size = self.samples[row].item()
+        return self._key(at, size)
+
+    def _key(self, at: int, size: int) -> str:
         return self._keys[at : at + size].tobytes().decode("utf-8", "surrogateescape")
 
     def entry(self, row: int) -> Entry:
         """Return where a sample lies."""
         # a row as one tuple: field by field takes thrice the time
-        offset, span, first, _, shard, _, count, _ = self.samples[row].item()
+        offset, span, first, at, shard, _, count, size = self.samples[row].item()
         parts = tuple(
-            Part(self.names[name], at, size, crc)
-            for at, size, crc, name, *_ in self.parts[first : first + count].tolist()
+            Part(self.names[part[3]], *part[:3])
+            for part in self.parts[first : first + count].tolist()
         )
-        return Entry(self.shards[shard], self.key(row), offset, span, parts)
+        return Entry(self.shards[shard], self._key(at, size), offset, span, parts)
 
     def facts(self, start: int = 0, stop: int | None = None) -> Facts:
         """Return the media files of the samples from row `start` to before `stop`."""

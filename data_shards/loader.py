@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
 from .ahead import Ahead
 from .meta import batch_meta
+from .opened import Opener
 from .plan import Item, Pack, Plan, Snapshot, deal
 from .read import read_entry
 from .reader import Reader, bad_at
@@ -52,10 +53,11 @@ class Encode:
     """Document -> Encoded, for a reader."""
 
     processor: Processor
+    opener: Opener = field(default_factory=Opener)
 
     def __call__(self, document: Document) -> Encoded:
         entry, item = document.entry, document.item
-        sample = read_entry(entry)
+        sample = read_entry(entry, self.opener)
         try:
             encoded = self.processor.encode(sample.conversation())
             # 9. The plan relied on this length. A pack is never longer than planned, whatever
@@ -65,7 +67,8 @@ class Encode:
                     f"{len(encoded)} tokens, but the plan counts {document.whole}: the index is "
                     "not of these files; `omni-shards index --check` makes it anew"
                 )
-            if (encoded.labels.numpy() == IGNORE_INDEX).all():  # a tenth of torch's time for it
+            labels = encoded.labels.numpy()  # as a rule the last one tells, which is quick to see
+            if labels[-1] == IGNORE_INDEX and (labels == IGNORE_INDEX).all():
                 raise MessageError("no assistant turn, so there is nothing to learn from it")
         except (MessageError, MediaError, PlaceholderError) as error:
             raise BadSample(bad_at(entry, str(error))) from None
