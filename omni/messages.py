@@ -72,14 +72,15 @@ def validate(messages: Any, parts: Collection[str] | None = None) -> None:
     if not isinstance(messages, list) or not messages:
         raise MessageError("a conversation is a non-empty list of messages")
     for i, message in enumerate(messages):
-        j = None
         try:
             _validate_message(message, i)
-            for j, part in enumerate(message["content"]):
-                _validate_part(part, message["role"], parts)
         except MessageError as error:
-            where = f"message {i}" if j is None else f"message {i}, part {j}"
-            raise MessageError(f"{where}: {error}") from None
+            raise MessageError(f"message {i}: {error}") from None
+        for j, part in enumerate(message["content"]):
+            try:
+                _validate_part(part, message["role"], parts)
+            except MessageError as error:
+                raise MessageError(f"message {i}, part {j}: {error}") from None
 
 
 def _validate_message(message: Any, number: int) -> None:
