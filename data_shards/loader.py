@@ -317,10 +317,11 @@ class Loader:
 
 def _bytes(encoded: Encoded) -> int:
     """Return what a document holds in memory."""
-    media = [
-        tensor for items in encoded.media.values() for item in items for tensor in item.values()
-    ]
-    return sum(tensor.nbytes for tensor in (encoded.input_ids, encoded.labels, *media))
+    held = encoded.input_ids.nbytes + encoded.labels.nbytes
+    for items in encoded.media.values():
+        for item in items:
+            held += sum([tensor.nbytes for tensor in item.values()])
+    return held
 
 
 class Quarantine:

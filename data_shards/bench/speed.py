@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
+import torch
 
 from data_shards.export import export
 from data_shards.index import Index
@@ -31,6 +32,7 @@ from data_shards.plan import Plan, PlanConfig
 from data_shards.read import read_entry
 from data_shards.write import ShardSet
 from omni.media import load_audio, load_pixels
+from omni.processor import Encoded
 
 from .data import Bare, samples
 from .result import Result
@@ -143,10 +145,6 @@ class Arrays(Bare):
 
     def encode(self, messages: list[dict[str, Any]]) -> Any:
         """Return media as arrays, and as many tokens as the plan counts."""
-        import torch
-
-        from omni.processor import Encoded
-
         media: dict[str, list[dict[str, torch.Tensor]]] = {"vision": [], "audio": []}
         tokens = 0
         for part in (part for message in messages for part in message["content"]):
