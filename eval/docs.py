@@ -13,9 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def scorable(task: Any, benchmark: "Benchmark") -> tuple[list[int], list[str]]:
-    """Score every doc with its true answer, before a model spends hours on them.
+    """Let the official code take every doc's true answer, before a model spends hours on them.
 
-    Returns the docs that the official code can score, and in words those that it cannot.
+    Returns the docs that it takes without an error, and in words those that it does not. What the
+    answer scores is not looked at here: some codes say so only of all docs together.
 
     Raises:
         MissingDataError: it can score none; names the missing column if that is the reason.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .decoding import tolerant
+from .grid import Grid
 from .minisuite.schema import SCHEMAS
 from .official import Benchmark, Official
 from .own import MissingDataError
@@ -66,7 +67,7 @@ def prepare(
 
 
 def check(source: Local, spec: Official) -> Checked:
-    """Try every doc: lmms-eval must make a question of it and score its true answer."""
+    """Try every doc: lmms-eval must make a question of it and take its true answer."""
     from .bridge import prepare as import_lmms_eval
 
     import_lmms_eval()
@@ -91,12 +92,9 @@ def check(source: Local, spec: Official) -> Checked:
     return checked
 
 
-def report(found: list[Checked]) -> Any:
-    """A rich table of what was found, the first problems under each row."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("row", "docs", "of", "state")
+def report(found: list[Checked]) -> Grid:
+    """What was found, the first problems under each row."""
+    rows = []
     for row in found:
         state = "complete" if row.complete else row.missing
         if not state:
@@ -106,8 +104,8 @@ def report(found: list[Checked]) -> Any:
             lines.insert(1, f"converted to {row.converted}")
         if len(row.problems) > SHOWN:
             lines.append(f"and {len(row.problems) - SHOWN} more")
-        table.add_row(row.row, str(row.docs), str(row.of), escape("\n".join(lines)))
-    return table
+        rows.append([row.row, str(row.docs), str(row.of), "\n".join(lines)])
+    return Grid(["row", "docs", "of", "state"], rows)
 
 
 def convert(root: Path, benchmark: Benchmark) -> Path | None:
@@ -166,7 +164,7 @@ def write_rows(rows: list[dict[str, Any]], benchmark: str, path: Path, source: P
     """
     import datasets
 
-    from .minisuite.schema import features
+    from .minisuite.schema import features, save
 
     names = {str(name).lower(): name for row in rows for name in row}
     if benchmark in SCHEMAS:
@@ -179,14 +177,10 @@ def write_rows(rows: list[dict[str, Any]], benchmark: str, path: Path, source: P
         for column, kind in kinds.items()
     }
     known = datasets.Features({n: kind for n, kind in kinds.items() if kind is not None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     read = datasets.Dataset.from_dict(columns)
     for name, kind in known.items():
         read = read.cast_column(name, kind)
-    read.to_parquet(str(partial))
-    partial.rename(path)
-    return path
+    return save(read, path)
 
 
 def _cell(value: Any, kind: Any, folder: Path) -> Any:

