@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import soundfile
 from PIL import Image
 
 from data_shards.manifest import read_manifest
+from data_shards.opened import Opener
 from data_shards.read import BadSample, find_shards, read_entry, read_shard, scan_shard
 from data_shards.sample import Sample, SampleError, parse
 from data_shards.verify import verify
@@ -266,6 +269,24 @@ def test_a_shard_that_vanishes_is_a_bad_sample(tmp_path):
     path.unlink()
     with pytest.raises(BadSample, match=r"train-000000.tar:00000000"):
         read_entry(entry)
+
+
+def test_few_shards_stay_open_and_a_lost_one_is_opened_anew(tmp_path):
+    paths = [write(tmp_path / str(n)) for n in range(5)]
+    entries = [scan_shard(path)[0][0] for path in paths]
+    opener = Opener(2)
+    samples = [read_entry(entry, opener) for entry in entries]
+    held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert sorted(name for name in held if name in map(str, paths)) == [str(p) for p in paths[3:]]
+    paths[4].rename(tmp_path / "replaced.tar")
+    write(tmp_path / "4", count=1)
+    assert read_entry(entries[4], opener) == samples[4]  # as it was when it was opened
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.dup2(folder, opener(str(paths[3])).number)  # what a network file system may do
+    os.close(folder)
+    with pytest.raises(BadSample, match="directory"):
+        read_entry(entries[3], opener)
+    assert read_entry(entries[3], opener) == samples[3]
 
 
 def test_a_pattern_without_shards_is_an_error(tmp_path):
