@@ -21,9 +21,7 @@ Out = Annotated[Path, typer.Option(help="Where results go; a killed run goes on 
 Limit = Annotated[
     int | None, typer.Option(min=1, help="At most so many questions a row; for a quick look.")
 ]
-Controls = Annotated[
-    bool, typer.Option(help="Also ask blind and with shuffled images and sounds.")
-]
+Controls = Annotated[bool, typer.Option(help="Also ask blind and with shuffled images and sounds.")]
 Parent = Annotated[
     str | None,
     typer.Option(
