@@ -21,8 +21,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Add rows, and see them to the disk: the process may be about to end.
+def append_lines(path: Path, rows: Iterable[dict[str, Any]], sync: bool = True) -> None:
+    """Add rows, and see them to the disk unless `sync` is False: shared disks take their time.
 
     If a kill cut the last line short, it is ended first, lest it spoil the first of the rows.
     """
@@ -34,4 +34,5 @@ def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             text = text if file.read(1) == b"\n" else "\n" + text
         file.write(text.encode())
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())

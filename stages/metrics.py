@@ -122,7 +122,7 @@ class Metrics:
     def write(self, row: dict[str, Any]) -> None:
         """Append one line to the run's log."""
         if self.main:
-            append_lines(self._log, [row])
+            append_lines(self._log, [row], sync=False)  # every step waits for it
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed stage needs to keep its totals."""
