@@ -27,9 +27,10 @@ class Descriptor:
         else:
             self.number = os.open(ref, os.O_RDONLY)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # bound above, because at the end of the program this may outlive the module's names
         if hasattr(self, "number"):
-            os.close(self.number)
+            close(self.number)
 
 
 class Opener:
