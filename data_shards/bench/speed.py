@@ -46,7 +46,7 @@ Contender = Callable[[], tuple[int, float | None]]
 
 def run(folder: Path, small: bool = False) -> Result:
     """Time the contenders; `small` runs everything once on next to nothing."""
-    count, rounds = (64, 1) if small else (2000, 9)
+    count, rounds = (64, 1) if small else (2000, 15)
     shards = _write(folder / "shards", count)
     contenders: dict[str, Contender] = {
         "decode alone": _limit(shards),
@@ -159,7 +159,7 @@ class Arrays(Bare):
                 tokens += -(-len(sound) // 320)
             else:
                 tokens += len(part["text"].encode())
-        ids = torch.ones(tokens, dtype=torch.uint8)
+        ids = torch.from_numpy(np.ones(tokens, np.uint8))  # at a third of the cost of torch.ones
         return Encoded(ids, ids, media)
 
 
