@@ -27,7 +27,7 @@ def batch_meta(
     """
     images, seconds = 0, 0.0
     lengths = [len(e.input_ids) for e in encoded]
-    labelled = batch["labels"][0].numpy() != IGNORE_INDEX
+    labelled = batch["labels"].numpy()[0] != IGNORE_INDEX
     starts = np.cumsum([0, *lengths[:-1]])
     counts = np.add.reduceat(labelled, starts, dtype=np.int64).tolist() if lengths else []
     for name, config in modalities.items():
@@ -41,7 +41,7 @@ def batch_meta(
     return {
         "samples": len(encoded),
         "tokens": sum(lengths),
-        "label_tokens": int(labelled.sum()),
+        "label_tokens": sum(counts),
         "positions": batch["input_ids"].numel(),
         "images": images,
         "audio_seconds": seconds,
