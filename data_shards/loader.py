@@ -59,6 +59,8 @@ class Encode:
         entry, item = document.entry, document.item
         sample = read_entry(entry, self.opener)
         try:
+            if not any(message["role"] == "assistant" for message in sample.messages):
+                raise MessageError("no assistant turn, so there is nothing to learn from it")
             encoded = self.processor.encode(sample.conversation())
             # 9. The plan relied on this length. A pack is never longer than planned, whatever
             #    the files hold by now.
@@ -67,9 +69,6 @@ class Encode:
                     f"{len(encoded)} tokens, but the plan counts {document.whole}: the index is "
                     "not of these files; `omni-shards index --check` makes it anew"
                 )
-            labels = encoded.labels.numpy()  # as a rule the last one tells, which is quick to see
-            if labels[-1] == IGNORE_INDEX and (labels == IGNORE_INDEX).all():
-                raise MessageError("no assistant turn, so there is nothing to learn from it")
         except (MessageError, MediaError, PlaceholderError) as error:
             raise BadSample(bad_at(entry, str(error))) from None
         if item.tokens < document.whole:
