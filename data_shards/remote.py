@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -44,6 +45,7 @@ class Remote:
     sha256: str = ""  # of the manifest beside it; empty where there is none
 
 
+@lru_cache(1 << 14)  # asked for every sample
 def is_url(ref: str | Path) -> bool:
     """Tell whether `ref` has to be read through fsspec; a plain path has not."""
     return isinstance(ref, str) and bool(_URL.match(ref))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from omni.messages import Message, MessageError, fill, media_refs, validate
 
 SCHEMA = 1
@@ -105,7 +107,7 @@ def parse(key: str, members: dict[str, bytes], where: str = "", split: str = "tr
     if len(raw) > MAX_JSON_BYTES:
         raise SampleError(f"the json part has {len(raw):,} bytes; the limit is {MAX_JSON_BYTES:,}")
     try:
-        row = json.loads(raw)
+        row = _loads(raw)
     except (ValueError, RecursionError) as error:
         raise SampleError(f"the json part is not readable json: {error}") from error
     if not isinstance(row, dict) or "messages" not in row:
@@ -121,6 +123,15 @@ def parse(key: str, members: dict[str, bytes], where: str = "", split: str = "tr
     sample = Sample(row["messages"], parts, meta, key, split, where, *pair)
     _validate(sample)
     return sample
+
+
+def _loads(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except (
+        orjson.JSONDecodeError
+    ):  # NaN, half a surrogate pair, UTF-16: Python's writes and reads it
+        return json.loads(raw)
 
 
 def _validate(sample: Sample) -> None:
