@@ -7,4 +7,4 @@ ruff check .
 ruff format --check --quiet .
 lint-imports --no-cache
 pyright
-OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope "$@"
+OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal "$@"
