@@ -64,7 +64,7 @@ class Pass:
 def run(folder: Path, small: bool = False) -> Result:
     """Run all in turns: the quickstart's LLM and encoder, the projector untrained, on scenes.
 
-    `small` asks a tiny model a few questions of one row, once, and no model alone.
+    `small` asks a tiny model a few questions of one row, once.
     """
     specs = [spec for spec in SUITES["mini"].rows if isinstance(spec, Official)]
     if small:
@@ -73,22 +73,20 @@ def run(folder: Path, small: bool = False) -> Result:
     checkpoint = (write_model if small else _checkpoint)(folder / "model")
     data = write_pictures(folder / "data", count=480)
     tasks = _tasks(specs, data, limit, folder)
-    question = None if small else _first(specs[0], data, limit, folder)
-    stock: list[Pass] = []
-    ours: list[Pass] = []
-    alone: list[Pass] = []
+    question = _first(specs[0], data, limit, folder)
+    passes: dict[str, list[Pass]] = {"stock lmms-eval": [], "omni-eval": [], "model alone": []}
     for number in range(1 if small else 3):
         out = folder / f"pass{number}"
-        stock.append(_stock(checkpoint, tasks, specs, out / "stock"))
-        ours.append(_ours(checkpoint, data, specs, limit, out / "ours"))
-        if question:
-            alone.append(_alone(checkpoint, question, out / "alone"))
+        passes["stock lmms-eval"].append(_stock(checkpoint, tasks, specs, out / "stock"))
+        passes["omni-eval"].append(_ours(checkpoint, data, specs, limit, out / "ours"))
+        passes["model alone"].append(_alone(checkpoint, question, out / "alone"))
+    stock, ours, alone = passes.values()
     differing = [key for a, b in zip(stock, ours, strict=True)
                  for key in a.answers.keys() | b.answers.keys()
                  if a.answers.get(key) != b.answers.get(key)]  # fmt: skip
     figures = {
         "startup_x": _ratio(stock, ours, "first"),
-        "startup_most": _ratio(stock, alone, "first") if alone else None,
+        "startup_most": _ratio(stock, alone, "first"),
         "total_x": _ratio(stock, ours, "total"),
         "identical": not differing,
         "answers": len(ours[0].answers),
@@ -96,7 +94,6 @@ def run(folder: Path, small: bool = False) -> Result:
     }
     ok = (figures["startup_x"] >= STARTUP and figures["total_x"] >= TOTAL
           and figures["identical"] and len(ours[0].answers) > 0)  # fmt: skip
-    passes = {"stock lmms-eval": stock, "omni-eval": ours, "model alone": alone}
     rows = [{"harness": name, "pass": number, "to the first answer, s": round(one.first, 1),
              "in all, s": round(one.total, 1), "answers": len(one.answers)}
             for name, found in passes.items() for number, one in enumerate(found)]  # fmt: skip
