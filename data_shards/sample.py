@@ -14,6 +14,7 @@ SCHEMA = 1
 MAX_JSON_BYTES = 16 << 20
 MAX_PARTS = 1000
 _KEY = re.compile(r"[A-Za-z0-9_\-]+")
+_LONG = re.compile(rb"\d{19}")
 _PART = re.compile(r"(img|aud|vid)\d+\.[a-z0-9]+")
 
 
@@ -126,11 +127,14 @@ def parse(key: str, members: dict[str, bytes], where: str = "", split: str = "tr
 
 
 def _loads(raw: bytes) -> Any:
+    """Parse as Python's json does, thrice as fast: orjson rounds integers of over 64 bits and
+    refuses NaN, half a surrogate pair and UTF-16, so what may hold them is left to json.
+    """
+    if _LONG.search(raw):
+        return json.loads(raw)
     try:
         return orjson.loads(raw)
-    except (
-        orjson.JSONDecodeError
-    ):  # NaN, half a surrogate pair, UTF-16: Python's writes and reads it
+    except orjson.JSONDecodeError:
         return json.loads(raw)
 
 

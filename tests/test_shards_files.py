@@ -163,6 +163,14 @@ def test_parse_names_what_is_wrong(row, reason):
         parse("k", {"json": raw})
 
 
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, float("nan"), "\ud800", 1e-7, "é"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_json_is_read_as_python_reads_it(value, encoding):
+    raw = json.dumps({**GOOD, "meta": {"value": value}}).encode(encoding)
+    meta = parse("k", {"json": raw}).meta
+    assert repr(meta) == repr(json.loads(raw)["meta"])
+
+
 def test_a_shard_without_meta_can_be_read():
     assert parse("k", {"json": json.dumps(GOOD).encode()}).meta == {}
 
