@@ -83,6 +83,7 @@ class Index:
         *tables, self.names = _join(pieces)
         # still memory-mapped, but a plain array: np.memmap takes thrice the time for a row
         self.samples, self.parts, self._keys = (np.asarray(table) for table in tables)
+        self._places = self.parts[["name", "offset", "size", "crc"]]
 
     samples: np.ndarray  # (N,) rows.SAMPLE
     parts: np.ndarray  # rows.PART
@@ -130,11 +131,11 @@ class Index:
         """Return where a sample lies."""
         # a row as one tuple: field by field takes thrice the time
         offset, span, first, at, shard, _, count, size = self.samples[row].item()
-        parts = tuple(
-            Part(self.names[part[3]], *part[:3])
-            for part in self.parts[first : first + count].tolist()
-        )
-        return Entry(self.shards[shard], self._key(at, size), offset, span, parts)
+        parts = [
+            Part(self.names[name], start, length, crc)
+            for name, start, length, crc in self._places[first : first + count].tolist()
+        ]
+        return Entry(self.shards[shard], self._key(at, size), offset, span, tuple(parts))
 
     def facts(self, start: int = 0, stop: int | None = None) -> Facts:
         """Return the media files of the samples from row `start` to before `stop`."""
