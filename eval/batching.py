@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Answerer:
     memory halves the batch. Bad input costs only the conversation that holds it: it is answered
     "" and named in `problems`. Identical conversations (same words, same media, same limits) are
     answered once and kept in `store`, batch by batch; problems are not, and are tried again. The
-    very first batch is one conversation, the longest.
+    very first batch is one conversation, of the longest.
 
     An answer of more than `LONGEST` characters loses its middle and is named in `shortened`.
 
@@ -98,12 +99,12 @@ class Answerer:
             if unread := {kind for kind, _ in media_refs(messages)} - self.reads:
                 kinds = " and ".join(sorted(unread))
                 raise CannotAskError(f"there is {kinds} in the questions, but the model takes none")
-            key, size = identify(messages, max_new_tokens, stop)
+            key, media, size = identify(messages, max_new_tokens, stop)
             keys.append(key)
             if key not in self.store and key not in fresh:
                 room -= size
                 kept = messages if room >= 0 else None
-                fresh[key] = _Question(conversations, number, self._cost(messages), kept)
+                fresh[key] = _Question(conversations, number, self._cost(messages), media, kept)
         return keys, fresh, errors
 
     def _cost(self, messages: Messages) -> int:
@@ -121,7 +122,8 @@ class Answerer:
     ) -> dict[str, str]:
         """Answer into the store; return why some have no answer."""
         errors: dict[str, str] = {}
-        batches = plan_batches(costs, self.token_budget, self.max_batch)
+        media = {key: questions[key].media for key in costs}
+        batches = plan_batches(costs, media, self.token_budget, self.max_batch)
         if batches and not self.batches:  # the longest by itself: what fails does so at once
             batches[:1] = [part for part in (batches[0][:1], batches[0][1:]) if part]
         for batch, ready in self._ahead([[questions[key] for key in b] for b in batches]):
@@ -191,6 +193,7 @@ class _Question:
     conversations: Sequence[Messages]
     number: int
     cost: int
+    media: str
     kept: Messages | None
 
     @property
@@ -198,16 +201,25 @@ class _Question:
         return self.conversations[self.number] if self.kept is None else self.kept
 
 
-def plan_batches(costs: dict[str, int], token_budget: int, max_batch: int) -> list[list[str]]:
-    """Keys grouped longest first, so that padding is small and the worst batch comes first.
+def plan_batches(
+    costs: dict[str, int], media: dict[str, str], token_budget: int, max_batch: int
+) -> list[list[str]]:
+    """Keys grouped longest first, so that padding is small and the worst batch comes early.
 
-    A batch costs (its longest) × (its size); one conversation above the budget goes alone. Equal
-    ones stay in order, so that questions about one picture meet.
+    A batch costs (its longest) × (its size); one conversation above the budget goes alone. Costs
+    within a fifth count as equal, and of those the ones with the same `media` meet: what begins
+    alike may run once, see `omni.prefix`.
     """
     batches: list[list[str]] = []
     longest = 0
-    for key in sorted(costs, key=lambda k: -costs[k]):
+    place = {about: number for number, about in enumerate(dict.fromkeys(media.values()))}
+
+    def order(key: str) -> tuple[int, int, int]:
+        return -round(4 * log2(costs[key] + 1)), place[media[key]], -costs[key]
+
+    for key in sorted(costs, key=order):
         size = len(batches[-1]) + 1 if batches else 0
+        longest = max(longest, costs[key])
         if not batches or size > max_batch or size * longest > token_budget:
             batches.append([])
             longest = costs[key]
@@ -215,9 +227,11 @@ def plan_batches(costs: dict[str, int], token_budget: int, max_batch: int) -> li
     return batches
 
 
-def identify(messages: Messages, max_new_tokens: int, stop: tuple[str, ...]) -> tuple[str, int]:
-    """Digest of a question: its limits, words and media; and how many bytes it holds."""
-    whole, size = hashlib.sha256(f"{max_new_tokens}|{stop}".encode()), 0
+def identify(
+    messages: Messages, max_new_tokens: int, stop: tuple[str, ...]
+) -> tuple[str, str, int]:
+    """Digest of a question: its limits, words and media; of its media; and their bytes."""
+    whole, media, size = hashlib.sha256(f"{max_new_tokens}|{stop}".encode()), hashlib.sha256(), 0
     for turn in messages:
         whole.update(f"|{turn['role']}".encode())
         for part in turn["content"]:
@@ -226,8 +240,11 @@ def identify(messages: Messages, max_new_tokens: int, stop: tuple[str, ...]) -> 
             whole.update(f"|{kind}|{sorted(about.items())}".encode())
             content = _content(kind, part[kind])
             size += len(content)
-            whole.update(hashlib.sha256(content).digest())
-    return whole.hexdigest(), size
+            digest = hashlib.sha256(content).digest()
+            whole.update(digest)
+            if kind != "text":
+                media.update(digest)
+    return whole.hexdigest(), media.hexdigest(), size
 
 
 def _content(kind: str, value: Any) -> bytes:

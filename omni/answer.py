@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .messages import Message
+from .prefix import Shared, share
 
 if TYPE_CHECKING:
     from transformers import TextStreamer
@@ -37,21 +38,27 @@ def answer(
 
 
 def prompts(
-    processor: "OmniProcessor", conversations: list[list[Message]]
-) -> dict[str, torch.Tensor]:
+    processor: "OmniProcessor", conversations: list[list[Message]], sharing: bool = False
+) -> dict[str, torch.Tensor] | Shared:
     """Encode the conversations up to the header of the answer, left-padded, on the CPU.
+
+    Args:
+        processor: the one saved beside the model.
+        conversations: one batch.
+        sharing: split those that begin alike where that pays; ask `prefix.shares` of the model.
 
     Raises:
         MessageError, MediaError, PlaceholderError: as `OmniProcessor.encode`.
     """
-    return processor.pad([processor.encode(c, generation=True) for c in conversations])
+    encoded = [processor.encode(c, generation=True) for c in conversations]
+    return (share(processor, encoded) if sharing else None) or processor.pad(encoded)
 
 
 @torch.inference_mode()
 def complete(
     model: "OmniForConditionalGeneration | Any",
     processor: "OmniProcessor | Any",
-    batch: Mapping[str, torch.Tensor],
+    batch: Mapping[str, torch.Tensor] | Shared,
     max_new_tokens: int = 64,
     stop: Sequence[str] = (),
     streamer: "TextStreamer | None" = None,
@@ -60,10 +67,11 @@ def complete(
 
     For the arguments see `answer`.
     """
-    batch = {k: v.to(model.device) for k, v in batch.items()}
-    tokenizer, prompt = processor.tokenizer, batch["input_ids"].shape[1]
+    given = (batch.to_generate(model) if isinstance(batch, Shared)
+             else {name: tensor.to(model.device) for name, tensor in batch.items()})  # fmt: skip
+    tokenizer, prompt = processor.tokenizer, given["input_ids"].shape[1]
     output = model.generate(
-        **batch, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer,
+        **given, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer,
         eos_token_id=_ends(model, tokenizer), pad_token_id=tokenizer.pad_token_id or 0,
         suppress_tokens=_placeholders(model) or None,
         stopping_criteria=[_Said(tokenizer, prompt, stop)] if stop else None,

@@ -15,25 +15,25 @@ def cut(processor: Any, encoded: Encoded, start: int, stop: int) -> Encoded:
     A medium that does not fit whole is left out together with everything after it, so the piece
     may be shorter than asked for.
     """
-    spans = {
-        name: _spans(processor.modalities[name], encoded, items)
+    found = {
+        name: spans(processor.modalities[name], encoded, items)
         for name, items in encoded.media.items()
     }
-    if start and spans:
+    if start and found:
         raise ValueError("a document with media can only be cut at its end")
-    halved = [first for ends in spans.values() for first, last in ends if first < stop <= last]
+    halved = [first for ends in found.values() for first, last in ends if first < stop <= last]
     while halved:
         stop = min(halved)
-        halved = [first for ends in spans.values() for first, last in ends if first < stop <= last]
+        halved = [first for ends in found.values() for first, last in ends if first < stop <= last]
     media = {}
-    for name, ends in spans.items():
+    for name, ends in found.items():
         if kept := [m for m, (_, last) in zip(encoded.media[name], ends, strict=True)
                     if last < stop]:  # fmt: skip
             media[name] = kept
     return Encoded(encoded.input_ids[start:stop], encoded.labels[start:stop], media)
 
 
-def _spans(config: dict[str, Any], encoded: Encoded, items: list) -> list[tuple[int, int]]:
+def spans(config: dict[str, Any], encoded: Encoded, items: list) -> list[tuple[int, int]]:
     """Return (first, last) position of each item's placeholders."""
     cls = encoder_class(config["encoder"])
     places = torch.nonzero(encoded.input_ids == config["token_id"])[:, 0].tolist()

@@ -255,8 +255,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return inputs | media if first else inputs
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
-        """Let `generate` accept media, which the signature of `forward` cannot name."""
-        known = self._media_inputs()
+        """Let `generate` accept media and a cache, which the signature of `forward` cannot name."""
+        known = [*self._media_inputs(), "past_key_values"]
         super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in known})
 
     def _media_inputs(self) -> list[str]:

