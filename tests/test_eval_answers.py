@@ -21,7 +21,7 @@ from data_shards.write import write_shards
 from eval.backends import open_model
 from eval.backends.ours import for_model
 from eval.batching import LONGEST, Answerer, CannotAskError, identify
-from eval.bench import resume, speed, stale
+from eval.bench import prefix, resume, speed, stale
 from eval.cli import app
 from eval.ranks import Ranks, join
 from eval.run import evaluate
@@ -501,6 +501,11 @@ def test_a_killed_evaluation_asks_one_batch_again(fault, ok, tmp_path):
     result = resume.run(tmp_path, small=True, **fault)
     assert result.ok == ok, result.rows
     assert result.figures["same_table"]
+
+
+@pytest.mark.slow
+def test_circular_questions_are_answered_as_before_when_they_share(tmp_path):
+    assert prefix.run(tmp_path, small=True).figures["identical"]
 
 
 @pytest.mark.slow

@@ -26,10 +26,11 @@ def test_the_plan_holds_its_promises(name, figures, tmp_path):
 
 def test_speed_times_every_reader_on_the_same_samples(tmp_path):
     result = module_of("data_shards.bench", "speed").run(tmp_path, small=True)
-    assert set(result.figures) == {"vs_webdataset", "vs_energon", "of_limit", "threads_kept"}
+    figures = {"vs_webdataset", "vs_energon", "of_limit", "threads_kept", "limit_kept"}
+    assert set(result.figures) == figures
     assert result.figures["vs_webdataset"] > 0
-    assert [row["reader"] for row in result.rows][:3] == [
-        "decode alone", "ours, 0 workers", "ours, 2 threads",
+    assert [row["reader"] for row in result.rows][:4] == [
+        "decode alone", "decode alone, 2 threads", "ours, 0 workers", "ours, 2 threads",
     ]  # fmt: skip
 
 
