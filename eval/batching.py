@@ -34,7 +34,7 @@ class Answerer:
     memory halves the batch. Bad input costs only the conversation that holds it: it is answered
     "" and named in `problems`. Identical conversations (same words, same media, same limits) are
     answered once and kept in `store`, batch by batch; problems are not, and are tried again. The
-    very first batch is one conversation, of the longest.
+    very first batch is one conversation, the longest.
 
     An answer of more than `LONGEST` characters loses its middle and is named in `shortened`.
 
@@ -125,7 +125,9 @@ class Answerer:
         media = {key: questions[key].media for key in costs}
         batches = plan_batches(costs, media, self.token_budget, self.max_batch)
         if batches and not self.batches:  # the longest by itself: what fails does so at once
-            batches[:1] = [part for part in (batches[0][:1], batches[0][1:]) if part]
+            longest = max(costs, key=costs.__getitem__)
+            others = [[key for key in batch if key != longest] for batch in batches]
+            batches = [[longest], *filter(None, others)]
         for batch, ready in self._ahead([[questions[key] for key in b] for b in batches]):
             found = self._answer(batch, max_new_tokens, stop, ready)
             answers = dict(zip(batches.pop(0), found, strict=True))

@@ -103,6 +103,23 @@ def test_questions_about_one_picture_meet_if_they_are_about_as_long():
     assert together == [{"z", "a"}, {"a", "b"}, {"b", "c"}, {"c", "d"}, {"d", "a"}]
 
 
+def test_the_longest_question_is_asked_first_and_alone():
+    asked: list[list[int]] = []
+
+    def length(messages):
+        return len(messages[0]["content"][1]["text"])
+
+    def answers(batch, most, stop):
+        asked.append([length(messages) for messages in batch])
+        return ["x"] * len(batch)
+
+    questions = [
+        [user(image(about), "w" * n)] for about, n in ((b"a", 99), (b"b", 105), (b"a", 100))
+    ]
+    Answerer(answers, length)(questions, 1)
+    assert asked == [[105], [100, 99]]
+
+
 def test_order_is_restored_and_nothing_is_asked_twice():
     asked = []
 
