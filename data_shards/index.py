@@ -83,6 +83,7 @@ class Index:
         *tables, self.names = _join(pieces)
         # still memory-mapped, but a plain array: np.memmap takes thrice the time for a row
         self.samples, self.parts, self._keys = (np.asarray(table) for table in tables)
+        # of a part's columns those of an entry: all 13 take twice the time
         self._places = self.parts[["name", "offset", "size", "crc"]]
 
     samples: np.ndarray  # (N,) rows.SAMPLE

@@ -188,6 +188,7 @@ class Reader(Generic[Tag]):
         # 8. The clock of a task starts when a worker takes it, and all workers are watched, not
         #    only the one that is waited for. One that is too slow is replaced and what it still
         #    says is not heard, so `workers` of them always make progress.
+        #    Most are done by now, and need no patience worked out.
         while not (task.done.acquire(False) or task.done.acquire(timeout=self._patience())):
             for worker in list(self._pool):
                 self._replace_if_stuck(worker)

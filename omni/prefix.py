@@ -102,15 +102,17 @@ def _common(processor: "OmniProcessor", one: Encoded, other: Encoded) -> int:
     differing = (one.input_ids[:most] != other.input_ids[:most]).nonzero()
     most = int(differing[0]) if len(differing) else most
     for name, items in one.media.items():
-        places = spans(processor.modalities[name], one, items)
-        theirs = other.media.get(name, [])
-        for number, (item, (first, last)) in enumerate(zip(items, places, strict=True)):
-            same = number < len(theirs) and all(
-                torch.equal(tensor, theirs[number][part]) for part, tensor in item.items()
-            )
-            if first < most and (last >= most or not same):
+        for number, (first, last) in enumerate(spans(processor.modalities[name], one, items)):
+            # where the ids are equal up to its last token, the other has a medium there too
+            if first < most and (
+                last >= most or not _same(items[number], other.media[name][number])
+            ):
                 most = first
     return most
+
+
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def _after(prompt: Encoded, head: Encoded) -> Encoded:

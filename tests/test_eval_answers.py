@@ -27,6 +27,7 @@ from eval.ranks import Ranks, join
 from eval.run import evaluate
 from eval.store import AnswerStore, code_digest
 from omni.messages import assistant, audio, image, user
+from omni.prefix import Shared
 
 KINDS = ("animal", "food", "plant", "tool")
 
@@ -504,8 +505,11 @@ def test_a_killed_evaluation_asks_one_batch_again(fault, ok, tmp_path):
 
 
 @pytest.mark.slow
-def test_circular_questions_are_answered_as_before_when_they_share(tmp_path):
+def test_circular_questions_are_answered_as_before_when_they_share(tmp_path, monkeypatch):
+    shared, run = [], Shared.to_generate
+    monkeypatch.setattr(Shared, "to_generate", lambda *given: shared.append(given) or run(*given))
     assert prefix.run(tmp_path, small=True).figures["identical"]
+    assert shared
 
 
 @pytest.mark.slow

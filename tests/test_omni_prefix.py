@@ -50,7 +50,7 @@ def test_sharing_changes_no_answer(omni_pair, prompts):
         assert not torch.allclose(steps[mine], steps[other], atol=1e-3)
 
 
-def test_fewer_tokens_run(omni_pair, prompts, monkeypatch):
+def test_fewer_tokens_run(omni_pair, prompts):
     model, processor = omni_pair
     group = [prompts[name] for name in ("a1", "a2")]
     shared = share(processor, group)

@@ -6,8 +6,8 @@ all alike, and ratios are medians over rounds. webdataset and Energon decode pic
 their users do, and wav files as quickly as anybody can; webdataset also stacks its batches, which
 it does unasked, and which is how its workers hand them over at the least cost.
 
-`limit_kept` is what two threads keep of one that do nothing but decode: where the cores share
-caches and a host, `threads_kept` cannot be more.
+`limit_kept` is what two threads keep of one that do nothing but decode: cores that share caches
+and a host take part of it, and of `threads_kept` as well.
 """
 
 import gc
@@ -45,6 +45,7 @@ from .result import Result
 BATCH = 16
 SHARDS = 8
 AHEAD = 16 << 20  # bytes of four batches, which is what two workers of webdataset hold
+Files = tuple[bytes, bytes, bytes]  # of a sample: json, picture, sound
 Contender = Callable[[], tuple[int, float | None]]
 """Goes over the data once; returns the samples it saw, and CPU-seconds if it must tell them."""
 
@@ -53,9 +54,10 @@ def run(folder: Path, small: bool = False) -> Result:
     """Time the contenders; `small` runs everything once on next to nothing."""
     count, rounds = (64, 1) if small else (2000, 15)
     shards = _write(folder / "shards", count)
+    files = _files(shards)
     contenders: dict[str, Contender] = {
-        "decode alone": _limit(shards, 1),
-        "decode alone, 2 threads": _limit(shards, 2),
+        "decode alone": _limit(files, 1),
+        "decode alone, 2 threads": _limit(files, 2),
         "ours, 0 workers": _ours(shards, 0),
         "ours, 2 threads": _ours(shards, 2),
         "webdataset, 2 workers": lambda: _webdataset(shards),
@@ -124,15 +126,17 @@ def _ratio(ours: list[float], theirs: list[float]) -> float:
     return round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3)
 
 
-def _limit(shards: Path, threads: int) -> Contender:
-    """Decode files that lie in memory, one by one, to batches that are held as any reader's are."""
+def _files(shards: Path) -> list[Files]:
     index = Index.open(shards)
-    entries = [index.entry(row) for row in range(len(index))]
-    files = [(s.to_json(), s.parts["img0.jpg"], s.parts["aud0.wav"])
-             for s in map(read_entry, entries)]  # fmt: skip
+    samples = (read_entry(index.entry(row)) for row in range(len(index)))
+    return [(s.to_json(), s.parts["img0.jpg"], s.parts["aud0.wav"]) for s in samples]
 
-    def decode(part: list[tuple[bytes, bytes, bytes]]) -> int:
-        seen, batch = 0, []
+
+def _limit(files: list[Files], threads: int) -> Contender:
+    """Decode files that lie in memory, one by one, to batches that are held as any reader's are."""
+
+    def decode(part: list[Files]) -> int:
+        seen = 0
         for at in range(0, len(part), BATCH):
             batch = [(json.loads(told), simplejpeg.decode_jpeg(picture), _wav(sound))
                      for told, picture, sound in part[at : at + BATCH]]  # fmt: skip
@@ -140,7 +144,7 @@ def _limit(shards: Path, threads: int) -> Contender:
         return seen
 
     def go() -> tuple[int, float | None]:
-        if threads == 1:
+        if threads == 1:  # in this thread, as our 0 workers do
             return decode(files), None
         with ThreadPoolExecutor(threads) as pool:
             return sum(pool.map(decode, [files[n::threads] for n in range(threads)])), None

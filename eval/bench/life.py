@@ -17,15 +17,13 @@ from ..run import evaluate
 
 ROWS = ("mini-realworldqa", "category")
 BATCH = 4
-EYE = {
-    "encoder": {"kind": "timm", "architecture": "test_vit", "image_size": 48,
-                "model_args": {"img_size": 48}},
-    "projector": {"kind": "patch_concat_mlp"},
-}  # fmt: skip
 
 
-def write_model(folder: Path, seed: int = 0) -> Path:
-    """Save a random model; its head is not tied to its embedding, which would only repeat."""
+def write_model(folder: Path, seed: int = 0, side: int = 48) -> Path:
+    """Save a random model; its head is not tied to its embedding, which would only repeat.
+
+    It sees images of `side` x `side` pixels.
+    """
     import torch
 
     from omni import OmniForConditionalGeneration, OmniProcessor
@@ -34,7 +32,10 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     model = OmniForConditionalGeneration.from_text("tiny:llama")
     processor = OmniProcessor(load_text_tokenizer("tiny:llama"))
     torch.manual_seed(seed)
-    model.attach("vision", EYE, processor)
+    encoder = {"kind": "timm", "architecture": "test_vit", "image_size": side,
+               "model_args": {"img_size": side}}  # fmt: skip
+    spec = {"encoder": encoder, "projector": {"kind": "patch_concat_mlp"}}
+    model.attach("vision", spec, processor)
     model.config.text_config.tie_word_embeddings = False
     model.config.tie_word_embeddings = False
     head = model.get_output_embeddings()

@@ -32,8 +32,8 @@ def run(folder: Path, small: bool = False) -> Result:
     figures: dict[str, Any] = {"shared_x": [], "identical": True, "answers": len(questions)}
     rows = []
     for side in SIDES[:1] if small else SIDES:
-        home = folder / f"model{side}"
-        checkpoint = write_model(home) if small else write_checkpoint(home, side)
+        write = write_model if small else write_checkpoint
+        checkpoint = write(folder / f"model{side}", side=side)
         seconds, answers = _race(checkpoint, questions, rounds=1 if small else 2)
         ratio = median(a / b for a, b in zip(seconds[False], seconds[True], strict=True))
         figures["shared_x"].append(round(ratio, 2))
