@@ -10,6 +10,7 @@ from omni.messages import image
 from .batching import Answerer, Messages
 from .bridge import prepare
 from .decoding import frames, why_broken
+from .docs import UnaskableError
 
 prepare()  # before the first lmms_eval import: see there
 
@@ -68,10 +69,6 @@ class ChatModel(lmms):
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("multi-round tasks are not supported")
-
-
-class UnaskableError(ValueError):
-    """A doc of which the official code can make no question."""
 
 
 class Conversations(Sequence[Messages]):

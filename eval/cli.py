@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +131,19 @@ def _run(
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
+    from omni.load import check_checkpoint
     from omni.weights import resolve
 
     from .backends import PREFIXES, open_model
+    from .harness import Harness
     from .heldout import refuse_other_split
     from .judge import open_judge
+    from .official import Official
     from .ranks import join
     from .run import choose, evaluate, write_result
     from .suites import SUITES
 
-    choose(suite, rows)  # a typo should not cost the time to load a model
+    chosen = choose(suite, rows)  # a typo should not cost the time to load a model
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
     heldout = SUITES[suite].heldout
@@ -147,18 +151,25 @@ def _run(
     bare = resolve(parent).folder if parent else None  # nor should a wrong name cost an evaluation
     ranks = join()
     judging = open_judge(judge, judge_model, ranks=ranks) if judge else None
-    with console.status("loading the model"):
-        limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
-        opened = open_model(spec, model_name, **limits)
-        if opened.model is not None and heldout and data:
-            refuse_other_split(opened.model.config.parts, data)
-    with _alone_in(out, ranks), AnswerProgress(console) as progress:
-        opened.answerer.progress = progress.answered
-        result = evaluate(
-            opened.answerer, opened.weights, suite, data, out, rows=rows,
-            on_condition=progress.condition, model=f"{spec} {model_name}".strip(),
-            judge=judging, **asking,
-        )  # fmt: skip
+    if not spec.startswith(PREFIXES):
+        check_checkpoint(Path(spec))
+    with _alone_in(out, ranks), Harness(suite, data) as harness:
+        if isinstance(first := chosen[0], Official):
+            harness.start()
+            if not ranks.rank:  # the others read into folders that `evaluate` makes
+                harness.begin(replace(first, judge=judging), asking["limit"], out / "work")
+        with console.status("loading the model"):
+            limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
+            opened = open_model(spec, model_name, **limits)
+            if opened.model is not None and heldout and data:
+                refuse_other_split(opened.model.config.parts, data)
+        with AnswerProgress(console) as progress:
+            opened.answerer.progress = progress.answered
+            result = evaluate(
+                opened.answerer, opened.weights, suite, data, out, rows=rows,
+                on_condition=progress.condition, model=f"{spec} {model_name}".strip(),
+                judge=judging, run_row=harness.run, **asking,
+            )  # fmt: skip
     if ranks.rank:
         return None
     if bare is not None:

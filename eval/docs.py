@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class UnaskableError(ValueError):
+    """A doc of which the official code can make no question."""
+
+
 def scorable(task: Any, benchmark: "Benchmark") -> tuple[list[int], list[str]]:
     """Let the official code take every doc's true answer, before a model spends hours on them.
 

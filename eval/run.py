@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
 # (row name, conditions) -> nothing; called before a condition is asked
 OnCondition = Callable[[str, str], None]
+# (row, answerer, source, condition, limit, scratch) -> its score, see `Official.run`
+RunRow = Callable[[Official | Own, Answerer, Any, str, int | None, Path], Scored]
 
 
 @dataclass
@@ -89,6 +91,11 @@ def run_suite(
         model.train(was_training)
 
 
+def run_here(row: Official | Own, *how: Any) -> Scored:
+    """Run a row in this process."""
+    return row.run(*how)
+
+
 def evaluate(
     answerer: Answerer,
     weights: str,
@@ -102,13 +109,15 @@ def evaluate(
     on_condition: OnCondition = lambda row, condition: None,
     model: str = "",
     judge: Judge | None = None,
+    run_row: RunRow = run_here,
 ) -> dict[str, Any]:
     """`run_suite` for anything that answers.
 
     Answers are kept in OUT/store under `weights`, which identifies the model, so that a run that
     was killed goes on and another table of the same answers is made in seconds. Ranks other than
     0 do and return the same, but write only what they answered. `model` is how it was named.
-    A `judge` reads the answers of the benchmarks whose published scores one did.
+    A `judge` reads the answers of the benchmarks whose published scores one did. `run_row` may be
+    `Harness.run`.
     """
     start = time.monotonic()
     chosen = choose(suite, rows)
@@ -123,7 +132,7 @@ def evaluate(
     table, answers, scores = [], [], {}
     with _own_folder(out, answerer.ranks) as out:
         for spec in chosen:
-            scored = ask(spec, answerer, source, out, limit, controls, on_condition)
+            scored = ask(spec, answerer, source, out, limit, controls, on_condition, run_row)
             table.append(as_row(spec, scored))
             answers += answer_lines(spec.name, scored)
             if isinstance(seen := scored["seen"], Scored):
@@ -181,13 +190,14 @@ def ask(
     limit: int | None,
     controls: bool,
     on_condition: OnCondition,
+    run_row: RunRow,
 ) -> dict[str, Scored | str]:
     """Every condition of one row: its result, or in words why it has none."""
     found: dict[str, Scored | str] = {}
     for condition in ("seen", *(spec.controls if controls else ())):
         on_condition(spec.name, condition)
         try:
-            found[condition] = _run(spec, answerer, source, condition, limit, out)
+            found[condition] = _run(run_row, spec, answerer, source, condition, limit, out)
         except (MissingDataError, CannotAskError) as error:
             found[condition] = str(error)
             if condition == "seen":
@@ -196,6 +206,7 @@ def ask(
 
 
 def _run(
+    run_row: RunRow,
     spec: Official | Own,
     answerer: Answerer,
     source: Any,
@@ -204,7 +215,7 @@ def _run(
     out: Path,
 ) -> Scored:
     problems, shortened = len(answerer.problems), len(answerer.shortened)
-    scored = spec.run(answerer, source, condition, limit, out / "work")
+    scored = run_row(spec, answerer, source, condition, limit, out / "work")
     unanswered = answerer.problems[problems:]
     if unanswered and len(unanswered) >= len(scored.outcomes):
         del answerer.problems[problems:]  # said once, of the row, which has no score

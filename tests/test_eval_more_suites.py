@@ -7,10 +7,11 @@ from pathlib import Path
 import datasets
 import pytest
 
-from eval.batching import Answerer
+from eval.batching import Answerer, identify
 from eval.bench.oracle import Oracle
 from eval.benchmarks import EVERY
 from eval.bridge import tasks_folder
+from eval.harness import Harness
 from eval.official import Official
 from eval.sources import Local
 from eval.suites import SUITES
@@ -71,6 +72,18 @@ def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
     assert wrong.score < 10
     assert len(wrong.outcomes) == COUNT
     assert wrong.details["incomplete"] == f"{COUNT} of {row.benchmark.rows} docs"
+
+
+def test_another_process_shows_the_same_pictures_and_sounds(public, tmp_path):
+    (row,) = [row for row in SUITES["omni"].rows if row.name == "omnibench"]
+
+    def digests(batch, most, stop):
+        assert all({kind for kind, _ in media_refs(m)} == {"image", "audio"} for m in batch)
+        return [identify(messages, most, stop)[0] for messages in batch]
+
+    asked = Answerer(digests, lambda m: 50), Local(public), "seen", None, tmp_path
+    with Harness("omni", public) as harness:
+        assert harness.run(row, *asked) == row.run(*asked)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -13,7 +13,8 @@ from omni.jsonl import append_lines, read_lines
 
 from ..backends import open_model
 from ..batching import Answerer, identify
-from ..run import evaluate
+from ..harness import Harness
+from ..run import RunRow, evaluate, run_here
 
 ROWS = ("mini-realworldqa", "category")
 BATCH = 4
@@ -66,13 +67,14 @@ def live(
     ask: Callable[[list[str]], None],
     limit: int = 40,
     controls: bool = True,
+    run_row: RunRow = run_here,
 ) -> dict[str, Any]:
     """Evaluate; `ask` hears the digests of every batch before it is answered."""
     opened = open_model(str(model), max_batch=BATCH)
     _watch(opened.answerer, ask)
     return evaluate(
         opened.answerer, opened.weights, "mini", data, out,
-        rows=ROWS, limit=limit, controls=controls,
+        rows=ROWS, limit=limit, controls=controls, run_row=run_row,
     )  # fmt: skip
 
 
@@ -96,7 +98,9 @@ def start(model: Path, data: Path, out: Path, log: Path) -> BaseProcess:
 
 
 def _told(model: Path, data: Path, out: Path, log: Path) -> None:
-    live(model, data, out, lambda batch: append_lines(log, [{"batch": batch}]))
+    with Harness("mini", data) as harness:  # as the command does
+        live(model, data, out, lambda batch: append_lines(log, [{"batch": batch}]),
+             run_row=harness.run)  # fmt: skip
 
 
 def asked(log: Path) -> list[list[str]]:

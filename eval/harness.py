@@ -1,0 +1,207 @@
+"""lmms-eval in a process of its own, which starts while the model loads.
+
+Importing it and reading the first row takes seconds, and both need Python's one lock; and what it
+does to random states, streams and modules, it does to itself alone.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+from omni.imports import undisturbed
+
+from .batching import Answerer, Messages
+from .bridge import prepare
+from .judge import Judge
+from .official import Official
+from .own import Own
+from .scoring import Scored
+
+
+class Harness:
+    """Runs the official rows of a suite in another process; what they ask is answered in this one.
+
+    The other process ends with the context, and with this process, however that ends.
+
+    Args:
+        suite, data: as `evaluate` takes them.
+    """
+
+    def __init__(self, suite: str, data: Path | None) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would lack threads and GPUs
+        self.pipe, self.theirs = context.Pipe()
+        arguments = self.theirs, suite, data
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        self.begun: tuple[Any, ...] | None = None
+
+    def __enter__(self) -> "Harness":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.pid is not None:
+            self.process.kill()
+            self.process.join()
+
+    def start(self) -> None:
+        """Start the process, which imports lmms-eval; `begin` and `run` do it where it was not."""
+        if self.process.pid is None:
+            self.process.start()
+            self.theirs.close()
+
+    def begin(self, row: Official, limit: int | None, scratch: Path) -> None:
+        """Let the row that is run first get ready to be asked as it is seen."""
+        self._send(_wanted(row, "seen", limit, scratch))
+
+    def run(
+        self, row: Official | Own, answerer: Answerer, source: Any, condition: str,
+        limit: int | None, scratch: Path,
+    ) -> Scored:  # fmt: skip
+        """Do what `row.run` does, and raise what it raises; rows of our own stay here.
+
+        Raises:
+            RuntimeError: the other process is gone.
+        """
+        if not isinstance(row, Official):
+            return row.run(answerer, source, condition, limit, scratch)
+        wanted = _wanted(row, condition, limit, scratch)
+        if self.begun is None:
+            self._send(wanted)
+        assert self.begun == wanted, f"begun with {self.begun}"
+        self.begun, cause = None, None
+        asks = {"model": answerer} | ({"judge": row.judge.answerer} if row.judge else {})
+        while True:
+            match self._receive():
+                case "ask", who, *asked:
+                    cause = self._answer(asks[who], *asked)
+                case "scored", scored:
+                    return scored
+                case "failed", error:
+                    raise error from cause
+
+    def _answer(self, answerer: Answerer, number: int, *about: Any) -> Exception | None:
+        before = len(answerer.problems)
+        try:
+            texts = answerer(_Conversations(self, number), *about)
+        except Exception as error:  # the row there fails of it, and may still be scored or named
+            self.pipe.send(("failed", _portable(error)))
+            return error
+        self.pipe.send(("answered", texts, answerer.problems[before:]))
+        return None
+
+    def _send(self, wanted: tuple[Any, ...]) -> None:
+        self.start()
+        self.begun = wanted
+        self.pipe.send(wanted)
+
+    def _receive(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            self.process.join()
+            code = self.process.exitcode
+            raise RuntimeError(
+                f"the process of lmms-eval ended with {code}; what it printed stands above"
+            ) from error
+
+
+class _Conversations(Sequence[Messages]):
+    """Of the other process, which makes each when it is asked for."""
+
+    def __init__(self, harness: Harness, number: int) -> None:
+        self.harness, self.number = harness, number
+        self.lock = threading.Lock()  # a batch is made ready in a thread
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, place: Any) -> Any:
+        with self.lock:
+            self.harness.pipe.send(("show", place))
+            kind, found = self.harness._receive()
+        if kind == "failed":
+            raise found
+        return found
+
+
+class _Asking:
+    """In the other process, what stands for the `Answerer` of the model or of the judge."""
+
+    def __init__(self, pipe: Connection, who: str) -> None:
+        self.pipe, self.who = pipe, who
+        self.problems: list[str] = []
+
+    def __call__(self, conversations: Sequence[Messages], *about: Any) -> list[str]:
+        self.pipe.send(("ask", self.who, len(conversations), *about))
+        while True:
+            match self.pipe.recv():
+                case "show", place:
+                    self.pipe.send(_attempt("shown", conversations.__getitem__, place))
+                case "answered", texts, problems:
+                    self.problems += problems
+                    return texts
+                case "failed", error:
+                    raise error
+
+
+def _wanted(row: Official, condition: str, limit: int | None, scratch: Path) -> tuple[Any, ...]:
+    """What `_serve` is told of a row; its functions cannot be sent."""
+    return row.name, condition, limit, scratch, row.judge.name if row.judge else ""
+
+
+def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
+    """Run rows as they are wanted."""
+    from tqdm import tqdm
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which Python misses after a kill
+    with undisturbed():
+        prepare()
+        from .suites import SUITES
+    rows: dict[str, Any] = {row.name: row for row in SUITES[suite].rows}
+    source = cache(lambda: SUITES[suite].open(data))
+
+    def run(name: str, condition: str, limit: int | None, scratch: Path, judge: str) -> Scored:
+        row, judging = rows[name], cast(Answerer, _Asking(pipe, "judge"))
+        if judge:
+            row = replace(row, judge=Judge(judging, judge, ""))
+        return row.run(_Asking(pipe, "model"), source(), condition, limit, scratch)
+
+    with suppress(EOFError, ConnectionError):
+        while True:
+            pipe.send(_attempt("scored", run, *pipe.recv()))
+
+
+def _attempt(kind: str, make: Callable[..., Any], *of: Any) -> tuple[str, Any]:
+    """What to send: what is made, or why it is not."""
+    try:
+        return kind, make(*of)
+    except Exception as error:
+        return "failed", _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with where it was raised; what it says, where it cannot be sent itself."""
+    try:
+        found = pickle.loads(pickle.dumps(error))
+    except Exception:
+        found = RuntimeError(f"{type(error).__name__}: {error}")
+    found.add_note("".join(traceback.format_exception(error)))
+    return found
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # a killed evaluation may be running again, on the same files
