@@ -131,6 +131,7 @@ def _run(
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
+    from omni.imports import import_transformers
     from omni.load import check_checkpoint
     from omni.weights import resolve
 
@@ -159,6 +160,8 @@ def _run(
             if not ranks.rank:  # the others read into folders that `evaluate` makes
                 harness.begin(replace(first, judge=judging), asking["limit"], out / "work")
         with console.status("loading the model"):
+            if not spec.startswith("openai:"):
+                import_transformers()
             limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
             opened = open_model(spec, model_name, **limits)
             if opened.model is not None and heldout and data:

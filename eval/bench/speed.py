@@ -36,8 +36,9 @@ STOP = "\n\n"  # what ends an answer where a task's yaml says nothing
 ALONE = """
 import pickle, sys
 from pathlib import Path
-from omni.imports import undisturbed
+from omni.imports import import_transformers, undisturbed
 checkpoint, question, first = map(Path, sys.argv[1:])
+import_transformers()
 with undisturbed():
     from omni.load import load
     model, processor = load(checkpoint)
