@@ -10,8 +10,8 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import Connection
@@ -80,7 +80,7 @@ class Harness:
         self.begun, cause = None, None
         asks = {"model": answerer} | ({"judge": row.judge.answerer} if row.judge else {})
         while True:
-            match self._receive():
+            match self.hear():
                 case "ask", who, *asked:
                     cause = self._answer(asks[who], *asked)
                 case "scored", scored:
@@ -93,19 +93,30 @@ class Harness:
         try:
             texts = answerer(_Conversations(self, number), *about)
         except Exception as error:  # the row there fails of it, and may still be scored or named
-            self.pipe.send(("failed", _portable(error)))
+            self.tell("failed", _portable(error))
             return error
-        self.pipe.send(("answered", texts, answerer.problems[before:]))
+        self.tell("answered", texts, answerer.problems[before:])
         return None
 
     def _send(self, wanted: tuple[Any, ...]) -> None:
         self.start()
         self.begun = wanted
-        self.pipe.send(wanted)
+        self.tell(*wanted)
 
-    def _receive(self) -> Any:
-        try:
+    def tell(self, *message: Any) -> None:
+        """Send; raises RuntimeError, as `hear` does, where the other process is gone."""
+        with self._alive():
+            self.pipe.send(message)
+
+    def hear(self) -> Any:
+        """Wait for what the other process sends."""
+        with self._alive():
             return self.pipe.recv()
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
         except (EOFError, ConnectionError) as error:
             self.process.join()
             code = self.process.exitcode
@@ -126,8 +137,8 @@ class _Conversations(Sequence[Messages]):
 
     def __getitem__(self, place: Any) -> Any:
         with self.lock:
-            self.harness.pipe.send(("show", place))
-            kind, found = self.harness._receive()
+            self.harness.tell("show", place)
+            kind, found = self.harness.hear()
         if kind == "failed":
             raise found
         return found

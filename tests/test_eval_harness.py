@@ -83,6 +83,7 @@ def test_errors_come_back(harness, data, tmp_path):
 def test_the_end_of_the_other_process_is_told(data, tmp_path):
     def answer_batch(batch, most, stop):
         harness.process.kill()
+        harness.process.join()
         return ["A"] * len(batch)
 
     with Harness("mini", data) as harness, pytest.raises(RuntimeError, match="ended with -9"):
