@@ -131,41 +131,31 @@ def _run(
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
-    from omni.imports import import_transformers
     from omni.load import check_checkpoint
     from omni.weights import resolve
 
-    from .backends import PREFIXES, open_model
+    from .backends import PREFIXES
     from .harness import Harness
-    from .heldout import refuse_other_split
     from .judge import open_judge
-    from .official import Official
     from .ranks import join
     from .run import choose, evaluate, write_result
     from .suites import SUITES
 
-    chosen = choose(suite, rows)  # a typo should not cost the time to load a model
+    # whatever is wrong with what was given should not cost the time to load a model
+    first = choose(suite, rows)[0]
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
-    heldout = SUITES[suite].heldout
-    data = data or (Path("data") if heldout else None)
-    bare = resolve(parent).folder if parent else None  # nor should a wrong name cost an evaluation
+    data = _found(suite, data)
+    heldout = data if SUITES[suite].heldout else None
+    bare = resolve(parent).folder if parent else None
     ranks = join()
     judging = open_judge(judge, judge_model, ranks=ranks) if judge else None
     if not spec.startswith(PREFIXES):
         check_checkpoint(Path(spec))
     with _alone_in(out, ranks), Harness(suite, data) as harness:
-        if isinstance(first := chosen[0], Official):
-            harness.start()
-            if not ranks.rank:  # the others read into folders that `evaluate` makes
-                harness.begin(replace(first, judge=judging), asking["limit"], out / "work")
-        with console.status("loading the model"):
-            if not spec.startswith("openai:"):
-                import_transformers()
-            limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
-            opened = open_model(spec, model_name, **limits)
-            if opened.model is not None and heldout and data:
-                refuse_other_split(opened.model.config.parts, data)
+        _begin(harness, first, judging, ranks, asking["limit"], out)
+        limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
+        opened = _open(console, spec, model_name, heldout, limits)
         with AnswerProgress(console) as progress:
             opened.answerer.progress = progress.answered
             result = evaluate(
@@ -180,10 +170,53 @@ def _run(
         console.print(
             f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
         )
-    result["example"] = _example(opened, data, out) if heldout and data else None
+    result["example"] = _example(opened, heldout, out) if heldout else None
     result["peak_rss_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     write_result(result, out)
     return result
+
+
+def _found(suite: str, data: Path | None) -> Path | None:
+    """What a suite reads: None is the hub. Raises FileNotFoundError."""
+    from .heldout import heldout_shards
+    from .suites import SUITES
+
+    if not SUITES[suite].heldout:
+        SUITES[suite].open(data)
+        return data
+    data = data or Path("data")
+    heldout_shards(data)
+    return data
+
+
+def _begin(
+    harness: Any, first: Any, judging: Any, ranks: Any, limit: int | None, out: Path
+) -> None:
+    """Import lmms-eval, and read the first row, while the model loads."""
+    from .official import Official
+
+    if isinstance(first, Official):
+        harness.start()
+        if not ranks.rank:  # the others read into folders that `evaluate` makes
+            harness.begin(replace(first, judge=judging), limit, out / "work")
+
+
+def _open(
+    console: Any, spec: str, model_name: str, heldout: Path | None, limits: dict[str, Any]
+) -> Any:
+    """Open the model, and refuse one that was trained on what is held out here."""
+    from omni.imports import import_transformers
+
+    from .backends import open_model
+    from .heldout import refuse_other_split
+
+    with console.status("loading the model"):
+        if not spec.startswith("openai:"):
+            import_transformers()
+        opened = open_model(spec, model_name, **limits)
+        if opened.model is not None and heldout:
+            refuse_other_split(opened.model.config.parts, heldout)
+    return opened
 
 
 def _alone_in(out: Path, ranks: Any) -> Any:

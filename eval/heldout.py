@@ -48,11 +48,11 @@ class HeldOut:
         return f"{len(self.pictures)} held-out {kind} ({self.source})"
 
 
-def load_heldout(data: Path) -> HeldOut:
-    """Read DATA/heldout-*.tar and DATA/*/heldout-*.tar.
+def heldout_shards(data: Path) -> list[Path]:
+    """DATA/heldout-*.tar and DATA/*/heldout-*.tar.
 
     Raises:
-        FileNotFoundError: there is no held-out shard; says how to build one.
+        FileNotFoundError: there is none; says how to build one.
     """
     shards = sorted({*data.glob("heldout-*.tar"), *data.glob("[!.]*/heldout-*.tar")})  # no builds
     if not shards:
@@ -60,6 +60,16 @@ def load_heldout(data: Path) -> HeldOut:
             f"{data}: no heldout-*.tar here or one folder below; build some with "
             f"`omni-shards build stamps --out {data / 'stamps'} --heldout 0.15`"
         )
+    return shards
+
+
+def load_heldout(data: Path) -> HeldOut:
+    """Read every held-out shard of a folder.
+
+    Raises:
+        FileNotFoundError: see `heldout_shards`.
+    """
+    shards = heldout_shards(data)
     from data_shards.read import read_shard
 
     held = HeldOut(root=data, digest=_digest(shards))

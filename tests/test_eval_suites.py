@@ -343,3 +343,14 @@ def test_suites_are_listed():
     for name, suite in SUITES.items():
         assert name in result.output
         assert all(row.name in result.output for row in suite.rows)
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"), [("mini", "no heldout-"), ("image10", "no such folder")]
+)
+def test_a_wrong_folder_is_told_before_the_model_is_opened(suite, said, tmp_path):
+    words = ["--model", "hf:none", "--suite", suite, "--data", str(tmp_path / "none")]
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not (tmp_path / "out").exists()
