@@ -8,8 +8,9 @@ process, the first answer when it is complete, which for ours means on the disk.
 A third process loads the checkpoint and answers our first question, which lies ready in a file:
 `startup_most` is how much sooner than stock lmms-eval an answer could come without any harness.
 
-Starts of seconds differ by a fifth on a shared machine: most are ended at their first answer, to
-have more of them. The first of each is not counted, as it reads the disk and compiles.
+Starts are timed apart from whole runs: ended at their first answer, to have more of them, and each
+after one of the same that is not counted. What a machine has let go of meanwhile, files and memory
+that it had given back, costs any start a second or two, of five as of fifteen.
 """
 
 import json
@@ -17,8 +18,9 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -36,7 +38,7 @@ from .life import write_model, write_pictures
 from .stock import FIRST
 
 STARTUP, TOTAL = 3.0, 1.5
-STARTS, WHOLES = 9, 3
+STARTS, WHOLES = 7, 3
 STOP = "\n\n"  # what ends an answer where a task's yaml says nothing
 ALONE = """
 import pickle, sys
@@ -65,17 +67,17 @@ class Command:
 
 @dataclass
 class Pass:
-    """One process: seconds to its first answer and, where it may, to its end; all its answers."""
+    """One process: seconds to its first answer and to its end, and all its answers."""
 
     first: float
-    total: float | None = None
+    total: float = 0.0  # 0 where it was not waited for
     answers: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def run(folder: Path, small: bool = False) -> Result:
     """Run all in turns: the quickstart's LLM and encoder, the projector untrained, on scenes.
 
-    `small` asks a tiny model a few questions of one row, once, after a start that is not counted.
+    `small` asks a tiny model a few questions of one row, once.
     """
     specs = [spec for spec in SUITES["mini"].rows if isinstance(spec, Official)]
     if small:
@@ -88,35 +90,39 @@ def run(folder: Path, small: bool = False) -> Result:
         "omni-eval": _ours(checkpoint, data, specs, limit),
         "model alone": _alone(checkpoint, _first(specs[0], data, limit, folder)),
     }
-    passes: dict[str, list[Pass]] = {name: [] for name in commands}
-    starts, wholes = (1, 1) if small else (STARTS, WHOLES)
-    for number in range(starts + wholes):
+    starts: dict[str, list[Pass]] = {name: [] for name in commands}
+    wholes: dict[str, list[Pass]] = {name: [] for name in commands}
+    for _ in range(1 if small else STARTS):
         for name, command in commands.items():
-            out = folder / f"pass{number}" / name.replace(" ", "-")
-            passes[name].append(_timed(command, out, number >= starts))
-    counted = {name: found[1:] for name, found in passes.items()}
-    stock, ours, alone = counted.values()
-    whole = [(a, b) for a, b in zip(stock, ours, strict=True) if a.total and b.total]
-    differing = [key for a, b in whole for key in a.answers.keys() | b.answers.keys()
+            if not small:
+                _timed(command, folder, whole=False)  # not counted
+            starts[name].append(_timed(command, folder, whole=False))
+    for _ in range(1 if small else WHOLES):
+        for name, command in commands.items():
+            wholes[name].append(_timed(command, folder, whole=True))
+    stock, ours, alone = ([one.first for one in found] for found in starts.values())
+    pairs = list(zip(wholes["stock lmms-eval"], wholes["omni-eval"], strict=True))
+    differing = [key for a, b in pairs for key in a.answers.keys() | b.answers.keys()
                  if a.answers.get(key) != b.answers.get(key)]  # fmt: skip
     figures = {
-        "startup_x": _ratio((a.first, b.first) for a, b in zip(stock, ours, strict=True)),
-        "startup_most": _ratio((a.first, b.first) for a, b in zip(stock, alone, strict=True)),
-        "total_x": _ratio((a.total, b.total) for a, b in whole),
+        "startup_x": _ratio(stock, ours),
+        "startup_most": _ratio(stock, alone),
+        "total_x": _ratio([a.total for a, _ in pairs], [b.total for _, b in pairs]),
         "identical": not differing,
-        "answers": len(ours[-1].answers),
+        "answers": len(pairs[0][1].answers),
         "differing": [":".join(key) for key in differing[:5]],
     }
     ok = (figures["startup_x"] >= STARTUP and figures["total_x"] >= TOTAL
           and figures["identical"] and figures["answers"] > 0)  # fmt: skip
-    rows = [{"harness": name, "pass": number, "to the first answer, s": round(one.first, 1),
+    rows = [{"harness": name, "": kind, "to the first answer, s": round(one.first, 1),
              "in all, s": round(one.total, 1) if one.total else "", "answers": len(one.answers)}
-            for name, found in counted.items() for number, one in enumerate(found)]  # fmt: skip
+            for kind, timed in (("start", starts), ("whole", wholes))
+            for name, found in timed.items() for one in found]  # fmt: skip
     return Result(ok, figures, rows)
 
 
-def _ratio(pairs: Iterable[tuple[Any, Any]]) -> float:
-    return round(median(slow / fast for slow, fast in pairs), 2)
+def _ratio(slow: list[float], fast: list[float]) -> float:
+    return round(median(a / b for a, b in zip(slow, fast, strict=True)), 2)
 
 
 def write_checkpoint(folder: Path, side: int = 192) -> Path:
@@ -239,17 +245,18 @@ def _first(spec: Official, data: Path, limit: int | None, folder: Path) -> Path:
     return file
 
 
-def _timed(command: Command, out: Path, whole: bool) -> Pass:
+def _timed(command: Command, folder: Path, whole: bool) -> Pass:
     """Run it until its first answer is there, or `whole`."""
-    out.mkdir(parents=True)
+    out = Path(tempfile.mkdtemp(dir=folder))
     first = out / command.first
     offline: dict[str, Any] = {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "offline"}
     environment = os.environ | offline | {"CUDA_VISIBLE_DEVICES": "", FIRST: str(first)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # who starts twice compiles once
+    words = command.words(out)
     with (out / "log.txt").open("w") as log:
         start, seen = time.monotonic(), 0.0
         process = subprocess.Popen(
-            [sys.executable, *command.words(out)], env=environment, stdout=log, stderr=log
+            [sys.executable, *words], env=environment, stdout=log, stderr=log
         )
         while process.poll() is None and (whole or not seen):
             if not seen and first.exists():
@@ -261,5 +268,5 @@ def _timed(command: Command, out: Path, whole: bool) -> Pass:
             process.wait()
     if not seen or (whole and process.returncode):
         tail = (out / "log.txt").read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{out.name} ended with {process.returncode}:\n{tail}")
+        raise RuntimeError(f"{' '.join(words[:2])} ended with {process.returncode}:\n{tail}")
     return Pass(seen, total, command.answers(out)) if whole else Pass(seen)
