@@ -180,3 +180,29 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     write_shards(text, root / "text")
     names = ("captions", "images", "words", "spoken", "text")
     return [f"sources.{name}=[{root / name}/train-*.tar]" for name in names]
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write held-out pictures of four kinds, and one spoken word."""
+    from data_shards.sample import Sample
+    from data_shards.write import write_shards
+    from omni.messages import assistant, audio, image, user
+
+    folder = tmp_path_factory.mktemp("kinds")
+    facts = {"source": "stamps", "license": "GPL-2.0", "schema": 1}
+    names = ("animal", "food", "plant", "tool")
+
+    def picture(n: int) -> Sample:
+        caption = f"The thing {n}."
+        meta = {"kind": "caption", "identity": f"i{n}", "category": names[n % 4]}
+        messages = [user(image("img0.png"), "What is this?"), assistant(caption)]
+        more = facts | meta | {"caption": caption}
+        return Sample(messages, {"img0.png": _picture(n)}, more, split="heldout")
+
+    write_shards([picture(n) for n in range(12)], folder / "stamps")
+    messages = [user(audio("aud0.wav"), "Repeat."), assistant("lion.")]
+    meta = facts | {"kind": "transcription", "text": "lion"}
+    word = Sample(messages, {"aud0.wav": _sound(0.5)}, meta, split="heldout")
+    write_shards([word], folder / "speech")
+    return folder
