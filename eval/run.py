@@ -196,8 +196,11 @@ def ask(
     found: dict[str, Scored | str] = {}
     for condition in ("seen", *(spec.controls if controls else ())):
         on_condition(spec.name, condition)
+        noted = len(answerer.problems), len(answerer.shortened)
         try:
-            found[condition] = _run(run_row, spec, answerer, source, condition, limit, out)
+            scored = run_row(spec, answerer, source, condition, limit, out / "work")
+            _note_problems(spec.name, scored, answerer, *noted)
+            found[condition] = scored
         except (MissingDataError, CannotAskError) as error:
             found[condition] = str(error)
             if condition == "seen":
@@ -205,17 +208,10 @@ def ask(
     return found
 
 
-def _run(
-    run_row: RunRow,
-    spec: Official | Own,
-    answerer: Answerer,
-    source: Any,
-    condition: str,
-    limit: int | None,
-    out: Path,
-) -> Scored:
-    problems, shortened = len(answerer.problems), len(answerer.shortened)
-    scored = run_row(spec, answerer, source, condition, limit, out / "work")
+def _note_problems(
+    row: str, scored: Scored, answerer: Answerer, problems: int, shortened: int
+) -> None:
+    """Add to the details of a row what the answerer noted after these numbers of each."""
     unanswered = answerer.problems[problems:]
     if unanswered and len(unanswered) >= len(scored.outcomes):
         del answerer.problems[problems:]  # said once, of the row, which has no score
@@ -224,10 +220,9 @@ def _run(
         )
     if unanswered:
         scored.details["unreadable"] = unanswered  # answered "" and counted as wrong
-        log.warning("%s: %d docs have no answer: %s", spec.name, len(unanswered), unanswered[0])
+        log.warning("%s: %d docs have no answer: %s", row, len(unanswered), unanswered[0])
     if cut := answerer.shortened[shortened:]:
         scored.details["shortened"] = cut
-    return scored
 
 
 def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
