@@ -171,7 +171,9 @@ def _run(
             f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
         )
     result["example"] = _example(opened, heldout, out) if heldout else None
-    result["peak_rss_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    both = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN  # the model's process, lmms-eval's
+    peak = sum(resource.getrusage(who).ru_maxrss for who in both)
+    result["peak_rss_gb"] = round(peak / 2**20, 2)
     write_result(result, out)
     return result
 

@@ -45,6 +45,8 @@ def mean_of_ten(
 
 def _why(have: Mapping[str, Mapping[str, Any]], missing: list[str], limit: int | None) -> str:
     ten = len(have) + len(missing)
+    if not have:
+        return f"0 of {ten}"
     if missing:
         return f"{len(have)} of {ten}, missing {', '.join(missing)}"
     if limit:

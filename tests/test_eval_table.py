@@ -93,6 +93,7 @@ def test_nine_of_ten_have_no_mean(missing):
     assert mean["why"] == f"9 of 10, missing {TEN[missing]}"
     unscored = row(missing, [1, 0], score=None, missing="no files")
     assert mean_of_ten([*rows, unscored])["rows"] == 9
+    assert mean_of_ten([unscored])["why"] == "0 of 10"
 
 
 def test_the_mean_is_of_whole_benchmarks_and_the_mini_suite_has_none():
