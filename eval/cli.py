@@ -56,7 +56,8 @@ def evaluate(
     OUT holds report.html (categories and failed answers to look at), rows.json, table.md, table.txt
     and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
     they are given, and are reused only for the same weights, words and media; of an endpoint for
-    the same address and name, so use another --out when the model behind it has changed.
+    the same address and name, so use another --out when the model behind it has changed. The exit
+    status is 1 where not one row has a score.
     `accelerate launch -m eval.cli …` shares the questions out.
     """
     from rich.console import Console
@@ -83,6 +84,8 @@ def evaluate(
 
     show(grid(result), console)
     console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
+    if all(row["score"] is None for row in result["rows"]):
+        raise typer.Exit(1)
 
 
 @app.command()

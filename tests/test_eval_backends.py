@@ -189,6 +189,9 @@ def test_the_command_takes_an_endpoint(endpoint, kinds, tmp_path):
     asked = len(Endpoint.asked)
     CliRunner().invoke(app, ["--model", endpoint, *arguments, *more])
     assert len(Endpoint.asked) == asked  # all from the store
+    deaf = CliRunner().invoke(app, [endpoint, *arguments, "--rows", "spoken_word"])
+    assert deaf.exit_code == 1, deaf.output
+    assert "spoken_word is missing: there is audio" in deaf.output
     for wrong in ([], [endpoint, "--model", endpoint]):
         assert "one model" in CliRunner().invoke(app, ["run", *wrong]).output
 
