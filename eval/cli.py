@@ -77,15 +77,8 @@ def evaluate(
         )  # fmt: skip
     except (ValueError, OSError, MissingDataError, CheckpointError, WeightsError) as error:
         raise refused(error) from error
-    if result is None:
-        return  # rank 0 says it all
-    from .grid import show
-    from .table import grid
-
-    show(grid(result), console)
-    console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
-    if all(row["score"] is None for row in result["rows"]):
-        raise typer.Exit(1)
+    if result is not None:  # rank 0 says it all
+        _tell(console, result, out)
 
 
 @app.command()
@@ -169,14 +162,11 @@ def _run(
     if ranks.rank:
         return None
     if bare is not None:
-        result["figures"]["text_drift"] = _drift(opened.model, opened.processor, bare)
-        console.print(
-            f"text drift from {parent}: {result['figures']['text_drift']:.4f} nats a token"
-        )
+        drift = _drift(opened.model, opened.processor, bare)
+        console.print(f"text drift from {parent}: {drift:.4f} nats a token")
+        result["figures"]["text_drift"] = drift
     result["example"] = _example(opened, heldout, out) if heldout else None
-    both = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN  # the model's process, lmms-eval's
-    peak = sum(resource.getrusage(who).ru_maxrss for who in both)
-    result["peak_rss_gb"] = round(peak / 2**20, 2)
+    result["peak_rss_gb"] = _peak_rss_gb()
     write_result(result, out)
     return result
 
@@ -231,6 +221,23 @@ def _alone_in(out: Path, ranks: Any) -> Any:
     from omni.lock import exclusive
 
     return nullcontext() if ranks.rank else exclusive(out)
+
+
+def _peak_rss_gb() -> float:
+    """Of the model's process and of lmms-eval's, which has ended."""
+    both = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    return round(sum(resource.getrusage(who).ru_maxrss for who in both) / 2**20, 2)
+
+
+def _tell(console: Any, result: dict[str, Any], out: Path) -> None:
+    """Print the table; where it has no score at all, exit with 1."""
+    from .grid import show
+    from .table import grid
+
+    show(grid(result), console)
+    console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
+    if all(row["score"] is None for row in result["rows"]):
+        raise typer.Exit(1)
 
 
 def _example(opened: Any, data: Path, out: Path) -> dict[str, str] | None:

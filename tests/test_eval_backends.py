@@ -1,6 +1,7 @@
 """Who may answer: a checkpoint of ours, any model of transformers, an endpoint."""
 
 import json
+import resource
 import shutil
 import threading
 import time
@@ -179,13 +180,16 @@ def test_another_model_at_the_same_address_is_another(endpoint):
 
 def test_the_command_takes_an_endpoint(endpoint, kinds, tmp_path):
     arguments = ["--model-name", "tiny", "--data", str(kinds), "--out", str(tmp_path / "out")]
-    more = ["--rows", "category,spoken_word", "--limit", "2", "--no-controls"]
+    more = ["--rows", "category,spoken_word,mini-realworldqa", "--limit", "2", "--no-controls"]
     done = CliRunner().invoke(app, [endpoint, *arguments, *more])
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / "out" / "rows.json").read_text())
     assert result["model"] == f"{endpoint} tiny"
     assert result["rows"][0]["n"] == 2
     assert "audio" in result["rows"][1]["missing"]
+    assert result["rows"][2]["n"] == 2
+    alone = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    assert result["peak_rss_gb"] > alone + 0.1  # lmms-eval's process too
     asked = len(Endpoint.asked)
     CliRunner().invoke(app, ["--model", endpoint, *arguments, *more])
     assert len(Endpoint.asked) == asked  # all from the store

