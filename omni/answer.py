@@ -70,9 +70,11 @@ def complete(
     given = (batch.to_generate(model) if isinstance(batch, Shared)
              else {name: tensor.to(model.device) for name, tensor in batch.items()})  # fmt: skip
     tokenizer, prompt = processor.tokenizer, given["input_ids"].shape[1]
+    ids, words = getattr(processor, "ends", ([], ""))
+    stop = (*stop, words) if words else stop
     output = model.generate(
         **given, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer,
-        eos_token_id=_ends(model, tokenizer), pad_token_id=tokenizer.pad_token_id or 0,
+        eos_token_id=_ends(model, tokenizer, ids), pad_token_id=tokenizer.pad_token_id or 0,
         suppress_tokens=_placeholders(model) or None,
         stopping_criteria=[_Said(tokenizer, prompt, stop)] if stop else None,
     )  # fmt: skip
@@ -80,9 +82,9 @@ def complete(
     return [cut(text, stop) for text in texts]
 
 
-def _ends(model: Any, tokenizer: Any) -> list[int]:
+def _ends(model: Any, tokenizer: Any, ids: Sequence[int]) -> list[int]:
     """Every id that ends an answer; each place names one, a list of them, or none."""
-    ends = {tokenizer.eos_token_id}
+    ends = {tokenizer.eos_token_id, *ids}
     for config in (model.config, model.generation_config):
         found = getattr(config, "eos_token_id", None)
         ends |= set(found if isinstance(found, list) else [found])

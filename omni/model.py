@@ -1,5 +1,6 @@
 """The model: embed -> encode -> project -> scatter -> decode -> loss."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,15 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.config.parts[name] = part.record()
         self._match_embedding_scale(name)
         processor.modalities[name] = self.config.modalities[name]
+        self.end_with(processor.ends[0])
         self.to(device=self.device, dtype=self.dtype)  # type: ignore[call-arg]
+
+    def end_with(self, ids: Sequence[int]) -> None:
+        """Let `generate` stop at these tokens as well."""
+        known = self.generation_config.eos_token_id
+        known = known if isinstance(known, list) else [] if known is None else [known]
+        ends = [*known, *(i for i in ids if i not in known)]
+        self.generation_config.eos_token_id = ends if len(ends) != 1 else ends[0]
 
     def _match_embedding_scale(self, name: str) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""

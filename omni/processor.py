@@ -16,12 +16,13 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .encoders import encoder_class
 from .head import IGNORE_INDEX, find_labels
-from .messages import SAMPLING, Message, MessageError, validate
+from .literal import hide, special_tokens, stand_ins, tokenize
+from .messages import SAMPLING, Message, MessageError, assistant, user, validate
 from .projectors import token_count, token_counts
-from .template import compile_template, default_template
+from .template import default_template, render, segments
 from .video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 
-_VERSION = 1  # of how messages become text: raise it when their number of tokens changes
+_VERSION = 2  # of how messages become text: raise it when their number of tokens changes
 
 
 class PlaceholderError(ValueError):
@@ -81,15 +82,16 @@ class OmniProcessor(ProcessorMixin):
         Raises:
             MessageError: the messages break the contract, or use a modality that is not attached.
             MediaError: a media part cannot be decoded within the limits.
-            PlaceholderError: the text itself contains placeholder tokens.
         """
         validate(messages)
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
-        flat = _flatten(messages, partial(self._show, media))
+        standing = stand_ins(self.tokenizer, _texts(messages))
+        flat = _flatten(messages, partial(self._show, media), standing)
+        found = self._segments(flat, generation)
         ids: list[int] = []
         labels: list[int] = []
-        for text, is_answer in self._segments(flat, generation):
-            tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        rows = tokenize(self.tokenizer, [text for text, _ in found], standing)
+        for tokens, (_, is_answer) in zip(rows, found, strict=True):
             ids += tokens
             labels += tokens if is_answer else [IGNORE_INDEX] * len(tokens)
         encoded = Encoded(torch.tensor(ids), torch.tensor(labels), media)
@@ -142,39 +144,42 @@ class OmniProcessor(ProcessorMixin):
         Each segment is tokenised by itself, so a prompt has the same tokens in training and in
         generation. What a template prints after an answer's end marker carries no label.
         """
-        segments: list[tuple[str, bool]] = []
-        done = ""
-        for i, message in enumerate(flat):
-            if message["role"] != "assistant":
-                continue
-            prompt = self._render(flat[:i], True)
-            full = self._render(flat[: i + 1], False)
-            if not (prompt.startswith(done) and full.startswith(prompt)):
-                raise MessageError(
-                    f"message {i}: the chat template rewrites earlier turns, so answers cannot be "
-                    "labelled; pass another chat_template to OmniProcessor"
-                )
-            start = full.find(message["content"], len(prompt))
-            if start < 0:
-                raise MessageError(
-                    f"message {i}: the chat template changes answers, so they cannot be labelled; "
-                    "pass another chat_template to OmniProcessor"
-                )
-            end = start + len(message["content"])
-            eos = self.tokenizer.eos_token or ""
-            tail = full[end:]
-            cut = end + (tail.find(eos) + len(eos) if eos and eos in tail else 0)
-            segments += [(prompt[len(done) :], False), (full[len(prompt) : cut], True)]
-            done = full[:cut]
-        if flat[-1]["role"] == "assistant" and not generation:
-            return segments  # nothing is learnt from what the template prints after the last answer
-        return [*segments, (self._render(flat, generation)[len(done) :], False)]
+        return segments(flat, generation, self._render, self._end_of)
 
     def _render(self, flat: list[dict[str, str]], generation: bool) -> str:
-        special = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
-        return compile_template(self.chat_template).render(  # type: ignore[arg-type]
-            messages=flat, add_generation_prompt=generation, **special
-        )
+        special = self.tokenizer.special_tokens_map
+        return render(self.chat_template, flat, generation, **special)  # type: ignore[arg-type]
+
+    def _end_of(self, tail: str) -> int:
+        """Return where the end marker ends in what is printed after an answer.
+
+        That is the end-of-text token, or else the last special token there, or else all the words.
+        """
+        eos = self.tokenizer.eos_token
+        if eos and eos in tail:
+            return tail.index(eos) + len(eos)
+        specials = special_tokens(self.tokenizer).within(tail)
+        return tail.rindex(specials[-1]) + len(specials[-1]) if specials else len(tail.rstrip())
+
+    @property
+    def end_of_turn(self) -> str:
+        """Return what ends an answer: what the template prints after one, before the next turn.
+
+        It is labelled, so a trained model says it; "" if the template prints nothing there.
+        """
+        talk = [user("x"), assistant("y"), user("x"), assistant("y")]
+        answer = next(t for t, is_answer in self._segments(_flatten(talk, str), False) if is_answer)
+        return answer[answer.rindex("y") + 1 :]
+
+    @property
+    def ends(self) -> tuple[list[int], str]:
+        """Return what stops generation: tokens, and words where `end_of_turn` is not a token."""
+        marker = self.end_of_turn
+        ids = self.tokenizer(marker, add_special_tokens=False)["input_ids"]
+        special = special_tokens(self.tokenizer).ids.values()
+        token = ids[-1:] if len(ids) == 1 or (ids and ids[-1] in special) else []
+        eos = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        return sorted({*token, *eos}), "" if token else marker.strip()
 
     def _check_placeholders(self, encoded: Encoded) -> None:
         for name, config in self.modalities.items():
@@ -187,9 +192,8 @@ class OmniProcessor(ProcessorMixin):
             )
             if found != wanted:
                 raise PlaceholderError(
-                    f"{found} {placeholder(name)} placeholders for {wanted} {name} features; the "
-                    f"text probably contains {placeholder(name)} itself: media are parts of their "
-                    "own, write no placeholders"
+                    f"{found} {placeholder(name)} placeholders for {wanted} {name} features: the "
+                    "chat template drops, repeats or prints placeholders"
                 )
 
     def text_length(
@@ -209,13 +213,13 @@ class OmniProcessor(ProcessorMixin):
         """
         validate(messages)
         shown: Counter[str] = Counter()
-        flat = _flatten(messages, partial(self._sketch, shown, facts))
-        segments = self._segments(flat, False)
-        tokens = self.tokenizer([text for text, _ in segments], add_special_tokens=False)
-        ids = Counter(i for row in tokens["input_ids"] for i in row)
+        standing = stand_ins(self.tokenizer, _texts(messages))
+        flat = _flatten(messages, partial(self._sketch, shown, facts), standing)
+        texts = [text for text, _ in self._segments(flat, False)]
+        ids = Counter(i for row in tokenize(self.tokenizer, texts, standing) for i in row)
         for name, config in self.modalities.items():
             if ids[config["token_id"]] != shown[name]:
-                raise PlaceholderError(f"the text contains {placeholder(name)} itself")
+                raise PlaceholderError(f"the chat template prints {placeholder(name)} itself")
         return ids.total() - shown.total()
 
     def media_lengths(self, kind: str, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -323,12 +327,25 @@ def _stamp(seconds: float) -> str:
     return f"{seconds:.1f}s"
 
 
-def _flatten(messages: list[Message], show: Callable[[dict[str, Any]], str]) -> list[dict]:
-    """Make the content of each message one text, in which `show` stands for its media."""
+def _texts(messages: list[Message]) -> list[str]:
+    return [p["text"] for m in messages for p in m["content"] if p["type"] == "text"]
+
+
+def _flatten(
+    messages: list[Message],
+    show: Callable[[dict[str, Any]], str],
+    standing: Mapping[str, str] = MappingProxyType({}),
+) -> list[dict]:
+    """Make the content of each message one text, in which `show` stands for its media.
+
+    Of the special tokens that its words spell, `literal.stand_ins` takes the place.
+    """
     return [
         {
             "role": m["role"],
-            "content": "".join(p["text"] if p["type"] == "text" else show(p) for p in m["content"]),
+            "content": "".join(
+                hide(p["text"], standing) if p["type"] == "text" else show(p) for p in m["content"]
+            ),
         }
         for m in messages
     ]

@@ -1,21 +1,19 @@
-"""Chat templates: how a conversation becomes one text."""
+"""Chat templates: how a conversation becomes one text, and which of it are answers."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from os.path import commonprefix
 from typing import Any
 
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.exceptions import SecurityError, TemplateSyntaxError
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from .messages import MessageError
 
 # ChatML without a default system prompt: twenty tokens saved in every short sample
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-@lru_cache
-def compile_template(template: str) -> Any:
-    """Compile as transformers does, but once; a template comes with a model and is not trusted."""
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
 
 
 def default_template(tokenizer: Any) -> str:
@@ -31,4 +29,80 @@ def default_template(tokenizer: Any) -> str:
         return tokenizer.chat_template
     raise ValueError(
         "the tokenizer has neither ChatML tokens nor a chat template: pass chat_template"
+    )
+
+
+def render(template: str, messages: list[dict], generation: bool, **variables: Any) -> str:
+    """Render a conversation in transformers' own environment; a template is not trusted.
+
+    Raises:
+        MessageError: the template refuses the conversation, or fails on it.
+        SecurityError, TemplateSyntaxError: the template itself is at fault.
+    """
+    try:
+        texts, _ = render_jinja_template(  # type: ignore[misc]
+            [messages], chat_template=template, add_generation_prompt=generation, **variables
+        )
+    except (SecurityError, TemplateSyntaxError):
+        raise
+    except Exception as error:  # a template is a program: it raises what it likes
+        raise MessageError(f"the chat template refuses this conversation: {error}") from error
+    return texts[0]
+
+
+def segments(
+    flat: list[dict[str, str]],
+    generation: bool,
+    rendered: Callable[[list[dict[str, str]], bool], str],
+    end_of: Callable[[str], int],
+) -> list[tuple[str, bool]]:
+    """Cut the rendered conversation where answers begin and end: (text, is it an answer?).
+
+    An answer reaches to the end of its end marker; what the template prints after that, and what
+    it prints only because nothing follows, is no part of it.
+
+    Args:
+        flat: messages, each content one text.
+        generation: end with the header of an answer.
+        rendered: (messages, generation) -> text.
+        end_of: where the end marker ends in what is printed after an answer; 0: there is none.
+
+    Raises:
+        MessageError: the template rewrites earlier turns or answers, so they cannot be labelled.
+    """
+    turns = [i for i, message in enumerate(flat) if message["role"] == "assistant"]
+    closed = flat[-1]["role"] == "assistant" and not generation
+    prompts = [rendered(flat[:i], True) for i in turns]
+    last = rendered(flat, generation)
+    found: list[tuple[str, bool]] = []
+    done = ""
+    for n, (i, prompt) in enumerate(zip(turns, prompts, strict=True)):
+        following = prompts[n + 1] if n + 1 < len(turns) else last
+        full = last if closed and n + 1 == len(turns) else rendered(flat[: i + 1], False)
+        end = _end_of_content(flat[i]["content"], full, prompt, i)
+        common = commonprefix([full, following])  # noqa: RUF071 - by characters, as wanted
+        if not (prompt.startswith(done) and full.startswith(prompt) and len(common) >= end):
+            raise _unlabelled(i, "rewrites earlier turns")
+        cut = end + end_of(common[end:])
+        found += [(prompt[len(done) :], False), (full[len(prompt) : cut], True)]
+        done = full[:cut]
+    if closed:
+        return found  # nothing is learnt from what the template prints after the last answer
+    if not last.startswith(done):
+        raise _unlabelled(len(flat) - 1, "rewrites earlier turns")
+    return [*found, (last[len(done) :], False)]
+
+
+def _end_of_content(content: str, full: str, prompt: str, number: int) -> int:
+    """Return where an answer ends in the rendered text; a template may strip it."""
+    for text in (content, content.strip()):
+        if (start := full.find(text, len(prompt))) >= 0:
+            return start + len(text)
+    raise _unlabelled(number, "changes answers")
+
+
+def _unlabelled(number: int, why: str) -> MessageError:
+    return MessageError(
+        f"message {number}: the chat template {why}, so answers cannot be labelled; "
+        "pass another chat_template to OmniProcessor"
     )

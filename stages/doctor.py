@@ -61,6 +61,8 @@ def show(found: Examination, recipe: Recipe, console: Console) -> None:
             f"{f', in {result.parameter}' if result.parameter else ''}: "
             + ("ok" if result.ok else "NOT EQUAL")
         )
+    for note in found.notes:
+        console.print(Text(f"note: {note}", "yellow"))
     for reason in found.reasons:
         console.print(Text(f"against it: {reason}", "red"))
 

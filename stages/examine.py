@@ -93,6 +93,8 @@ class Examination:
     comparisons: list[Comparison] = field(default_factory=list)
     """packed and unpacked, in float32 and, if that rounds too much, in float64"""
     reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """what does not keep the stage from being trained, but should be known"""
     processor: Any = None
 
 
@@ -113,6 +115,11 @@ def examine(recipe: Recipe, stage: StageConfig, count: int) -> Examination:
 def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int) -> None:
     model, found.processor, found.start = _load(recipe, stage)
     found.parts = _origins(model)
+    if not found.processor.end_of_turn:
+        found.notes.append(
+            "the chat template prints nothing after an answer, so answers carry no end marker and "
+            "the model does not learn to stop; give the tokenizer a template with one"
+        )
     groups = param_groups(
         model, adapt(model, stage, found.processor), stage.weight_decay, stage.warmup
     )

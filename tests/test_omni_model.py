@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoProcessor, LogitsProcessorList
 
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.answer import answer
@@ -101,6 +101,28 @@ def test_answer_cuts_at_stop_strings_and_end_markers(omni_pair, talks, monkeypat
     )
     assert answer(model, processor, [talks[0][:-1]]) == ["red. Or blue"]
     assert answer(model, processor, [talks[0][:-1]], stop=[".", "Or"]) == ["red"]
+
+
+@pytest.mark.parametrize("marker", ["<|im_start|>", "\n### end\n"])
+def test_generation_stops_where_the_template_ends_a_turn(make_model, specs, marker, monkeypatch):
+    """At a token that is nobody's eos, and at words."""
+    model, processor = make_model()
+    model.generation_config.eos_token_id = 258
+    turn = "{{ m.role }}: {{ m.content }}" + marker
+    processor.chat_template = "{% for m in messages %}" + turn + "{% endfor %}"
+    model.attach("vision", specs.vision, processor)
+    if marker.startswith("<"):
+        assert model.generation_config.eos_token_id == [258, 257]  # plain `generate` stops too
+    spelled = processor.tokenizer("Yes." + marker + "more")["input_ids"]
+
+    def say(ids, scores):
+        scores[:] = -1.0
+        scores[:, spelled[min(ids.shape[1] - start, len(spelled) - 1)]] = 1.0
+        return scores
+
+    monkeypatch.setattr(model, "_get_logits_processor", lambda *_, **__: LogitsProcessorList([say]))
+    start = len(processor.encode([user("?")], generation=True))
+    assert answer(model, processor, [[user("?")]], max_new_tokens=30) == ["Yes."]
 
 
 def test_media_reach_the_answer(omni_pair, make_picture):

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from jinja2.exceptions import TemplateSyntaxError
 
 from omni import OmniProcessor
 from omni.messages import MessageError, assistant, audio, image, system, user, validate
 from omni.model import load_text_tokenizer
 from omni.processor import IGNORE_INDEX, PlaceholderError
+from omni.template import CHATML
 
 
 def labelled(processor, encoded) -> list[str]:
@@ -73,13 +75,100 @@ def test_padding_goes_left(omni_pair):
     assert torch.equal(batch["input_ids"][0, 4:], encoded[0].input_ids)
 
 
-def test_a_placeholder_in_the_text_is_refused(omni_pair, make_picture):
+@pytest.mark.parametrize("word", ["<|vision|>", "<|im_end|>", "<|im_start|>", "<|endoftext|>"])
+def test_special_tokens_that_a_text_spells_stay_text(omni_pair, make_picture, word):
+    """In questions, answers and prompts; the template's own, and media, stay what they are."""
     _, processor = omni_pair
-    with pytest.raises(PlaceholderError, match=r"1 <\|vision\|> placeholders for 0 vision"):
-        processor.encode([user("What is <|vision|>?"), assistant("a")])
-    # more placeholders than media
-    with pytest.raises(PlaceholderError, match="media are parts of their own"):
-        processor.encode([user(image(make_picture(0)), "<|vision|>"), assistant("a")])
+    tokenizer, special = processor.tokenizer, processor.tokenizer.convert_tokens_to_ids(word)
+    odd = "\U000f0000"  # what stands in for a special token may be in the text too
+    talk = [user(image(make_picture(0)), f"Why {word}{word}?"), assistant(f"{odd}a {word}, so.")]
+    same = [user(image(make_picture(0)), "Why ##?"), assistant("a #, so.")]
+    encoded, plain = processor.encode(talk), processor.encode(same)
+    assert (encoded.input_ids == special).sum() == (plain.input_ids == special).sum()
+    assert tokenizer.decode(encoded.input_ids) == tokenizer.decode(plain.input_ids).replace(
+        "#", word).replace("assistant\n", f"assistant\n{odd}")  # fmt: skip
+    assert labelled(processor, encoded) == [f"{odd}a {word}, so.<|im_end|>"]
+    spelled = tokenizer(word, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+    assert len(spelled) == len(word.encode())
+    named = [user(image("img0.png"), *talk[0]["content"][1:]), talk[1]]
+    assert processor.text_length(named) == len(encoded) - 4  # of the picture
+    prompt = processor.encode(talk[:1], generation=True)
+    assert torch.equal(encoded.input_ids[: len(prompt)], prompt.input_ids)
+
+
+def test_a_template_that_prints_placeholders_is_refused(omni_pair, make_picture):
+    _, processor = omni_pair
+    twice = OmniProcessor(
+        processor.tokenizer,
+        processor.modalities,
+        CHATML.replace("{{ m.content }}", 2 * "{{ m.content }}"),
+    )
+    with pytest.raises(PlaceholderError, match=r"8 <\|vision\|> placeholders for 4 vision"):
+        twice.encode([user(image(make_picture(0)))], generation=True)
+
+
+def ended(template: str, eos: str = "<|endoftext|>") -> OmniProcessor:
+    tokenizer = load_text_tokenizer("tiny:llama")
+    tokenizer.eos_token = eos
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end_of_turn>", "<|end|>"]})
+    return OmniProcessor(tokenizer, chat_template=template)
+
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}END{% endfor %}LAST"
+PROMPT = "{% if add_generation_prompt %}<assistant>{% endif %}"
+ENDS = {  # what is printed after an answer, what after the whole -> end marker, of the last answer
+    "chatml with another eos": ("<|im_end|>\n", "", "<|im_end|>", ""),
+    "gemma": ("<end_of_turn>\n", "", "<end_of_turn>", ""),
+    "eos": ("<|endoftext|>\n", "", "<|endoftext|>", ""),
+    "two tokens": ("<|end|><end_of_turn>\n", "", "<|end|><end_of_turn>", ""),
+    "eos at the very end": ("<|end|>\n", "<|endoftext|>", "<|end|>", "\n<|endoftext|>"),
+    "words": ("\n### end\n\n", "", "\n### end", ""),
+    "nothing": ("\n", "", "", ""),
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_the_end_marker_is_what_the_template_prints_after_an_answer(kind):
+    turn, whole, marker, more = ENDS[kind]
+    last = f"{{% if not add_generation_prompt %}}{whole}{{% endif %}}" + PROMPT
+    processor = ended(TURNS.replace("END", turn).replace("LAST", last))
+    encoded = processor.encode([user("q"), assistant("Yes."), user("p"), assistant(" No. ")])
+    assert labelled(processor, encoded) == [f"Yes.{marker}", f" No. {marker}{more}"]
+    assert processor.end_of_turn == marker
+    ids, words = processor.ends
+    if "<" in marker:
+        assert processor.tokenizer.convert_tokens_to_ids(marker[marker.rindex("<") :]) in ids
+    assert words == ("" if "<" in marker else marker.strip())
+
+
+def test_a_template_may_strip_answers_and_refuse_a_system_message():
+    """As Gemma's: an answer keeps its label, and what is refused is said."""
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{{ bos_token }}" + TURNS.replace("m.content", "m.content | trim").replace("LAST", PROMPT)
+    ).replace("END", "<end_of_turn>\n")
+    processor = ended(refusing)
+    encoded = processor.encode([user("q"), assistant(" Yes.\n")])
+    assert labelled(processor, encoded) == ["Yes.<end_of_turn>"]
+    assert processor.tokenizer.decode(encoded.input_ids).startswith("<user>")  # there is no bos
+    with pytest.raises(MessageError, match="refuses this conversation: no system role"):
+        processor.encode([system("s"), user("q"), assistant("a")])
+
+
+def test_a_template_has_what_transformers_gives_it():
+    template = (
+        "{{ strftime_now('%Y') }}{% for m in messages %}{% if m.role == 'assistant' %}"
+        "{% generation %}{{ m.content }}<|end|>{% endgeneration %}{% else %}{{ m.content }}"
+        "{% continue %}{% endif %}{% endfor %}"
+    )
+    encoded = ended(template).encode([user("q"), assistant("a")])
+    assert labelled(ended(template), encoded) == ["a<|end|>"]
+
+
+@pytest.mark.parametrize("template", ["{% for m in messages %}", "{{ nothing.at_all }}"])
+def test_a_template_that_is_broken_is_named(template):
+    with pytest.raises((MessageError, TemplateSyntaxError), match=r"undefined|endfor"):
+        ended(template).encode([user("q"), assistant("a")])
 
 
 BAD = {
@@ -126,7 +215,7 @@ def test_a_template_that_rewrites_history_is_refused():
     )
     processor = OmniProcessor(load_text_tokenizer("tiny:llama"), chat_template=template)
     processor.encode([user("a"), assistant("b")])
-    with pytest.raises(MessageError, match="message 3: the chat template rewrites earlier turns"):
+    with pytest.raises(MessageError, match="message 1: the chat template rewrites earlier turns"):
         processor.encode([user("a"), assistant("b"), user("c"), assistant("d")])
 
 

@@ -250,8 +250,9 @@ def test_what_cannot_be_encoded_has_no_tokens(make_model, specs, tmp_path):
     samples = [make(1), make(3), make(4, text="<|vision|>")]  # the second has audio
     write_shards(samples, tmp_path / "s")
     lengths = Index.open(tmp_path / "s").lengths(processor)
-    assert (lengths.tokens > 0).tolist() == [True, False, False]
-    assert lengths.patches.tolist() == [9, 0, 0] and not lengths.frames.any()
+    assert (lengths.tokens > 0).tolist() == [True, False, True]  # a placeholder in words is words
+    assert lengths.tokens[2] == len(processor.encode(samples[2].conversation()))
+    assert lengths.patches.tolist() == [9, 0, 9] and not lengths.frames.any()
 
 
 def test_offsets_are_those_of_tarfile(folder):

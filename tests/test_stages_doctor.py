@@ -204,3 +204,14 @@ def test_labels_are_coloured_where_there_are_colours(omni_pair, make_picture):
     )
     green = [text.plain[s.start : s.end] for s in text.spans if "green" in str(s.style)]
     assert green == ["Red.<|im_end|>"]
+
+
+def test_a_template_without_an_end_marker_is_noted(shards, make_model, tmp_path):
+    model, processor = make_model()
+    processor.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
+    processor.chat_template += "{% if add_generation_prompt %}[assistant]{% endif %}"
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    without = doctor("--stage", "omni", *shards, f"text={tmp_path}").stdout
+    assert "note: the chat template prints nothing after an answer" in without
+    assert "note:" not in doctor("--stage", "omni", *shards).stdout
