@@ -43,7 +43,7 @@ class FeatureCache:
         The encoder must stay frozen as long as this cache is used with it.
         """
         kept = self._store(encoder, media[0]) if self.folder else self._memory
-        found = [self._one(encoder, item, kept) for item in encoder.split(*media)]
+        found = [self._one(encoder, item, kept) for item in encoder.split(encoder.spec, *media)]
         return torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
 
     def _one(

@@ -92,7 +92,7 @@ class Flops:
             media = [batch[n] for n in cls.inputs if n in batch]
             if not media:
                 continue
-            once = sum(self._forward(name, item) for item in cls.split(*media))
+            once = sum(self._forward(name, item) for item in cls.split(spec["encoder"], *media))
             frozen = not trains(self.model.encoders[name])
             found[name] += once * (1 - answered if frozen else 1 + self._encoders[name].backward)
             tokens = int((batch["input_ids"] == spec["token_id"]).sum())

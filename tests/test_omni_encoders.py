@@ -192,7 +192,7 @@ def test_collate_and_split_are_inverse(specs, make_sound):
     config = {"model_config": specs.audio["encoder"]["model_config"]}
     items = [WhisperEncoder.preprocess(config, make_sound(s)) for s in (0.3, 1.7)]
     batch = WhisperEncoder.collate(items)
-    parts = WhisperEncoder.split(batch["input_features"], batch["audio_frames"])
+    parts = WhisperEncoder.split(config, batch["input_features"], batch["audio_frames"])
     for item, (mel, frames) in zip(items, parts, strict=True):
         assert torch.equal(mel, item["input_features"])
         assert torch.equal(frames, item["audio_frames"])
@@ -214,7 +214,7 @@ def test_an_encoder_runs_without_memory_or_arithmetic(attached, make_picture, ma
     config = processor.modalities[name]["encoder"]
     cls = ENCODERS[config["kind"]]
     medium = make_sound(0.5) if cls.media == "audio" else make_picture(0)
-    [item] = cls.split(*cls.preprocess(config, medium).values())
+    [item] = cls.split(config, *cls.preprocess(config, medium).values())
     real = model.encoders[name].eval()(*item)
     with torch.device("meta"):
         sketch = build_encoder(config).eval()

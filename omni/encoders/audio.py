@@ -16,15 +16,16 @@ from ..media import load_audio, resampled
 RATE = 16_000
 HOP = 160  # samples per mel frame: 100 Hz
 STRIDE = 320  # samples per encoder frame: 50 Hz
-WINDOW = 30 * RATE  # what Whisper's positions cover
+POSITIONS = 1500  # encoder frames that Whisper's positions cover: 30 s
 QUANTUM = 16  # encoder frames; clips are padded to a multiple, so few shapes occur
 
 
 class WhisperEncoder(nn.Module):
-    """Whisper's encoder on windows of up to 30 s, run at the clip's own length.
+    """Whisper's encoder on windows as long as its positions (30 s), run at the clip's own length.
 
-    A clip is padded to a multiple of 0.32 s by itself, never to its batch, so its features do
-    not depend on what else is in the batch. Longer audio becomes several windows.
+    A clip is padded to a multiple of 0.32 s by itself, never to its batch and never past the
+    positions, so its features do not depend on what else is in the batch. Longer audio becomes
+    several windows.
     """
 
     media = "audio"
@@ -67,16 +68,18 @@ class WhisperEncoder(nn.Module):
 
         Returns:
             `input_features` (W, mels, 2 * T) and `audio_frames` (W,): the encoder frames (50 Hz)
-            of each window that hold sound, T being the longest rounded up to `QUANTUM`.
+            of each window that hold sound, T being the longest rounded up to `QUANTUM`, but
+            never more than the encoder has positions.
 
         Raises:
             MediaError: see `omni.media.load_audio`.
         """
         wave = torch.from_numpy(load_audio(ref, RATE))
         mels = config["model_config"].get("num_mel_bins", 80)
-        windows = wave.split(WINDOW)
+        positions = _positions(config)
+        windows = wave.split(positions * STRIDE)
         frames = [math.ceil(len(w) / STRIDE) for w in windows]
-        features = [log_mel(F.pad(w, (0, _padded(n) * STRIDE - len(w))), mels)
+        features = [log_mel(F.pad(w, (0, _padded(n, positions) * STRIDE - len(w))), mels)
                     for w, n in zip(windows, frames, strict=True)]  # fmt: skip
         longest = max(f.shape[1] for f in features)
         return {
@@ -105,18 +108,20 @@ class WhisperEncoder(nn.Module):
     def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell the grids of clips from their facts; see `omni.encoders`."""
         lengths = resampled(facts["count"], facts["rate"], RATE)  # (n,) samples at 16 kHz
-        windows = -(-lengths // WINDOW)
+        window = _positions(config) * STRIDE
+        windows = -(-lengths // window)
         clip = np.repeat(np.arange(len(facts)), windows)
         nth = np.arange(len(clip)) - np.repeat(np.cumsum(windows) - windows, windows)
-        samples = np.minimum(lengths[clip] - nth * WINDOW, WINDOW)
+        samples = np.minimum(lengths[clip] - nth * window, window)
         return clip, -(-samples // STRIDE)[:, None]
 
     @staticmethod
     def split(
-        input_features: torch.Tensor, audio_frames: torch.Tensor
+        config: dict[str, Any], input_features: torch.Tensor, audio_frames: torch.Tensor
     ) -> list[tuple[torch.Tensor, ...]]:
         """Undo `collate`: the inputs of each window alone, without the batch's padding."""
-        lengths = [2 * _padded(n) for n in audio_frames.tolist()]
+        positions = _positions(config)
+        lengths = [2 * _padded(n, positions) for n in audio_frames.tolist()]
         return [
             (mel[..., :length], frames)
             for mel, frames, length in zip(
@@ -132,7 +137,8 @@ class WhisperEncoder(nn.Module):
         out = input_features.new_zeros(
             len(input_features), input_features.shape[2] // 2, self.width
         )
-        padded = [_padded(n) for n in audio_frames.tolist()]
+        positions = len(self.embed_positions)
+        padded = [_padded(n, positions) for n in audio_frames.tolist()]
         for length in sorted(set(padded)):
             rows = torch.tensor([i for i, n in enumerate(padded) if n == length])
             rows = rows.to(out.device, non_blocking=True)
@@ -150,8 +156,13 @@ class WhisperEncoder(nn.Module):
         return model.layer_norm(hidden)
 
 
-def _padded(frames: int) -> int:
-    return math.ceil(frames / QUANTUM) * QUANTUM
+def _positions(config: dict[str, Any]) -> int:
+    """Return the encoder frames of a whole window."""
+    return config["model_config"].get("max_source_positions", POSITIONS)
+
+
+def _padded(frames: int, positions: int) -> int:
+    return min(math.ceil(frames / QUANTUM) * QUANTUM, positions)
 
 
 @lru_cache

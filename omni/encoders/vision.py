@@ -58,7 +58,7 @@ class ImageEncoder(nn.Module):
         return np.arange(len(facts)), np.tile(np.array([config["grid"]]), (len(facts), 1))
 
     @staticmethod
-    def split(pixel_values: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    def split(config: dict[str, Any], pixel_values: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         """Undo `collate`: the inputs of each image alone."""
         return [(pixels,) for pixels in pixel_values.split(1)]
 
