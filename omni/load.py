@@ -1,7 +1,7 @@
 """A checkpoint folder -> (model, processor), for training, evaluation and chat alike."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .model import OmniForConditionalGeneration
@@ -46,7 +46,12 @@ def load(
 
     logging.disable_progress_bar()
     try:
-        model = OmniForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        loaded: Any = OmniForConditionalGeneration.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True
+        )
+        model, info = loaded
+        if missing := sorted(info["missing_keys"]):  # they would stay whatever the memory held
+            raise ValueError(f"it lacks {len(missing)} tensors, the first: {missing[0]}")
         return model.eval(), OmniProcessor.from_pretrained(folder)
     except Exception as error:  # a damaged file raises whatever its reader raises
         reason = " ".join(str(error).split())

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .attention import PACKED_SDPA, documents, packed_mask
+from .buffers import build
 from .config import OmniConfig
 from .encoders import build_encoder, encoder_class
 from .feature_cache import FeatureCache
@@ -49,6 +50,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.language_model = _packing(AutoModelForCausalLM.from_config(config.text_config))
         self.encoders = nn.ModuleDict()
         self.projectors = nn.ModuleDict()
+        self._computed: dict[str, torch.Tensor] = {}  # buffers to be kept while weights are loaded
         for name in config.modalities:
             self._add_modality(name)
         self.feature_cache: FeatureCache | None = None  # set it to run frozen encoders once
@@ -56,15 +58,23 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def _add_modality(self, name: str) -> None:
         spec = self.config.modalities[name]
-        encoder = build_encoder(spec["encoder"])
-        width: int = encoder.width  # type: ignore[assignment]
-        self.encoders[name] = encoder
-        self.projectors[name] = build_projector(
-            spec["projector"], width, self.config.text_config.hidden_size
-        )
+        encoder, tables = build(lambda: build_encoder(spec["encoder"]))
+        self._computed |= {f"encoders.{name}.{key}": table for key, table in tables.items()}
+        width, hidden = encoder.width, self.config.text_config.hidden_size
+        projector, tables = build(lambda: build_projector(spec["projector"], width, hidden))  # type: ignore[arg-type]
+        self._computed |= {f"projectors.{name}.{key}": table for key, table in tables.items()}
+        self.encoders[name], self.projectors[name] = encoder, projector
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep the initialisation that every part's own constructor chose."""
+
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """Fill what `from_pretrained` has emptied as no file holds it, at its end."""
+        super().initialize_weights()
+        for name, value in self._computed.items():
+            self.get_buffer(name).copy_(value)
+        self._computed = {}
 
     @classmethod
     def from_text(cls, spec: str) -> "OmniForConditionalGeneration":
@@ -116,7 +126,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self._match_embedding_scale(name)
         processor.modalities[name] = self.config.modalities[name]
         self.end_with(processor.ends[0])
-        self.to(device=self.device, dtype=self.dtype)  # type: ignore[call-arg]
+        for part in (self.encoders[name], self.projectors[name]):  # not all: an LLM in half
+            part.to(device=self.device, dtype=self.dtype)  # precision has tables in single
 
     def end_with(self, ids: Sequence[int]) -> None:
         """Let `generate` stop at these tokens as well."""

@@ -213,7 +213,7 @@ class TransformersEncoder(ImageEncoder):
 
         config = AutoConfig.for_model(**model_config)
         self.width = config.hidden_size
-        self.model = AutoModel.from_config(config)
+        self.model = AutoModel.from_config(config, dtype=torch.get_default_dtype())
 
     @classmethod
     def describe(cls, folder: Path | None, **spec: Any) -> dict[str, Any]:
