@@ -138,6 +138,11 @@ class Index:
         ]
         return Entry(self.shards[shard], self._key(at, size), offset, span, tuple(parts))
 
+    def kinds(self, row: int) -> set[str]:
+        """Return the kinds of media that a sample shows, see `omni.facts.KINDS`."""
+        first, count = int(self.samples["part"][row]), int(self.samples["parts"][row])
+        return {KINDS[kind] for kind in self.parts["kind"][first : first + count].tolist() if kind}
+
     def facts(self, start: int = 0, stop: int | None = None) -> Facts:
         """Return the media files of the samples from row `start` to before `stop`."""
         samples = self.samples[start:stop]

@@ -1,7 +1,7 @@
 """Plan + reader + processor -> (batch, state): what a rank trains on, and where it stands."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from omni.cut import cut
-from omni.jsonl import append_lines, read_lines
+from omni.encoders import encoder_class
 from omni.media import MediaError
 from omni.messages import MessageError, assistant, user
 from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
@@ -18,16 +18,15 @@ from .ahead import Ahead
 from .meta import batch_meta
 from .opened import Opener
 from .plan import Item, Pack, Plan, Snapshot, deal
+from .quarantine import Counts, Quarantine, TooManyBad, check_modalities
 from .read import read_entry
 from .reader import Reader, bad_at
 from .shard import Bad, BadSample, Entry
 
+__all__ = ["Document", "Encode", "Loader", "Processor", "TooManyBad", "documents"]
+
 log = logging.getLogger(__name__)
 VERSION = 2
-
-
-class TooManyBad(RuntimeError):  # noqa: N818 - reads as what it is
-    """So many samples are bad that training on the rest would hide a broken data set."""
 
 
 class Processor(Protocol):
@@ -114,7 +113,7 @@ class Loader:
         reading: options of `Reader`: workers, processes, prefetch_bytes, timeout, retries.
 
     Raises (while iterating):
-        TooManyBad: more bad samples than that.
+        TooManyBad: more bad samples than that, or the first `quarantine.FEW` of a modality.
     """
 
     def __init__(
@@ -132,14 +131,19 @@ class Loader:
             raise ValueError(f"need 0 <= rank < world_size, not {rank=}, {world_size=}")
         deal([Pack(n, [], 0, 0.0) for n in range(plan.config.packs_per_step)], world_size)
         self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
-        self.max_bad_share, self.max_bad_run = max_bad_share, max_bad_run
         self.reader: Reader[_Batch] = Reader(
             Encode(processor), _bytes, prepare=Ahead.wait, **reading
         )
-        self.seen = self.bad = self.run = 0  # samples read here, bad ones, and in a row
         self._state: Snapshot | Mapping[str, Any] = plan.start()
         self._taken: list[list[int]] = []
         self._quarantine = Quarantine(quarantine)
+        listed = str(self._quarantine.path or "the log")
+        self.counts = Counts(max_bad_share, max_bad_run, listed)
+        self._modalities: dict[str, str] = {}  # by kind of file
+        for name, spec in processor.modalities.items():
+            self._modalities.setdefault(encoder_class(spec["encoder"]).media, name)
+        if "image" in self._modalities:
+            self._modalities["video"] = self._modalities["image"]
         self._excluded: dict[tuple[str, str], tuple[int, str]] = {}
         if rank == 0:
             self._announce()
@@ -175,7 +179,7 @@ class Loader:
         """
         return {
             "version": VERSION, "plan": self._plan_state(), "taken": self._taken,
-            "seen": self.seen, "bad": self.bad, "run": self.run,
+            **self.counts.state(),
         }  # fmt: skip
 
     def _plan_state(self) -> Mapping[str, Any]:
@@ -203,7 +207,7 @@ class Loader:
         count = self.plan.config.packs_per_step
         self._rest([Pack(n, [], 0, 0.0) for n in range(count)], state["taken"])
         self._state, self._taken = state["plan"], [list(pair) for pair in state["taken"]]
-        self.seen, self.bad, self.run = state["seen"], state["bad"], state["run"]
+        self.counts.load(state)
 
     def _rest(self, packs: Sequence[Pack], taken: Sequence[Sequence[int]]) -> list[Pack]:
         # 10. Who took what of a step follows from the plan, the numbers of ranks and how many
@@ -295,23 +299,23 @@ class Loader:
         return encoded
 
     def _count(self, item: Item, result: Encoded | Bad, pack: int) -> None:
-        self.seen += 1
-        if not isinstance(result, Bad):
-            self.run = 0
-            return
-        self.bad, self.run = self.bad + 1, self.run + 1
-        self._quarantine.add(result, item.source, pack)
-        listed = self._quarantine.path or "the log"
-        if self.run >= self.max_bad_run:
-            raise TooManyBad(
-                f"source {item.source!r}: {self.run} samples in a row are bad, the last: {result}; "
-                f"see {listed}"
-            )
-        if self.bad >= 10 and self.bad > self.max_bad_share * self.seen:
-            raise TooManyBad(
-                f"{self.bad} of {self.seen} samples were bad (limit {self.max_bad_share:.0%}); "
-                f"see {listed}, mend the shards, or raise the limit"
-            )
+        bad = result if isinstance(result, Bad) else None
+        if bad:
+            self._quarantine.add(bad, item.source, pack)
+        kinds = self.plan.sources[item.source].kinds(item.row)
+        modalities = sorted({self._modalities.get(kind, kind) for kind in kinds})
+        self.counts.add(item.source, modalities, bad)
+
+    def check_modalities(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Make sure, once all is read, that something was learnt of every modality in the data.
+
+        Args:
+            gather: returns what every rank gives it.
+
+        Raises:
+            TooManyBad: on all ranks, whichever of them read the samples.
+        """
+        check_modalities(gather([self.counts.media]), self.counts.listed)
 
 
 def _bytes(encoded: Encoded) -> int:
@@ -321,24 +325,3 @@ def _bytes(encoded: Encoded) -> int:
         for item in items:
             held += sum([tensor.nbytes for tensor in item.values()])
     return held
-
-
-class Quarantine:
-    """The list of bad samples, one json object a line; a resumed run repeats none of them."""
-
-    def __init__(self, path: Path | str | None):
-        self.path = Path(path) if path else None
-        self._seen: set[tuple[Any, ...]] = set()
-        for row in read_lines(self.path) if self.path else ():
-            self._seen.add((row["shard"], row["key"], row["offset"], row["pack"]))
-
-    def add(self, bad: Bad, source: str, pack: int | None) -> None:
-        """Append a sample unless it is there already; `pack` is None if a scan found it."""
-        place = (bad.shard, bad.key, bad.offset, pack)
-        if not self.path:
-            log.warning("%s: skipped %s", source, bad)
-        elif place not in self._seen:
-            self._seen.add(place)
-            row = {"source": source, "key": bad.key, "shard": bad.shard, "offset": bad.offset,
-                   "reason": bad.reason, "pack": pack}  # fmt: skip
-            append_lines(self.path, [row])

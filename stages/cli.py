@@ -70,7 +70,7 @@ def _run(config, stage: str | None) -> None:
     from accelerate import Accelerator
     from omegaconf import OmegaConf
 
-    from data_shards.loader import TooManyBad
+    from data_shards.quarantine import TooManyBad
     from omni.load import CheckpointError
     from omni.lock import exclusive
     from omni.weights import WeightsError

@@ -26,7 +26,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 
-from data_shards.loader import Loader, TooManyBad
+from data_shards.loader import Loader
+from data_shards.quarantine import TooManyBad
 from omni.jsonl import append_lines, read_lines
 from omni.messages import assistant, user
 from omni.processor import IGNORE_INDEX

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 
 from omni.load import CheckpointError
 
@@ -82,6 +82,7 @@ def train_stage(
             if stop:
                 accelerator.print(f"stopped after step {step}; the same command goes on from here")
                 raise Interrupted(128 + stop)
+    loader.check_modalities(gather_object)
     for fate, count in loader.overlong().items():
         metrics.totals[f"overlong.{fate}"] = count
     _finish(target, model, processor, before, metrics, settings, accelerator)
