@@ -58,7 +58,7 @@ def evaluate(
     they are given, and are reused only for the same weights, words and media; of an endpoint for
     the same address and name, so use another --out when the model behind it has changed. The exit
     status is 1 where not one row has a score.
-    `accelerate launch -m eval.cli …` shares the questions out.
+    `torchrun --nproc-per-node 2 -m eval.cli …` shares the questions out.
     """
     from rich.console import Console
 

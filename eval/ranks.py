@@ -1,9 +1,10 @@
 """The processes that share one evaluation."""
 
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from omni.launch import launched
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Ranks:
 
 
 def join() -> Ranks:
-    """Meet the other processes of `accelerate launch` or `torchrun`; alone without either.
+    """Meet the other processes of a launcher; alone without one.
 
     They exchange texts only, so gloo does on every machine. One may wait long for another.
+
+    Raises:
+        LaunchError: the processes that were asked for cannot share the work.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if launched("eval.cli") == 1:
         return Ranks()
     import torch.distributed as dist
 

@@ -1,8 +1,9 @@
 # Sourced by the stage scripts: run one stage of a recipe on what there is.
 #   laptop or one GPU    scripts/stage3_omni.sh my_recipe.yaml [key=value ...]
 #   GPUs of one machine  GPUS=8 scripts/stage3_omni.sh my_recipe.yaml sharding=full
+#                        (without GPUs: so many processes on the CPU)
 #   SLURM                sbatch --nodes 4 --gpus-per-node 8 --wrap "srun --ntasks-per-node 1 scripts/stage3_omni.sh ..."
-#   anything else        LAUNCH="accelerate launch -m stages.cli" scripts/stage3_omni.sh ...
+#   anything else        LAUNCH="accelerate launch --multi_gpu --num_processes 2 -m stages.cli" scripts/stage3_omni.sh ...
 # The parent stage must be finished. A stopped stage exits with 128 + signal and goes on when it
 # is run again, on any number of GPUs if the recipe sets data.packs_per_step.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

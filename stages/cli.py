@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +39,8 @@ def train(
     """Train a model through the stages of RECIPE.
 
     Run it again after an interruption and it goes on; finished stages are kept. SIGINT and
-    SIGTERM write a checkpoint first. Several processes: `accelerate launch -m stages.cli RECIPE`.
+    SIGTERM write a checkpoint first.
+    Several processes, with GPUs or without: `torchrun --nproc-per-node 2 -m stages.cli RECIPE`.
 
     Example: `omni-train quickstart stages.sft.steps=50 output=runs/short`
     """
@@ -54,48 +55,55 @@ def train(
     if show:
         print(OmegaConf.to_yaml(OmegaConf.structured(config)))
         return
-    output = Path(config.output)
-    if fresh and output.exists() and os.environ.get("RANK", "0") == "0":
-        number = sum(1 for _ in output.parent.glob(f"{output.name}.old*"))
-        output.rename(output.with_name(f"{output.name}.old{number}"))
-    _run(config, stage)
+    _run(config, stage, fresh)
 
 
-def _run(config, stage: str | None) -> None:
+def _run(config, stage: str | None, fresh: bool) -> None:
     # large pages: a third off an align step on a CPU, whose time goes into fresh memory
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    from accelerate import Accelerator
-    from omegaconf import OmegaConf
-
     from data_shards.quarantine import TooManyBad
     from omni.load import CheckpointError
     from omni.lock import exclusive
     from omni.weights import WeightsError
 
     from .chain import run_recipe
-    from .precision import choose_precision
+    from .engine import by_main, join
     from .trainable import PatternError
 
     names = [s.name for s in config.stages]
     if stage and stage not in names:
         _fail(f"no stage {stage!r} in the recipe; stages: {', '.join(names)}")
-    accelerator = Accelerator(mixed_precision=choose_precision(config.precision))
     output = Path(config.output)
-    if accelerator.is_main_process:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            (output / "recipe.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-        except OSError as error:
-            _fail(f"output {output}: cannot be written: {error}")
     try:
-        with exclusive(output) if accelerator.is_main_process else nullcontext():
+        accelerator = join(config.precision)
+        with ExitStack() as held:
+
+            def begin() -> None:
+                try:
+                    held.enter_context(exclusive(output))
+                    _prepare(output, config, fresh)
+                except OSError as error:
+                    raise ValueError(f"output {output}: cannot be written: {error}") from error
+
+            by_main(accelerator, begin)
             run_recipe(config, accelerator, stage)
     except (CheckpointError, PatternError, WeightsError, TooManyBad, ValueError,
             FileNotFoundError, FloatingPointError, MemoryError) as error:  # fmt: skip
         _fail(error)
+
+
+def _prepare(output: Path, config, fresh: bool) -> None:
+    """Make the run's folder, the recipe in it; with `fresh`, after an earlier one moved aside."""
+    from omegaconf import OmegaConf
+
+    if fresh and output.exists():
+        number = sum(1 for _ in output.parent.glob(f"{output.name}.old*"))
+        output.rename(output.with_name(f"{output.name}.old{number}"))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "recipe.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 @app.command()

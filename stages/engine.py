@@ -6,18 +6,95 @@ gathers weights whenever a unit runs: decoder layers, which run on every rank, a
 own, and all the rest, encoders and projectors too, is the one unit that the step itself gathers.
 """
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from omni.encoders import LENGTHS
+from omni.launch import LaunchError, launched
+
+from .precision import choose_precision
+
+
+def join(precision: str) -> Accelerator:
+    """Meet the other processes of a launcher, on GPUs or on the CPU; alone without one.
+
+    Args:
+        precision: the recipe's; where it is measured, the main process does so for all.
+
+    Raises:
+        LaunchError: the processes that were asked for cannot share the work.
+    """
+    world = launched("stages.cli")
+    gpu = torch.accelerator.current_accelerator(check_available=True)
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if world > 1:
+        # accelerate joins processes without GPUs only if it is told so
+        cpu = cpu or gpu is None or gpu.type == "mps"
+        os.environ["ACCELERATE_USE_CPU"] = str(cpu).lower()
+        if not cpu:
+            _check_local(world)
+    state = PartialState(cpu=cpu)
+    if state.num_processes != world:
+        raise LaunchError(
+            f"{world} processes were started, {state.num_processes} would share the work; type: "
+            f"torchrun --nproc-per-node {world} -m stages.cli ..."
+        )
+    chosen = [choose_precision(precision) if state.is_main_process else ""]
+    broadcast_object_list(chosen)
+    return Accelerator(mixed_precision=chosen[0])
+
+
+def _check_local(world: int) -> None:
+    """Make sure that this process has a GPU of its own."""
+    there = torch.accelerator.device_count()
+    if "LOCAL_RANK" not in os.environ and there > 1:
+        raise LaunchError(
+            f"{world} processes were started, and none knows which of {there} GPUs is its own; "
+            "set LOCAL_RANK, or use torchrun"
+        )
+    local = int(os.environ.setdefault("LOCAL_RANK", "0"))
+    # torchrun lets every process see all GPUs; others may show each its own alone
+    if "TORCHELASTIC_RUN_ID" in os.environ and local >= there:
+        raise LaunchError(
+            f"more processes than the {there} GPUs of this machine; type: torchrun "
+            f"--nproc-per-node {there} -m stages.cli ..., or set ACCELERATE_USE_CPU=true"
+        )
+
+
+def by_main(accelerator: Accelerator, act: Callable[[], None]) -> None:
+    """Let the main process do something for all while the others wait; it alone raises its errors.
+
+    Raises:
+        SystemExit: on the other processes, with the code 2, where it failed.
+    """
+    failed: list[Any] = [False]
+    try:
+        if accelerator.is_main_process:
+            failed = [True]
+            act()
+            failed = [False]
+    finally:
+        broadcast_object_list(failed)
+    if failed[0]:
+        raise SystemExit(2)
+
+
+def engine(task: nn.Module) -> str:
+    """Name what joins the processes of a task that was distributed."""
+    if isinstance(task, FSDPModule):
+        return "FSDP2"
+    return "DDP" if isinstance(task, DistributedDataParallel) else "single"
 
 
 def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.Module:

@@ -35,7 +35,9 @@ class Metrics:
         model: Any,
         accelerator: Accelerator,
         state: dict[str, Any] | None,
+        engine: str,
     ):
+        self.ranks, self.engine = accelerator.num_processes, engine
         self.stage, self.main, run = stage, accelerator.is_main_process, Path(recipe.output)
         self.totals: Counter[str] = Counter()
         self.seconds, self.first_loss, self.last_losses = 0.0, None, []
@@ -56,7 +58,10 @@ class Metrics:
         self._log = run / "log.jsonl"
         run.mkdir(parents=True, exist_ok=True)
         self._trackers = Trackers(recipe.trackers, run, stage, accelerator)
-        self._bar = Bar(stage.name, stage.steps, state["step"] if state else 0, self.main)
+        joined = f" ({self.ranks} ranks, {engine})" if self.ranks > 1 else ""
+        self._bar = Bar(
+            f"{stage.name}{joined}", stage.steps, state["step"] if state else 0, self.main
+        )
 
     def __enter__(self) -> "Metrics":
         self._clock = time.monotonic()
@@ -136,6 +141,8 @@ class Metrics:
         return {
             "name": self.stage.name,
             "steps": self.stage.steps,
+            "ranks": self.ranks,
+            "engine": self.engine,
             "seconds": round(self.seconds, 1),
             "tokens": self.totals["tokens"],
             "first_loss": round(self.first_loss or 0.0, 4),

@@ -4,6 +4,9 @@ import time
 
 import torch
 
+PRECISIONS = {"no": "fp32", "bf16": "bf16"}
+"""accelerate's names -> ours"""
+
 
 def choose_precision(wanted: str) -> str:
     """Return accelerate's name ("no" or "bf16") for "fp32", "bf16" or "auto" (measured)."""

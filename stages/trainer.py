@@ -17,12 +17,13 @@ from accelerate.utils import gather_object, set_seed
 from omni.load import CheckpointError
 
 from .checkpoint import check_space, load_step, save_model, save_step
-from .engine import agree, clip, distribute, gradients, to_device
+from .engine import agree, clip, distribute, engine, gradients, to_device
 from .kernels import set_kernels
 from .lora import adapt
 from .metrics import Metrics
 from .objectives import Task
 from .offenders import Guard
+from .precision import PRECISIONS
 from .prepare import make_feature_cache, make_loader, make_model
 from .recipe import Recipe, StageConfig
 from .signals import Interrupted, Signals
@@ -50,6 +51,7 @@ def train_stage(
     task = distribute(Task(model, stage.objective), accelerator, recipe.sharding)
     groups = param_groups(model, patterns, stage.weight_decay, stage.warmup)
     accelerator.print(describe(model, stage.name, groups))
+    accelerator.print(f"{stage.name}: {_joined(task, accelerator)}")
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
     folder = _resume_folder(target)
@@ -60,7 +62,7 @@ def train_stage(
         accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
     task.train()
     guard = Guard(task, loader, folder, accelerator, recipe.max_offenders, recipe.step_timeout)
-    metrics = Metrics(recipe, stage, model, accelerator, state)
+    metrics = Metrics(recipe, stage, model, accelerator, state, engine(task))
     with metrics, Signals() as signals, closing(iter(loader)) as batches:  # type: ignore
         saved_at = time.monotonic()
         for step in range((state["step"] if state else 0) + 1, stage.steps + 1):
@@ -86,6 +88,13 @@ def train_stage(
     for fate, count in loader.overlong().items():
         metrics.totals[f"overlong.{fate}"] = count
     _finish(target, model, processor, before, metrics, settings, accelerator)
+
+
+def _joined(task: Any, accelerator: Accelerator) -> str:
+    """Say how many processes run, as what, and where."""
+    many = accelerator.num_processes
+    where = f"{accelerator.device.type}, {PRECISIONS[accelerator.mixed_precision]}"
+    return f"{many} {'rank' if many == 1 else 'ranks'} ({engine(task)}) on {where}"
 
 
 def _resume_folder(target: Path) -> Path:

@@ -1,0 +1,144 @@
+"""Processes that a launcher starts share the work of the public commands, or say what to type."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omni.launch import SAYS, LaunchError, launched
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+TORCHRUN = [str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", "-m"]
+ACCELERATE = [str(BIN / "accelerate"), "launch", "--num_processes", "2"]
+ALIGN = ["--stage", "vision_align", "stages.vision_align.steps=3",
+         "stages.vision_align.data.packs_per_step=2"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """Start without what a launcher around the tests may have set."""
+    for name in {"MASTER_ADDR", "MASTER_PORT", "ACCELERATE_USE_CPU"}.union(*SAYS.values()):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+
+
+def start(command, **more) -> subprocess.CompletedProcess:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+                        "CUDA_VISIBLE_DEVICES": "", **more}  # fmt: skip
+    return subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def losses(run: Path) -> list[float]:
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "step" in row]
+
+
+@pytest.fixture(scope="module")
+def one(shards, tmp_path_factory):
+    """Return the losses of one process."""
+    run = tmp_path_factory.mktemp("one") / "run"
+    done = start([sys.executable, "-m", "stages.cli", "tiny", *ALIGN, *shards, f"output={run}"])
+    assert done.returncode == 0, done.stderr
+    assert "vision_align: 1 rank (single) on cpu, fp32" in done.stdout
+    return losses(run)
+
+
+def check_two(done, run, one):
+    assert done.returncode == 0, done.stderr
+    assert "vision_align: 2 ranks (DDP) on cpu, fp32" in done.stdout
+    assert done.stdout.count("saved to") == 1
+    assert "waiting" not in done.stderr
+    facts = json.loads((run / "vision_align" / "stage.json").read_text())
+    assert (facts["ranks"], facts["engine"]) == (2, "DDP")
+    assert losses(run) == pytest.approx(one, abs=1e-5)
+
+
+def test_torchrun_shares_a_stage_and_moves_an_earlier_run_once(shards, tmp_path, one):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "old.txt").touch()
+    done = start([*TORCHRUN, "stages.cli", "run", "tiny", "--fresh", *ALIGN, *shards,
+                  f"output={run}"])  # fmt: skip
+    check_two(done, run, one)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["run", "run.old0"]
+    assert (tmp_path / "run.old0" / "old.txt").is_file()
+
+
+@pytest.mark.slow
+def test_accelerate_launch_shares_a_stage(shards, tmp_path, one):
+    run = tmp_path / "run"
+    command = [*ACCELERATE, "--multi_gpu", "-m", "stages.cli", "tiny"]
+    check_two(start([*command, *ALIGN, *shards, f"output={run}"]), run, one)
+
+
+@pytest.mark.slow
+def test_tasks_that_only_know_their_rank_share_a_stage(shards, tmp_path, one):
+    """WORLD_SIZE and RANK alone, as a job script around srun sets them."""
+    run, place = tmp_path / "run", {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                                    "MASTER_PORT": "29611"}  # fmt: skip
+    command = [sys.executable, "-m", "stages.cli", "tiny", *ALIGN, *shards, f"output={run}"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **place}
+    second = subprocess.Popen(command, env=env | {"RANK": "1"}, stdout=subprocess.DEVNULL)
+    try:
+        check_two(start(command, RANK="0", **place), run, one)
+        assert second.wait(timeout=60) == 0
+    finally:
+        second.kill()
+
+
+@pytest.mark.slow
+def test_the_script_of_a_stage_runs_two_processes(shards, tmp_path, one):
+    script, run = str(ROOT / "scripts" / "stage1_vision_align.sh"), tmp_path / "run"
+    done = start([script, "tiny", *ALIGN[2:], *shards, f"output={run}"], GPUS="2")
+    check_two(done, run, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["stages.cli", "eval.cli"])
+def test_one_process_of_two_is_refused(module, tiny_checkpoint, kinds, tmp_path):
+    run = tmp_path / "run"
+    arguments = {
+        "stages.cli": ["tiny", f"output={run}"],
+        "eval.cli": [str(tiny_checkpoint), "--data", str(kinds), "--out", str(run)],
+    }
+    done = start([*ACCELERATE, "--cpu", "-m", module, *arguments[module]])
+    assert done.returncode
+    assert f"type: torchrun --nproc-per-node N -m {module} ..." in " ".join(done.stderr.split())
+    assert not run.exists()
+
+
+def test_a_bad_output_ends_both_with_one_sentence(shards, tmp_path):
+    (tmp_path / "file").touch()
+    done = start([*TORCHRUN, "stages.cli", "run", "tiny", *shards, f"output={tmp_path}/file/x"])
+    assert done.returncode
+    assert done.stderr.count("cannot be written") == 1
+
+
+@pytest.mark.parametrize("launcher", SAYS)
+def test_every_launcher_is_understood(launcher, monkeypatch):
+    size, rank, local = SAYS[launcher]
+    assert launched("stages.cli") == 1
+    monkeypatch.setenv(size, "4")
+    monkeypatch.setenv(rank, "3")
+    monkeypatch.setenv(local, "1")
+    with pytest.raises(LaunchError, match=rf"{size} says that 4 processes .* MASTER_ADDR"):
+        launched("stages.cli")
+    monkeypatch.setenv("MASTER_ADDR", "node0")
+    assert launched("stages.cli") == 4
+    found = [os.environ[name] for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")]
+    assert found == ["4", "3", "1"]
+    monkeypatch.setenv("WORLD_SIZE", "1")  # as who wants separate runs says
+    assert launched("stages.cli") == 1
+
+
+@pytest.mark.parametrize("value", ["two", "", "-1", "0"])
+def test_a_number_of_processes_that_is_none_is_refused(value, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", value)
+    with pytest.raises(LaunchError, match=f"WORLD_SIZE is '{value}', not a number of processes"):
+        launched("stages.cli")
