@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from omni.encoders import LENGTHS
 from omni.launch import LaunchError, launched
 
+from .kernels import layers_of
 from .precision import choose_precision
 
 
@@ -115,7 +116,7 @@ def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.M
         "mesh": init_device_mesh(device.type, (accelerator.num_processes,)),
         "mp_policy": MixedPrecisionPolicy(param_dtype=half, cast_forward_inputs=False),
     }
-    for layer in task.model.get_decoder().layers:  # type: ignore[union-attr, operator]
+    for layer in layers_of(task.model, "sharding: full"):
         fully_shard(layer, **how)
     fully_shard(task, **how)
     return task

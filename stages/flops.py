@@ -6,6 +6,8 @@ One multiplication with one addition is two operations.
 """
 
 import logging
+import math
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +65,8 @@ def matrices(module: nn.Module, upstream: bool = False, experts: int = 0) -> Mat
 class Flops:
     """Counts the operations of batches; `parts` are "llm" and every modality.
 
+    Where they cannot be counted, it says so once, and they are NaN.
+
     A modality is its encoder and projector. Operations of encoders are read off a run without
     memory or arithmetic (on torch's meta device), once for each shape of a medium.
 
@@ -74,17 +78,35 @@ class Flops:
     def __init__(self, model: Any, objective: str):
         self.model, self.objective = model, objective
         self.parts: tuple[str, ...] = ("llm", *model.config.modalities)
-        self._llm, self._head = _llm(model)
-        self._encoders = {n: matrices(m) for n, m in model.encoders.items()}
-        self._projectors = {
-            n: matrices(m, trains(model.encoders[n])) for n, m in model.projectors.items()
-        }
         self._sketches: dict[str, nn.Module] = {}
         self._known: dict[tuple, float] = {}
+        self._uncounted: set[str] = set()
         self._cached = self._cache()
+
+    @cached_property
+    def _parts(self) -> tuple[Matrices, Matrices, dict[str, Matrices], dict[str, Matrices]]:
+        """Count the LLM without its head, its head, the encoders and the projectors."""
+        encoders = {n: matrices(m) for n, m in self.model.encoders.items()}
+        projectors = {
+            n: matrices(m, trains(self.model.encoders[n])) for n, m in self.model.projectors.items()
+        }
+        return *_llm(self.model), encoders, projectors
 
     def of(self, batch: dict[str, Any]) -> dict[str, float]:
         """Return the operations of a batch on the host that was run just now, by part."""
+        try:
+            return self._of(batch)
+        except Exception as error:  # a figure of the log ends no run
+            self._warn("llm", "there is no MFU, operations", error)
+            return dict.fromkeys(self.parts, math.nan)
+
+    def _warn(self, part: str, what: str, error: Exception) -> None:
+        if part not in self._uncounted:
+            self._uncounted.add(part)
+            log.warning("%s cannot be counted: %s", what, error)
+
+    def _of(self, batch: dict[str, Any]) -> dict[str, float]:
+        _, head, encoders, projectors = self._parts
         found = dict.fromkeys(self.parts, 0.0)
         answered = self._answered()
         for name, spec in self.model.config.modalities.items():
@@ -94,26 +116,27 @@ class Flops:
                 continue
             once = sum(self._forward(name, item) for item in cls.split(spec["encoder"], *media))
             frozen = not trains(self.model.encoders[name])
-            found[name] += once * (1 - answered if frozen else 1 + self._encoders[name].backward)
+            found[name] += once * (1 - answered if frozen else 1 + encoders[name].backward)
             tokens = int((batch["input_ids"] == spec["token_id"]).sum())
-            found[name] += self._projectors[name].flops(tokens)
+            found[name] += projectors[name].flops(tokens)
             if self.objective == "align":  # scored against the table: see objectives.align
                 per_document = sum(name in m.split("+") for m in batch["meta"]["modalities"])
                 rows = tokens if cls.media == "audio" else per_document
-                found["llm"] += 2 * 2 * rows * self._head.all
+                found["llm"] += 2 * 2 * rows * head.all
         if self.objective != "align":
             found["llm"] += self._text(batch["meta"])
         return found
 
     def _text(self, meta: dict[str, Any]) -> float:
         """Return what the LLM does: all tokens, attention within documents, head at labels."""
+        llm, head, *_ = self._parts
         config = self.model.config.text_config
         heads = config.num_attention_heads
         width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
         squares = sum(length**2 for length in meta["lengths"])
         attention = 4 * width * config.num_hidden_layers * squares  # scores, and their mix
-        attention *= 1 + 2 * self._llm.passed / self._llm.all
-        return self._llm.flops(meta["tokens"]) + attention + self._head.flops(meta["label_tokens"])
+        attention *= 1 + 2 * llm.passed / llm.all
+        return llm.flops(meta["tokens"]) + attention + head.flops(meta["label_tokens"])
 
     def _forward(self, name: str, item: tuple[torch.Tensor, ...]) -> float:
         """Return the operations of encoding one medium."""
@@ -121,9 +144,8 @@ class Flops:
         if key not in self._known:
             try:
                 self._known[key] = self._count(name, item)
-            except (RuntimeError, ValueError) as error:  # a figure of the log is no reason to stop
-                log.warning("encoder %r: MFU leaves it out, its operations cannot be counted: %s",
-                            name, error)  # fmt: skip
+            except Exception as error:  # whatever an encoder cannot do without memory
+                self._warn(name, f"encoder {name!r}: MFU leaves it out, its operations", error)
                 self._known[key] = 0.0
         return self._known[key]
 

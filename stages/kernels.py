@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.utils import is_flash_attn_2_available
 
@@ -61,8 +62,29 @@ def wrap_layers(model: Any, compiled: bool, checkpointing: bool) -> None:
 
     Only `forward` is replaced, so FSDP2's hooks stay outside. Layers share their graphs.
     """
-    for layer in model.get_decoder().layers:
+    if not (compiled or checkpointing):
+        return
+    for layer in layers_of(model, "compile" if compiled else "checkpointing"):
         if compiled:
             layer.forward = torch.compile(layer.forward)
         if checkpointing:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def layers_of(model: Any, asked: str) -> Any:
+    """Return the layers of an omni model's LLM.
+
+    Args:
+        model: an omni model.
+        asked: the setting that needs them, for the error.
+
+    Raises:
+        ValueError: the LLM does not list them.
+    """
+    decoder = model.get_decoder()
+    if not isinstance(layers := getattr(decoder, "layers", None), nn.ModuleList):
+        raise ValueError(
+            f"{asked} is for LLMs whose decoder has `layers`; {type(decoder).__name__} has none: "
+            f"leave {asked} out"
+        )
+    return layers

@@ -1,5 +1,6 @@
 """Honest throughput: wall clock with the wait for data in it, and tokens that are not padding."""
 
+import math
 import resource
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from omni.jsonl import append_lines
 
 from .bar import Bar
 from .flops import Flops
-from .peak import peak_flops
+from .peak import Peak
 from .recipe import Recipe, StageConfig
 from .tally import COUNTS, OF_GROUP, Tally, groups_of
 from .trackers import Trackers
@@ -49,9 +50,7 @@ class Metrics:
         self._device = accelerator.device
         self._groups = groups_of(stage.data.mixture, model.config.modalities)
         self._flops = Flops(model, stage.objective)
-        self._peak = accelerator.num_processes * peak_flops(
-            accelerator.device, accelerator.mixed_precision
-        )
+        self._peak = Peak(accelerator.device, accelerator.mixed_precision)
         self._clock, self._wait = time.monotonic(), 0.0
         self._window: dict[str, float] = {}
         self._losses: dict[str, float] = {}
@@ -98,6 +97,7 @@ class Metrics:
             self.first_loss = loss
         self.last_losses = [*self.last_losses, loss][-10:]
         wait, self._wait = self._wait, 0.0
+        self._measure(took)
         if not self.main:
             return
         row = {"step": step, "loss": loss, "lr": groups[0]["lr"], **self._row(took, wait)}
@@ -115,14 +115,29 @@ class Metrics:
         row |= {name: round(window[count] / took, 1) for count, name in RATES.items()}
         row["padding"] = round(filler / max(1, window["positions"]), 4)
         row["memory_gb"] = round(_memory(self._device) / 2**30, 3)
-        shares = {part: window[f"flops.{part}"] / took / self._peak for part in self._flops.parts}
-        row["mfu"] = float(f"{sum(shares.values()):.4g}")
-        row |= {f"mfu.{part}": float(f"{share:.4g}") for part, share in shares.items()}
+        row |= self._utilisation(took)
         row |= {name: window[name] for name in COUNTS}
         for group in self._groups:
             if window[f"{group}.samples"]:
                 row |= {f"{group}.{count}": window[f"{group}.{count}"] for count in OF_GROUP}
         return row | self._losses
+
+    def _measure(self, took: float) -> None:
+        """Let every rank measure at once, as they train, and outside of the steps' time."""
+        done = sum(self._window[f"flops.{part}"] for part in self._flops.parts)
+        if math.isfinite(done):
+            self._peak.reached(done / took / self.ranks)
+        self._peak.watch()
+        self._clock = time.monotonic()
+
+    def _utilisation(self, took: float) -> dict[str, float]:
+        """Return MFU, also by part of the model; nothing where it cannot be known."""
+        best = self.ranks * self._peak.rate * took
+        shares = {part: self._window[f"flops.{part}"] / best for part in self._flops.parts}
+        if not math.isfinite(total := sum(shares.values())):
+            return {}
+        named = {"mfu": total} | {f"mfu.{part}": share for part, share in shares.items()}
+        return {name: float(f"{min(1.0, share):.4g}") for name, share in named.items()}
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one line to the run's log."""

@@ -2,7 +2,6 @@
 
 import re
 import time
-from functools import lru_cache
 
 import torch
 
@@ -22,33 +21,57 @@ KNOWN = {
     "RTX 4090": (165.2, 82.6, 82.6),
     "RTX 3090": (71.0, 35.6, 35.6),
 }
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE, SECONDS = 1024, 0.2
+SHARE, CHUNK = 0.002, 0.02  # of the run's time goes into further measurements, of so many seconds
 
 
-def peak_flops(device: torch.device, precision: str) -> float:
-    """Return the peak of a device.
+class Peak:
+    """The best rate of one device, in operations a second.
+
+    Looked up by the device's name, otherwise measured. A busy moment measures too little, so the
+    best of many moments counts, and what the training reaches is a measurement as well.
 
     Args:
-        device: looked up by its name, otherwise measured.
+        device: of this process.
         precision: accelerate's: "no", "bf16" or "fp16".
     """
-    half = precision in ("bf16", "fp16")
-    if device.type == "cuda":
-        words = set(re.split(r"[\s-]+", torch.cuda.get_device_name(device)))
-        kind = 0 if half else 1 if torch.backends.cuda.matmul.allow_tf32 else 2
-        for name, rates in KNOWN.items():
-            if words.issuperset(name.split()) and "Laptop" not in words:
-                return 1e12 * rates[kind]
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    return measured_flops(device, dtype)
+
+    def __init__(self, device: torch.device, precision: str):
+        self._device, self._dtype = device, TYPES.get(precision, torch.float32)
+        self.known = _look_up(device, precision)
+        self.rate = self.known or measured_flops(device, self._dtype, SECONDS)
+        self._began, self._spent = time.monotonic(), 0.0
+
+    def watch(self) -> None:
+        """Measure for another moment, if enough time has gone by since the last."""
+        if self.known or self._spent > SHARE * (time.monotonic() - self._began):
+            return
+        start = time.monotonic()
+        self.reached(measured_flops(self._device, self._dtype, CHUNK))
+        self._spent += time.monotonic() - start
+
+    def reached(self, rate: float) -> None:
+        """Note a rate that the device has reached, and so can."""
+        self.rate = max(self.rate, rate)
 
 
-@lru_cache
-def measured_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply matrices for a moment and return the best rate; remembered by the process."""
+def _look_up(device: torch.device, precision: str) -> float | None:
+    if device.type != "cuda":
+        return None
+    words = set(re.split(r"[\s-]+", torch.cuda.get_device_name(device)))
+    kind = 0 if precision in TYPES else 1 if torch.backends.cuda.matmul.allow_tf32 else 2
+    for name, rates in KNOWN.items():
+        if words.issuperset(name.split()) and "Laptop" not in words:
+            return 1e12 * rates[kind]
+    return None
+
+
+def measured_flops(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
+    """Multiply matrices for so long and return the best rate."""
     left = torch.ones(SIDE, SIDE, device=device, dtype=dtype)
     best, began = float("inf"), time.monotonic()
-    while time.monotonic() - began < SECONDS or best == float("inf"):
+    while time.monotonic() - began < seconds or best == float("inf"):
         start = time.perf_counter()
         (left @ left)[0, 0].item()  # waits for a GPU
         best = min(best, time.perf_counter() - start)

@@ -85,7 +85,7 @@ class Tally:
         total, *figures, norm_value = torch.cat([sums, norm[None]]).tolist()
         losses, counts = figures[: len(self._groups)], figures[len(self._groups) :]
         self.counts = {
-            name: value if name == "audio_seconds" else round(value)
+            name: value if name == "audio_seconds" or name.startswith("flops.") else round(value)
             for name, value in zip(self._counts, counts, strict=True)
         }
         self.losses = {
