@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .auto import follow_transformers
+
 if TYPE_CHECKING:
     from .config import OmniConfig
     from .model import OmniForConditionalGeneration
@@ -20,16 +22,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'omni' has no attribute {name!r}")
     from importlib import import_module
 
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor
-
-    classes = {n: getattr(import_module(f".{home}", __name__), n) for n, home in _HOMES.items()}
-    config = classes["OmniConfig"]
-    AutoConfig.register("omni", config, exist_ok=True)
-    AutoModel.register(config, classes["OmniForConditionalGeneration"], exist_ok=True)
-    AutoModelForCausalLM.register(config, classes["OmniForConditionalGeneration"], exist_ok=True)
-    AutoProcessor.register(config, classes["OmniProcessor"], exist_ok=True)
-    globals().update(classes)
-    return classes[name]
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 __all__ = ["OmniConfig", "OmniForConditionalGeneration", "OmniProcessor"]
+
+follow_transformers()

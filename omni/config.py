@@ -4,8 +4,10 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .auto import MODELS, SavesCode, auto_map, register_classes
 
-class OmniConfig(PreTrainedConfig):
+
+class OmniConfig(SavesCode, PreTrainedConfig):
     """What is needed to rebuild the model without any of its original parts.
 
     `modalities` maps a name ("vision", "audio") to
@@ -26,6 +28,7 @@ class OmniConfig(PreTrainedConfig):
         parts: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ):
+        register_classes()
         if text_config is None:  # transformers builds an empty config to find its defaults
             text_config = {"model_type": "llama"}
         if isinstance(text_config, dict):
@@ -37,3 +40,11 @@ class OmniConfig(PreTrainedConfig):
             kwargs.setdefault(name, getattr(text_config, name, None))
         kwargs.setdefault("tie_word_embeddings", getattr(text_config, "tie_word_embeddings", False))
         super().__init__(**kwargs)
+        self.auto_map = {
+            **auto_map("AutoConfig", of="OmniConfig"),
+            **auto_map(*MODELS, of="OmniForConditionalGeneration"),
+            **auto_map("AutoProcessor", of="OmniProcessor"),
+        }
+
+
+AutoConfig.register("omni", OmniConfig)

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.auto import modeling_auto
 
 from .attention import PACKED_SDPA, documents, packed_mask
+from .auto import MODELS, SavesCode
 from .buffers import build
 from .config import OmniConfig
 from .encoders import build_encoder, encoder_class
@@ -31,7 +33,7 @@ class OmniOutput(CausalLMOutputWithPast):
     token_losses: torch.Tensor | None = None
 
 
-class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
     """A text LLM plus a dictionary of modalities, each an encoder and a projector.
 
     Media tensors are keyword arguments named by the encoders (`pixel_values`,
@@ -282,6 +284,10 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _media_inputs(self) -> list[str]:
         specs = self.config.modalities.values()
         return [n for m in specs for n in encoder_class(m["encoder"]).inputs]
+
+
+for _name in MODELS:
+    getattr(modeling_auto, _name).register(OmniConfig, OmniForConditionalGeneration)
 
 
 def trains(module: nn.Module) -> bool:

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature, ProcessorMixin
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
+from .auto import SavesCode, auto_map
+from .config import OmniConfig
 from .encoders import encoder_class
 from .head import IGNORE_INDEX, find_labels
 from .literal import hide, special_tokens, stand_ins, tokenize
@@ -41,7 +44,7 @@ class Encoded:
         return self.input_ids.shape[0]
 
 
-class OmniProcessor(ProcessorMixin):
+class OmniProcessor(SavesCode, ProcessorMixin):
     """A tokenizer and the preprocessing of every attached modality.
 
     `processor.apply_chat_template(messages, ...)` behaves as in transformers; `encode`, `pack`
@@ -59,8 +62,21 @@ class OmniProcessor(ProcessorMixin):
         video: dict | None = None,
     ):
         super().__init__(tokenizer, chat_template=chat_template or default_template(tokenizer))
+        self.auto_map = auto_map("AutoProcessor", of="OmniProcessor")
         self.modalities = modalities or {}
         self.video = {"fps": FPS, "max_frames": MAX_FRAMES, **(video or {})}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Leave out the class: AutoProcessor then goes by the config, which registers it."""
+        return {k: v for k, v in super().to_dict().items() if k != "processor_class"}
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save as transformers does, with the class named by `auto_map` alone."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        file = Path(save_directory) / "tokenizer_config.json"
+        settings = {k: v for k, v in json.loads(file.read_text()).items() if k != "processor_class"}
+        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        return saved
 
     def add_placeholder(self, name: str) -> int:
         """Give the modality a token of its own and return its id.
@@ -316,6 +332,9 @@ class OmniProcessor(ProcessorMixin):
             return texts if batched else texts[0]
         batch = BatchFeature(self.pad([self.encode(c, generation) for c in conversations]))
         return batch if kwargs.get("return_dict", True) else batch["input_ids"]
+
+
+AutoProcessor.register(OmniConfig, OmniProcessor)
 
 
 def placeholder(name: str) -> str:
