@@ -14,7 +14,8 @@ class OmniConfig(SavesCode, PreTrainedConfig):
     `{"encoder": {"kind": ..., ...}, "projector": {"kind": ..., ...}, "token_id": int}`;
     the encoder and projector entries are the keyword arguments of the classes that
     `ENCODERS` and `PROJECTORS` hold under `kind`. `parts` records where every pretrained part
-    and every data set came from, with its licence.
+    and every data set came from, with its licence. `isolates` is False for an LLM that does not
+    keep the documents of a packed row apart, which then run one by one.
     """
 
     model_type = "omni"
@@ -26,6 +27,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         text_config: PreTrainedConfig | dict[str, Any] | None = None,
         modalities: dict[str, dict[str, Any]] | None = None,
         parts: dict[str, dict[str, Any]] | None = None,
+        isolates: bool = True,
         **kwargs: Any,
     ):
         register_classes()
@@ -36,6 +38,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         self.text_config = text_config
         self.modalities = modalities or {}
         self.parts = parts or {}
+        self.isolates = isolates
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(text_config, name, None))
         kwargs.setdefault("tie_word_embeddings", getattr(text_config, "tie_word_embeddings", False))

@@ -40,7 +40,7 @@ def token_losses(
     rows = max(1, LOGITS.get(hidden.device.type, LOGITS["cuda"]) // vocabulary)
 
     def losses(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = _logits(language_model, decoded, hidden)
+        logits = logits_at(language_model, decoded, hidden)
         return F.cross_entropy(logits.float(), targets, reduction="none")
 
     if len(hidden) <= rows:
@@ -51,11 +51,25 @@ def token_losses(
     return torch.cat(parts)
 
 
-def _logits(language_model: Any, decoded: Any, hidden: torch.Tensor) -> torch.Tensor:
+def decoder_of(language_model: Any) -> Any:
+    """Return the LLM without its head.
+
+    Raises:
+        ValueError: it has no such part.
+    """
+    found = language_model.get_decoder()
+    if found is language_model:  # transformers did not find it
+        found = getattr(language_model, "model", None)
+    if found is None:
+        raise ValueError(f"{type(language_model).__name__} has no decoder beside its head")
+    return found
+
+
+def logits_at(language_model: Any, decoded: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Run the LLM from the end of its decoder on: (N, D) -> (N, V)."""
     output = copy.copy(decoded)
     output.last_hidden_state = hidden[None]
-    with _returning(language_model.get_decoder(), output) as calls:
+    with _returning(decoder_of(language_model), output) as calls:
         logits = language_model(inputs_embeds=hidden[None], use_cache=False).logits[0]
     if not calls:
         raise NotImplementedError(

@@ -17,7 +17,8 @@ from .buffers import build
 from .config import OmniConfig
 from .encoders import build_encoder, encoder_class
 from .feature_cache import FeatureCache
-from .head import find_labels, token_losses
+from .head import decoder_of, find_labels, logits_at, token_losses
+from .isolation import check_embeddings, isolates, one_by_one
 from .processor import PlaceholderError
 from .projectors import build_projector, complete
 from .weights import resolve
@@ -62,7 +63,8 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         spec = self.config.modalities[name]
         encoder, tables = build(lambda: build_encoder(spec["encoder"]))
         self._computed |= {f"encoders.{name}.{key}": table for key, table in tables.items()}
-        width, hidden = encoder.width, self.config.text_config.hidden_size
+        # an LLM may look up narrower rows than its layers are wide
+        width, hidden = encoder.width, self.get_input_embeddings().weight.shape[1]
         projector, tables = build(lambda: build_projector(spec["projector"], width, hidden))  # type: ignore[arg-type]
         self._computed |= {f"projectors.{name}.{key}": table for key, table in tables.items()}
         self.encoders[name], self.projectors[name] = encoder, projector
@@ -80,13 +82,19 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_text(cls, spec: str) -> "OmniForConditionalGeneration":
-        """Make a text-only omni model of a pretrained LLM; `spec` as in `omni.weights.resolve`."""
+        """Make a text-only omni model of a pretrained LLM; `spec` as in `omni.weights.resolve`.
+
+        Raises:
+            UnfitError: media cannot stand among the LLM's tokens.
+        """
         part = resolve(spec)
         language_model = AutoModelForCausalLM.from_pretrained(part.folder, dtype=torch.float32)
         with torch.device("meta"):  # its random LLM is replaced: spend no memory on it
             model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
         model.language_model = _packing(language_model)
         model.generation_config = language_model.generation_config
+        check_embeddings(model.language_model.eval())
+        model.config.isolates = isolates(model.eval())
         return model
 
     def attach(self, name: str, spec: dict[str, Any], processor: "OmniProcessor") -> None:
@@ -141,10 +149,21 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
     def _match_embedding_scale(self, name: str) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""
         *_, last = (m for m in self.projectors[name].modules() if isinstance(m, nn.Linear))
-        embedding = self.get_input_embeddings().get_parameter("weight")
+        std = float(self.get_input_embeddings().get_parameter("weight").std()) * self.text_scale()
         with torch.no_grad():
-            nn.init.normal_(last.weight, std=2 * float(embedding.std()) / last.in_features**0.5)
+            nn.init.normal_(last.weight, std=2 * std / last.in_features**0.5)
             nn.init.zeros_(last.bias)
+
+    @torch.no_grad()
+    def text_scale(self) -> float:
+        """Return how much longer text enters the LLM than its rows are in the table.
+
+        1, or what the embedding module multiplies with: Gemma's with the root of the width.
+        """
+        embedding = self.get_input_embeddings()
+        table: torch.Tensor = embedding.weight  # type: ignore[assignment]
+        ids = torch.arange(min(64, len(table)), device=table.device)
+        return float(embedding(ids).norm() / table[ids].norm())
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -153,7 +172,7 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         return self.language_model.get_output_embeddings()
 
     def get_decoder(self) -> nn.Module:
-        return self.language_model.get_decoder()
+        return decoder_of(self.language_model)
 
     def train(self, mode: bool = True) -> "OmniForConditionalGeneration":
         """Switch the mode; frozen parts stay in evaluation mode (their batch norms are frozen)."""
@@ -195,23 +214,53 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
             if attention_mask is None and kwargs.get("past_key_values") is None:
                 # an empty cache would keep transformers from isolating packed documents
                 kwargs.setdefault("use_cache", position_ids is None)
+                if position_ids is not None and len(embeds) == 1 and not kwargs["use_cache"]:
+                    return self._logits(embeds, position_ids, logits_to_keep, kwargs)
             return self.language_model(
                 inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
                 logits_to_keep=logits_to_keep, **kwargs,
             )  # fmt: skip
-        if self.language_model.config._attn_implementation == PACKED_SDPA:
-            kwargs["documents"] = documents(position_ids)
-            if attention_mask is None:
-                attention_mask = packed_mask(self.language_model.config, position_ids)
-        decoded = self.get_decoder()(
-            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
-            use_cache=False, **kwargs,
-        )  # fmt: skip
+        decoded = self.decode(embeds, attention_mask, position_ids, **kwargs)
         where = find_labels(labels) if label_positions is None else label_positions
         targets = labels.flatten().index_select(0, where + 1)  # each predicts the token after it
         losses = token_losses(self.language_model, decoded, where, targets)
         count = len(where) if num_items_in_batch is None else num_items_in_batch
         return OmniOutput(losses.sum() / count, token_losses=losses.detach())
+
+    def decode(
+        self,
+        embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the LLM without its head and cache: (B, T, D) -> its decoder's output."""
+        kwargs.pop("use_cache", None)
+        if self._runs_one_by_one(embeds, attention_mask, position_ids):
+            return one_by_one(self.get_decoder(), embeds, position_ids, **kwargs)  # type: ignore[arg-type]
+        if self.language_model.config._attn_implementation == PACKED_SDPA:
+            kwargs["documents"] = documents(position_ids)
+            if attention_mask is None:
+                attention_mask = packed_mask(self.language_model.config, position_ids)
+        return self.get_decoder()(
+            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
+            use_cache=False, **kwargs,
+        )  # fmt: skip
+
+    def _logits(
+        self, embeds: torch.Tensor, position_ids: torch.Tensor, keep: Any, kwargs: dict[str, Any]
+    ) -> OmniOutput:
+        """Return a packed row's logits: not every LLM hands positions on to its decoder."""
+        decoded = self.decode(embeds, position_ids=position_ids, **kwargs)
+        hidden = decoded.last_hidden_state[0, slice(-keep, None) if isinstance(keep, int) else keep]
+        return OmniOutput(
+            logits=logits_at(self.language_model, decoded, hidden)[None],
+            hidden_states=decoded.get("hidden_states"), attentions=decoded.get("attentions"),
+        )  # fmt: skip
+
+    def _runs_one_by_one(self, embeds: Any, attention_mask: Any, position_ids: Any) -> bool:
+        packed = attention_mask is None and position_ids is not None and len(embeds) == 1
+        return packed and not self.config.isolates
 
     def embed(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Look up text, encode media (taken out of `inputs`), scatter: (B, T) -> (B, T, D)."""

@@ -109,6 +109,11 @@ def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.M
     """
     if sharding == "none" or accelerator.num_processes == 1:
         return accelerator.prepare(task)
+    if not task.model.config.isolates:  # type: ignore[union-attr]
+        raise ValueError(
+            "sharding: full runs the LLM's layers equally often on every rank, and this LLM runs "
+            "the documents of a packed row one by one; use sharding: none"
+        )
     device = accelerator.device
     task.to(device)
     half = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None

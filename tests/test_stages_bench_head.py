@@ -17,7 +17,7 @@ def test_logits_at_every_position_are_seen(tmp_path, monkeypatch):
         logits = language_model.lm_head(decoded.last_hidden_state)[0]
         return logits[: len(hidden)]
 
-    monkeypatch.setattr(head, "_logits", everywhere)
+    monkeypatch.setattr(head, "logits_at", everywhere)
     result = run(tmp_path, small=True)
     assert not result.ok
     assert result.figures["loss_difference"] > 1e-6

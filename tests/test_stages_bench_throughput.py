@@ -19,8 +19,8 @@ def test_both_loops_learn_the_same_and_waiting_shows(tmp_path):
 def test_another_loss_makes_it_fail(tmp_path, monkeypatch):
     from omni import head
 
-    logits = head._logits
-    monkeypatch.setattr(head, "_logits", lambda *args: logits(*args) * 2)
+    logits = head.logits_at
+    monkeypatch.setattr(head, "logits_at", lambda *args: logits(*args) * 2)
     result = run(tmp_path, small=True)
     assert not result.ok
     assert result.figures["loss_difference"] > 1e-4

@@ -28,7 +28,7 @@ def align(
     ids, labels = batch["input_ids"][0], batch["labels"][0]
     document = (batch["position_ids"][0] == 0).cumsum(0) - 1  # (T,)
     answers = [labels[(document == d) & (labels != IGNORE_INDEX)] for d in range(document[-1] + 1)]
-    table = model.get_input_embeddings().weight.detach()
+    table, scale = model.get_input_embeddings().weight.detach(), model.text_scale()
     loss = torch.zeros((), device=ids.device)
     by_document = torch.zeros(len(answers), device=ids.device)
     for name, spec in model.config.modalities.items():
@@ -44,7 +44,7 @@ def align(
         fit = objective(tokens, owner, answers, F.normalize(table.float(), dim=1))  # (present,)
         by_document = by_document.index_add(0, present, fit.detach())
         loss = loss + fit.sum()
-        length = tokens.norm(dim=1) / table.norm(dim=1).mean()
+        length = tokens.norm(dim=1) / (table.norm(dim=1).mean() * scale)
         labelled = sum(len(answer) for answer in answers)
         off = (length - 1).square()  # (N,)
         loss = loss + NORM_WEIGHT * off.mean() * labelled

@@ -1,0 +1,87 @@
+"""What an LLM must do to be a part: take embeddings as it takes ids, keep packed documents apart.
+
+Found out by running it once on a few tokens, because neither its config nor its name says so. An
+LLM that carries a state from token to token, or whose positions cannot restart, does not keep the
+documents of a row apart; it runs them one after the other instead.
+"""
+
+from typing import Any
+
+import torch
+
+TOLERANCE = 1e-4  # of the largest value: rounding is far below, what leaks is far above
+LENGTHS = (7, 9)  # tokens of the two documents of the probe
+
+
+class UnfitError(ValueError):
+    """An LLM that cannot be a part of an omni model; the text names it and says why."""
+
+
+@torch.no_grad()
+def check_embeddings(language_model: Any) -> None:
+    """Refuse an LLM that makes more of ids than the rows of its embedding.
+
+    Raises:
+        UnfitError: logits of ids differ from those of their embeddings, or it wants ids.
+    """
+    name, ids = _name(language_model), _ids(language_model)
+    embeds = language_model.get_input_embeddings()(ids)
+    between = (embeds + embeds.roll(1, dims=1)) / 2  # of no token, as media are
+    try:
+        by_ids = language_model(input_ids=ids, use_cache=False).logits
+        by_embeds = language_model(inputs_embeds=embeds, use_cache=False).logits
+        language_model(inputs_embeds=between, use_cache=False)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnfitError(f"the LLM {name} does not run on embeddings alone: {reason}") from error
+    if not _equal(by_embeds, by_ids):
+        raise UnfitError(
+            f"the LLM {name} makes more of token ids than their embeddings (per-layer embeddings, "
+            "or a scale that it applies to ids alone), so media cannot stand among its tokens; "
+            "choose another LLM"
+        )
+
+
+@torch.no_grad()
+def isolates(model: Any) -> bool:
+    """Tell whether a row of two documents gives the second what it gets alone.
+
+    Args:
+        model: an omni model, in evaluation mode.
+    """
+    embeds = model.get_input_embeddings()(_ids(model.language_model))
+    positions = torch.cat([torch.arange(n) for n in LENGTHS])[None].to(embeds.device)
+    first = LENGTHS[0]
+    packed = model.decode(embeds, position_ids=positions).last_hidden_state[:, first:]
+    alone = model.decode(embeds[:, first:], position_ids=positions[:, first:]).last_hidden_state
+    return _equal(packed, alone)
+
+
+def one_by_one(
+    decoder: Any, embeds: torch.Tensor, position_ids: torch.Tensor, **kwargs: Any
+) -> Any:
+    """Run a decoder on each document of a row: (1, T, D), (1, T) -> its output, joined again."""
+    starts = (position_ids[0].diff() != 1).nonzero()[:, 0] + 1
+    lengths = torch.tensor([0, *starts.tolist(), embeds.shape[1]]).diff().tolist()
+    outputs = [
+        decoder(inputs_embeds=piece, position_ids=positions, use_cache=False, **kwargs)
+        for piece, positions in zip(
+            embeds.split(lengths, dim=1), position_ids.split(lengths, dim=1), strict=True
+        )
+    ]
+    joined = torch.cat([output.last_hidden_state for output in outputs], dim=1)
+    return type(outputs[0])(last_hidden_state=joined)
+
+
+def _ids(language_model: Any) -> torch.Tensor:
+    """Return ids spread over the vocabulary, (1, T), the same every time."""
+    table = language_model.get_input_embeddings().weight
+    return torch.linspace(1, len(table) - 1, sum(LENGTHS), device=table.device).long()[None]
+
+
+def _equal(found: torch.Tensor, right: torch.Tensor) -> bool:
+    return bool((found - right).abs().max() <= TOLERANCE * right.abs().max())  # NaN is not
+
+
+def _name(language_model: Any) -> str:
+    return f"{language_model.config.model_type} ({type(language_model).__name__})"
