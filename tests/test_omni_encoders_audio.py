@@ -1,8 +1,15 @@
-"""Clips of every length: the windows that are planned, cut, batched and encoded are the same."""
+"""Clips of every length: the windows that are planned, cut, batched and encoded are the same.
+
+A pretrained Whisper gives its own features, or is refused while it is attached.
+"""
+
+import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from omni.cut import cut, spans
 from omni.encoders.audio import QUANTUM, STRIDE, WhisperEncoder
@@ -64,3 +71,57 @@ def test_three_minutes_pass_the_model_and_can_be_cut(make_model, specs, make_sou
     piece = cut(processor, encoded, 0, second[1])
     assert len(piece) == second[0] and len(piece.media["audio"]) == 1
     assert first[1] < len(piece)
+
+
+def write_whisper(folder, **extractor):
+    config = WhisperConfig(
+        d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80,
+        vocab_size=64, max_source_positions=100, max_target_positions=16, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=3, activation_function="relu",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = WhisperModel(config).eval()
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(**extractor).save_pretrained(folder)
+    return model
+
+
+def attach(make_model, folder):
+    encoder = {"kind": "whisper", "weights": str(folder)}
+    return make_model(audio={"encoder": encoder, "projector": {"kind": "frame_concat_mlp"}})
+
+
+def test_whispers_features_are_transformers(make_model, tmp_path):
+    reference = write_whisper(tmp_path)
+    model, _ = attach(make_model, tmp_path)
+    mel = torch.randn(2, 80, 200)
+    with torch.no_grad():
+        expected = reference.encoder(mel).last_hidden_state
+        found = model.encoders["audio"](mel, torch.tensor([100, 100]))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "extractor",
+    [{"sampling_rate": 8_000}, {"n_fft": 512}, {"hop_length": 80}, {"feature_size": 128}],
+)
+def test_a_whisper_that_hears_otherwise_is_refused(extractor, make_model, tmp_path):
+    write_whisper(tmp_path, **extractor)
+    [(name, value)] = extractor.items()
+    with pytest.raises(ValueError, match=f"has {name} = {value}"):
+        attach(make_model, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["lacks", "holds"])
+def test_a_whisper_with_other_tensors_than_its_config_is_refused(change, make_model, tmp_path):
+    write_whisper(tmp_path)
+    if change == "lacks":
+        state = load_file(tmp_path / "model.safetensors")
+        del state["encoder.layers.1.fc1.weight"]
+        save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    else:
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"encoder_layers": 1}))
+    with pytest.raises(ValueError, match=rf"{change} \d+ tensors of .*encoder"):
+        attach(make_model, tmp_path)

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..media import load_audio, resampled
+from .stored import stored_preprocessing
 
 RATE = 16_000
+N_FFT = 400  # samples: 25 ms
 HOP = 160  # samples per mel frame: 100 Hz
 STRIDE = 320  # samples per encoder frame: 50 Hz
 POSITIONS = 1500  # encoder frames that Whisper's positions cover: 30 s
@@ -51,14 +53,36 @@ class WhisperEncoder(nn.Module):
 
         config = WhisperConfig.from_pretrained(folder) if folder else None
         given = config.to_dict() if config else spec["model_config"]
+        if folder:
+            _check_extractor(folder, given)
         keep = ("d_model", "num_mel_bins", "encoder_layers", "encoder_attention_heads",
                 "encoder_ffn_dim", "max_source_positions")  # fmt: skip
-        return {"model_config": {k: given[k] for k in keep if k in given}}
+        described = {k: given[k] for k in keep if k in given}
+        if (activation := given.get("activation_function", "gelu")) != "gelu":
+            described["activation_function"] = activation
+        return {"model_config": described}
 
     def load_pretrained(self, folder: Path) -> None:
+        """Load the encoder of a whole Whisper.
+
+        Raises:
+            ValueError: a tensor of the encoder is missing or has another shape, or the folder
+                holds more of them than its config says.
+        """
         from transformers import WhisperModel
 
-        state = WhisperModel.from_pretrained(folder).encoder.state_dict()
+        found: Any = WhisperModel.from_pretrained(folder, output_loading_info=True)
+        loaded, info = found
+        missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+        if gone := sorted(key for key in missing if key.startswith("encoder.")):
+            raise ValueError(f"{folder}: lacks {len(gone)} tensors of the encoder, first {gone[0]}")
+        mine = (key.removeprefix("model.") for key in info["unexpected_keys"])
+        if foreign := sorted(key for key in mine if key.startswith("encoder.")):
+            raise ValueError(
+                f"{folder}: holds {len(foreign)} tensors of an encoder that its config does not "
+                f"speak of, first {foreign[0]}"
+            )
+        state = loaded.encoder.state_dict()
         self.embed_positions.data = state.pop("embed_positions.weight")
         self.model.load_state_dict(state)
 
@@ -156,6 +180,23 @@ class WhisperEncoder(nn.Module):
         return model.layer_norm(hidden)
 
 
+def _check_extractor(folder: Path, model: dict[str, Any]) -> None:
+    """Make sure that the folder's log-mel spectrogram is the one that is computed here.
+
+    Raises:
+        ValueError: names the setting that differs.
+    """
+    ours = {"sampling_rate": RATE, "n_fft": N_FFT, "hop_length": HOP, "do_normalize": False,
+            "feature_size": model["num_mel_bins"]}  # fmt: skip
+    stored = stored_preprocessing(folder, "feature_extractor")
+    for name, value in ours.items():
+        if (found := stored.get(name, value)) != value:
+            raise ValueError(
+                f"{folder}: its feature extractor has {name} = {found!r}; this encoder hears with "
+                f"{value!r}, so it would be given other spectrograms than it was trained on"
+            )
+
+
 def _positions(config: dict[str, Any]) -> int:
     """Return the encoder frames of a whole window."""
     return config["model_config"].get("max_source_positions", POSITIONS)
@@ -168,7 +209,7 @@ def _padded(frames: int, positions: int) -> int:
 @lru_cache
 def _mel_filters(mels: int) -> torch.Tensor:
     return torchaudio.functional.melscale_fbanks(
-        201, 0.0, RATE / 2, mels, RATE, norm="slaney", mel_scale="slaney"
+        N_FFT // 2 + 1, 0.0, RATE / 2, mels, RATE, norm="slaney", mel_scale="slaney"
     )
 
 
@@ -178,7 +219,7 @@ def log_mel(wave: torch.Tensor, mels: int) -> torch.Tensor:
     `samples` is a multiple of `HOP`; 25 ms Hann windows every 10 ms, floored 8 decades below the
     clip's peak, scaled to about [-1, 1].
     """
-    spectrum = torch.stft(wave, 400, HOP, window=torch.hann_window(400), return_complex=True)
+    spectrum = torch.stft(wave, N_FFT, HOP, window=torch.hann_window(N_FFT), return_complex=True)
     power = spectrum[:, :-1].abs().square()  # (201, frames): the last frame is half outside
     log = (_mel_filters(mels).T @ power).clamp(min=1e-10).log10()
     return (log.maximum(log.max() - 8.0) + 4.0) / 4.0
