@@ -15,7 +15,7 @@ from .attention import PACKED_SDPA, documents, packed_mask
 from .auto import MODELS, SavesCode
 from .buffers import build
 from .config import OmniConfig
-from .encoders import build_encoder, encoder_class
+from .encoders import build_encoder, check_encoder, encoder_class
 from .feature_cache import FeatureCache
 from .head import decoder_of, find_labels, logits_at, token_losses
 from .isolation import check_embeddings, isolates, one_by_one
@@ -54,20 +54,20 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         self.encoders = nn.ModuleDict()
         self.projectors = nn.ModuleDict()
         self._computed: dict[str, torch.Tensor] = {}  # buffers to be kept while weights are loaded
-        for name in config.modalities:
-            self._add_modality(name)
+        for name, spec in config.modalities.items():
+            self.encoders[name], self.projectors[name] = self._build(name, spec)
         self.feature_cache: FeatureCache | None = None  # set it to run frozen encoders once
         self.post_init()
 
-    def _add_modality(self, name: str) -> None:
-        spec = self.config.modalities[name]
+    def _build(self, name: str, spec: dict[str, Any]) -> tuple[Any, Any]:
+        """Build a modality's encoder and projector with random weights."""
         encoder, tables = build(lambda: build_encoder(spec["encoder"]))
         self._computed |= {f"encoders.{name}.{key}": table for key, table in tables.items()}
         # an LLM may look up narrower rows than its layers are wide
         width, hidden = encoder.width, self.get_input_embeddings().weight.shape[1]
         projector, tables = build(lambda: build_projector(spec["projector"], width, hidden))  # type: ignore[arg-type]
         self._computed |= {f"projectors.{name}.{key}": table for key, table in tables.items()}
-        self.encoders[name], self.projectors[name] = encoder, projector
+        return encoder, projector
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep the initialisation that every part's own constructor chose."""
@@ -108,36 +108,39 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
             processor: gains the modality's placeholder and preprocessing.
 
         Raises:
-            ValueError: the name is taken, or a kind is not registered.
+            ValueError: the name is taken, a kind is not registered, or the encoder is none whose
+                features this project knows to place; the model is as it was.
             WeightsError: the encoder's weights cannot be had.
         """
         if name in self.config.modalities:
             raise ValueError(f"modality {name!r} is attached already")
         if unknown := set(spec) ^ {"encoder", "projector"}:
             raise ValueError(f"modality {name!r} takes encoder and projector; check {unknown}")
-        encoder = dict(spec["encoder"])
-        kind, weights = encoder.pop("kind", None), encoder.pop("weights", None)
-        known = encoder_class({"kind": kind}).options
-        if unknown := set(encoder) - set(known):
-            raise ValueError(f"encoder {kind!r} takes weights, {', '.join(known)}; not {unknown}")
-        if not weights and not encoder:
-            raise ValueError(f"encoder {kind!r} needs weights, or one of {', '.join(known)}")
+        options = dict(spec["encoder"])
+        kind, weights = options.pop("kind", None), options.pop("weights", None)
+        cls = encoder_class({"kind": kind})
+        if unknown := set(options) - set(cls.options):
+            raise ValueError(
+                f"encoder {kind!r} takes weights, {', '.join(cls.options)}; not {unknown}"
+            )
+        if not weights and cls.options[0] not in options:
+            raise ValueError(f"encoder {kind!r} needs weights, or {cls.options[0]}")
         part = resolve(weights) if weights else None
-        described = encoder_class({"kind": kind}).describe(part.folder if part else None, **encoder)
-        self.config.modalities[name] = {
-            "encoder": {"kind": kind, **described},
-            "projector": complete(spec["projector"]),
-            "token_id": processor.add_placeholder(name),
-        }
-        self._add_modality(name)
+        described = {"kind": kind, **cls.describe(part.folder if part else None, **options)}
+        modality = {"encoder": described, "projector": complete(spec["projector"])}
+        encoder, projector = self._build(name, modality)
         if part:
-            self.encoders[name].load_pretrained(part.folder)  # type: ignore[operator]
+            encoder.load_pretrained(part.folder)
+        check_encoder(encoder)
+        self._match_embedding_scale(projector)
+        if part:
             self.config.parts[name] = part.record()
-        self._match_embedding_scale(name)
-        processor.modalities[name] = self.config.modalities[name]
+        modality["token_id"] = processor.add_placeholder(name)
+        self.config.modalities[name] = processor.modalities[name] = modality
         self.end_with(processor.ends[0])
-        for part in (self.encoders[name], self.projectors[name]):  # not all: an LLM in half
-            part.to(device=self.device, dtype=self.dtype)  # precision has tables in single
+        # not the whole model: an LLM in half precision has tables in single precision
+        self.encoders[name] = encoder.to(device=self.device, dtype=self.dtype)
+        self.projectors[name] = projector.to(device=self.device, dtype=self.dtype)
 
     def end_with(self, ids: Sequence[int]) -> None:
         """Let `generate` stop at these tokens as well."""
@@ -146,9 +149,9 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         ends = [*known, *(i for i in ids if i not in known)]
         self.generation_config.eos_token_id = ends if len(ends) != 1 else ends[0]
 
-    def _match_embedding_scale(self, name: str) -> None:
+    def _match_embedding_scale(self, projector: nn.Module) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""
-        *_, last = (m for m in self.projectors[name].modules() if isinstance(m, nn.Linear))
+        *_, last = (m for m in projector.modules() if isinstance(m, nn.Linear))
         std = float(self.get_input_embeddings().get_parameter("weight").std()) * self.text_scale()
         with torch.no_grad():
             nn.init.normal_(last.weight, std=2 * std / last.in_features**0.5)

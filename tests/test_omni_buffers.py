@@ -29,6 +29,7 @@ TIMM = {
     "beit_base_patch16_224": {"img_size": 64, "embed_dim": 32, "depth": 1, "num_heads": 2},
     "swin_tiny_patch4_window7_224": {**SMALL, "embed_dim": 8},
     "swinv2_tiny_window8_256": {**SMALL, "embed_dim": 16},
+    "hiera_tiny_224": {"img_size": (64, 64), "embed_dim": 16, "stages": (1, 1, 1, 1)},
     "test_efficientnet": {},
     "test_resnet": {},
 }  # fmt: skip

@@ -13,7 +13,10 @@ from typing import Any
 from torch import nn
 
 from .audio import WhisperEncoder
-from .vision import OpenClipEncoder, TimmEncoder, TransformersEncoder
+from .check import check_encoder
+from .open_clip import OpenClipEncoder
+from .timm import TimmEncoder
+from .transformers import TransformersEncoder
 
 ENCODERS: dict[str, type[nn.Module]] = {
     "timm": TimmEncoder,
@@ -44,4 +47,4 @@ def build_encoder(config: dict[str, Any]) -> nn.Module:
     return encoder
 
 
-__all__ = ["ENCODERS", "LENGTHS", "build_encoder", "encoder_class"]
+__all__ = ["ENCODERS", "LENGTHS", "build_encoder", "check_encoder", "encoder_class"]
