@@ -64,7 +64,8 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         encoder, tables = build(lambda: build_encoder(spec["encoder"]))
         self._computed |= {f"encoders.{name}.{key}": table for key, table in tables.items()}
         # an LLM may look up narrower rows than its layers are wide
-        width, hidden = encoder.width, self.get_input_embeddings().weight.shape[1]
+        table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
+        width, hidden = encoder.width, table.shape[1]
         projector, tables = build(lambda: build_projector(spec["projector"], width, hidden))  # type: ignore[arg-type]
         self._computed |= {f"projectors.{name}.{key}": table for key, table in tables.items()}
         return encoder, projector
