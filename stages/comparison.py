@@ -7,7 +7,7 @@ import torch
 from omni.model import trains
 from omni.processor import IGNORE_INDEX, Encoded
 
-from .objectives.sft import sft
+from .objectives import Task
 
 TOLERANCE = 1e-5
 
@@ -29,7 +29,12 @@ class Comparison(NamedTuple):
 
 
 def packed_equals_unpacked(
-    model: Any, processor: Any, encoded: list[Encoded], pack: Any = None, dtype=torch.float32
+    model: Any,
+    processor: Any,
+    encoded: list[Encoded],
+    pack: Any = None,
+    dtype=torch.float32,
+    objective: str = "sft",
 ) -> Comparison:
     """Compare a packed row with its documents one by one, without dropout.
 
@@ -38,6 +43,7 @@ def packed_equals_unpacked(
         processor: packs.
         encoded: at least two documents with labels.
         pack: how to join documents to a row; default `processor.pack`.
+        objective: what is trained.
         dtype: float32 rounds more than `TOLERANCE` in a deep model; float64 tells that apart.
 
     Raises:
@@ -47,10 +53,10 @@ def packed_equals_unpacked(
     if not labels or not trains(model):
         raise ValueError("nothing to compare: no labels, or nothing trains")
     pack, was_training = pack or processor.pack, model.training
-    model.to(dtype).eval()
+    task = Task(model.to(dtype), objective).eval()
     try:
-        packed, together = _gradients(model, [pack(encoded)], labels)
-        alone, apart = _gradients(model, [processor.pack([e]) for e in encoded], labels)
+        packed, together = _gradients(task, [pack(encoded)], labels)
+        alone, apart = _gradients(task, [processor.pack([e]) for e in encoded], labels)
     finally:
         model.train(was_training)
         model.zero_grad()
@@ -78,13 +84,17 @@ def gradient_difference(
 
 
 def _gradients(
-    model: Any, batches: list[dict[str, torch.Tensor]], labels: int
+    task: Task, batches: list[dict[str, torch.Tensor]], labels: int
 ) -> tuple[float, dict[str, torch.Tensor]]:
+    model: Any = task.model
     model.zero_grad()
     total, count = 0.0, torch.tensor(float(labels), device=model.device)
+    batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
+    counts = task.of_a_step(batches)
     for batch in batches:
-        loss, _ = sft(model, {k: v.to(model.device) for k, v in batch.items()}, count)
-        loss.backward()
+        loss, _ = task(batch | counts, count)
+        if loss.requires_grad:  # not of a text under `align`
+            loss.backward()
         total += float(loss.detach())
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     return total, found

@@ -158,7 +158,7 @@ def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int)
     found.reasons += unequal
     if not unequal and any(source.drawn for source in found.sources):
         _forecast(found, recipe, stage, model, plan, packs, cache)
-        _compare(found, model)
+        _compare(found, model, stage.objective)
 
 
 def _load(recipe: Recipe, stage: StageConfig) -> tuple[Any, Any, str]:
@@ -288,12 +288,14 @@ def _forecast(
     found.total = update + empty, update + again
 
 
-def _compare(found: Examination, model: Any) -> None:
+def _compare(found: Examination, model: Any, objective: str) -> None:
     each = -(-COMPARED // len(found.sources))
     encoded = [e for source in found.sources for e in source.drawn[:each]]
     for dtype in (torch.float32, torch.float64):
         found.comparisons.append(
-            packed_equals_unpacked(model, found.processor, encoded, dtype=dtype)
+            packed_equals_unpacked(
+                model, found.processor, encoded, dtype=dtype, objective=objective
+            )
         )
         if found.comparisons[-1].ok:
             return

@@ -156,11 +156,13 @@ def _backward(
     count: Any = accelerator.reduce(labels.to(device, non_blocking=True), "sum")
     # gradients are averaged over ranks, so each divides by its share of the global count
     share = count.clamp(min=1) / accelerator.num_processes
+    counts: Any = getattr(task, "module", task).of_a_step(micro)
+    counts = {n: accelerator.reduce(c.to(device), "sum") for n, c in counts.items()}
     total, tally = torch.zeros((), device=device), metrics.tally()
     for i, batch in enumerate(micro):
         with gradients(task, accelerator, last=i == len(micro) - 1):
             with accelerator.autocast():
-                part, losses = task(to_device(batch, device), share)
+                part, losses = task(to_device(batch, device) | counts, share)
             accelerator.backward(part)
         total += part.detach()
         tally.add(batch, losses)

@@ -4,13 +4,13 @@
 (at least as many as documents,), are the sums of each packed document, for the log.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from .align import align
+from .align import COUNTS, align, align_counts
 from .sft import sft
 
 Objective = Callable[
@@ -20,6 +20,8 @@ OBJECTIVES: dict[str, Objective] = {
     "align": align,
     "sft": sft,
 }
+OF_A_STEP = {"align": {COUNTS: align_counts}}
+"""what an objective wants counted over all batches of a step and all ranks, as a tensor by name"""
 
 
 class Task(nn.Module):
@@ -28,6 +30,13 @@ class Task(nn.Module):
     def __init__(self, model: nn.Module, objective: str):
         super().__init__()
         self.model, self.objective = model, OBJECTIVES[objective]
+        self._of_a_step = OF_A_STEP.get(objective, {})
+
+    def of_a_step(self, batches: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Count over batches what each of them needs to know of all; goes into each of them."""
+        return {name: sum((count(self.model, batch) for batch in batches[1:]),
+                          count(self.model, batches[0]))
+                for name, count in self._of_a_step.items()}  # fmt: skip
 
     def forward(
         self, batch: dict[str, torch.Tensor], label_count: torch.Tensor

@@ -17,21 +17,28 @@ from omni.processor import IGNORE_INDEX
 
 SCALE = 20.0  # of the cosine for bags: sharp enough to tell words apart, soft enough to start
 CTC_SCALE = 40.0  # CTC needs a sharper one to leave the all-blank solution
+COUNTS = "align_counts"  # in a batch: `align_counts` of the whole step
 NORM_WEIGHT = 0.1  # keeps tokens as long as text embeddings, which the cosine does not see
 
 
 def align(
     model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the alignment loss per label token, averaged like `sft` over the global batch."""
+    """Return the alignment loss per label token, averaged like `sft` over the global batch.
+
+    How often words occur, and how many media tokens there are, is counted over the batch, or
+    over a whole step where it holds their `COUNTS`: then it does not matter how that is cut.
+    """
     batch = dict(batch)
-    ids, labels = batch["input_ids"][0], batch["labels"][0]
-    document = (batch["position_ids"][0] == 0).cumsum(0) - 1  # (T,)
-    answers = [labels[(document == d) & (labels != IGNORE_INDEX)] for d in range(document[-1] + 1)]
+    counts = batch.pop(COUNTS, None)
+    counts = align_counts(model, batch) if counts is None else counts
+    ids = batch["input_ids"][0]
+    document, answers = _answers(batch)
     table, scale = model.get_input_embeddings().weight.detach(), model.text_scale()
+    words, (documents, labelled, *media_tokens) = counts[: len(table)], counts[len(table) :]
     loss = torch.zeros((), device=ids.device)
     by_document = torch.zeros(len(answers), device=ids.device)
-    for name, spec in model.config.modalities.items():
+    for (name, spec), total in zip(model.config.modalities.items(), media_tokens, strict=True):
         cls = encoder_class(spec["encoder"])
         media = [batch.pop(n, None) for n in cls.inputs]
         if media[0] is None:
@@ -39,46 +46,80 @@ def align(
             continue
         tokens = model.encode(name, *media).float()  # (N, D), all of the batch
         owner = document[ids == spec["token_id"]]  # (N,): the document of each token
-        objective = _ctc if cls.media == "audio" else _bag_of_words
+        rows = F.normalize(table.float(), dim=1)
         present = owner.unique()
-        fit = objective(tokens, owner, answers, F.normalize(table.float(), dim=1))  # (present,)
+        if cls.media == "audio":
+            fit = _ctc(tokens, owner, answers, rows, words)  # (present,)
+        else:
+            fit = _bag_of_words(tokens, owner, answers, rows, words, documents)
         by_document = by_document.index_add(0, present, fit.detach())
-        loss = loss + fit.sum()
         length = tokens.norm(dim=1) / (table.norm(dim=1).mean() * scale)
-        labelled = sum(len(answer) for answer in answers)
-        off = (length - 1).square()  # (N,)
-        loss = loss + NORM_WEIGHT * off.mean() * labelled
-        each = NORM_WEIGHT * off.detach() * labelled / len(off)
-        by_document = by_document.index_add(0, owner, each)
+        off = NORM_WEIGHT * (length - 1).square() * labelled / total  # (N,)
+        loss = loss + fit.sum() + off.sum()
+        by_document = by_document.index_add(0, owner, off.detach())
     return loss / label_count, by_document
 
 
+def align_counts(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Count what `align` weighs by; the counts of batches add up.
+
+    Returns:
+        (V + 2 + M,): documents with each word in their answer, documents, labels, and the media
+        tokens of each modality.
+    """
+    _, answers = _answers(batch)
+    ids = batch["input_ids"][0]
+    words = torch.zeros(len(model.get_input_embeddings().weight), device=ids.device)
+    for answer in answers:
+        words[answer.unique()] += 1
+    modalities = model.config.modalities.values()
+    totals = [len(answers), sum(map(len, answers)),
+              *(int((ids == spec["token_id"]).sum()) for spec in modalities)]  # fmt: skip
+    return torch.cat([words, words.new_tensor(totals)])
+
+
+def _answers(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return each token's document, (T,), and each document's labels."""
+    labels = batch["labels"][0]
+    document = (batch["position_ids"][0] == 0).cumsum(0) - 1
+    labelled = labels != IGNORE_INDEX
+    return document, [labels[(document == d) & labelled] for d in range(document[-1] + 1)]
+
+
 def _bag_of_words(
-    tokens: torch.Tensor, owner: torch.Tensor, answers: list[torch.Tensor], table: torch.Tensor
+    tokens: torch.Tensor,
+    owner: torch.Tensor,
+    answers: list[torch.Tensor],
+    table: torch.Tensor,
+    frequency: torch.Tensor,
+    documents: torch.Tensor,
 ) -> torch.Tensor:
     """Let each document's mean token predict its answer's words, rare words weighing most.
 
-    A word counts log(documents / documents with it) within the batch: what every answer says
-    ("A", ".", the end of turn) is no evidence of what is in the picture.
+    A word counts log(documents / documents with it): what every answer says ("A", ".", the end
+    of turn) is no evidence of what is in the picture. Where nothing tells an answer from the
+    others, as with one document alone, all its words count alike.
     """
-    count = len(answers)
-    frequency = torch.zeros(len(table), device=table.device)
-    for answer in answers:
-        frequency[answer.unique()] += 1
     present = owner.unique()
     mean = torch.stack([tokens[owner == d].mean(0) for d in present])
     scores = F.log_softmax(SCALE * F.normalize(mean, dim=1) @ table.T, dim=1)  # (docs, V)
     losses = []
     for row, d in enumerate(present.tolist()):
         words = answers[d].unique()
-        weight = (count / frequency[words]).log()
+        weight = (documents / frequency[words]).log()
+        if not weight.any():
+            weight = torch.ones_like(weight)
         mean_score = (scores[row, words] * weight).sum() / weight.sum().clamp(min=1e-6)
         losses.append(-len(answers[d]) * mean_score)
     return torch.stack(losses)
 
 
 def _ctc(
-    tokens: torch.Tensor, owner: torch.Tensor, answers: list[torch.Tensor], table: torch.Tensor
+    tokens: torch.Tensor,
+    owner: torch.Tensor,
+    answers: list[torch.Tensor],
+    table: torch.Tensor,
+    frequency: torch.Tensor,
 ) -> torch.Tensor:
     """Let each document's frames spell its answer.
 
@@ -88,8 +129,7 @@ def _ctc(
     scores = F.log_softmax(CTC_SCALE * F.normalize(tokens, dim=1) @ table.T, dim=1)  # (N, V)
     frames = [scores[owner == d] for d in present]
     targets = [answers[d] for d in present]
-    used = set(torch.cat(targets).tolist())
-    blank = next(row for row in range(len(table)) if row not in used)
+    blank = int((frequency == 0).nonzero()[0])
     return F.ctc_loss(
         torch.nn.utils.rnn.pad_sequence(frames),  # (frames, docs, V)
         torch.cat(targets),
