@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -9,6 +10,7 @@ from data_shards.origin import manifests
 from omni.load import CheckpointError
 
 from .checkpoint import finished
+from .kernels import check_attention
 from .probes import probe_stage
 from .recipe import Recipe, StageConfig, stage_settings
 from .trackers import check_trackers
@@ -22,15 +24,11 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
         CheckpointError: `only` names a stage whose parent is not finished, or a finished stage
             was made with other settings.
     """
-    check_trackers(recipe.trackers)
     root = Path(recipe.output)
     parent: Path | None = None
     for stage in recipe.stages:
         target = root / stage.name
-        settings = stage_settings(recipe, stage) | {
-            "shards": _shards_identity(recipe, stage),
-            "parent": _identity(parent),
-        }
+        settings = _settings(recipe, stage, parent)
         done = finished(target, settings)
         if only == stage.name or (only is None and not done):
             if parent and not (parent / "stage.json").is_file():
@@ -50,6 +48,41 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
         if only == stage.name:
             return
         parent = target
+
+
+def check_machine(recipe: Recipe, accelerator: Accelerator) -> None:
+    """Refuse what cannot run here, before anything is loaded.
+
+    Raises:
+        ValueError: an attention kernel that cannot train here.
+        RecipeError: a tracker that cannot be used.
+    """
+    check_attention(recipe.attention, accelerator.device)
+    check_trackers(recipe.trackers)
+
+
+def check_finished(recipe: Recipe, only: str | None = None) -> None:
+    """Refuse a finished stage of other settings before the first one is trained.
+
+    What comes after a stage that is not finished will have another parent, and is looked at then.
+
+    Raises:
+        CheckpointError: names stage and setting.
+    """
+    parent: Path | None = None
+    for stage in recipe.stages:
+        target = Path(recipe.output) / stage.name
+        if only in (None, stage.name) and not finished(target, _settings(recipe, stage, parent)):
+            return
+        parent = target
+
+
+def _settings(recipe: Recipe, stage: StageConfig, parent: Path | None) -> dict[str, Any]:
+    """Return all that a stage's result depends on."""
+    return stage_settings(recipe, stage) | {
+        "shards": _shards_identity(recipe, stage),
+        "parent": _identity(parent),
+    }
 
 
 def _shards_identity(recipe: Recipe, stage: StageConfig) -> dict[str, list[str]]:

@@ -181,7 +181,8 @@ def check_settings(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> N
         if then.get(key) != now[key]:
             raise CheckpointError(
                 f"{folder}: made with {key} = {then.get(key)!r}, the recipe says {now[key]!r}. "
-                "Restore it, choose another output folder, or start anew with --fresh."
+                f"Restore it, train this stage again with --redo {folder.name}, choose another "
+                "output folder, or start anew with --fresh."
             )
 
 

@@ -32,6 +32,10 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="move an earlier run of the same output aside first")
     ] = False,
+    redo: Annotated[
+        str | None,
+        typer.Option(help="move the results of this stage and of all later ones aside first"),
+    ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="print the resolved recipe and stop")
     ] = False,
@@ -39,7 +43,8 @@ def train(
     """Train a model through the stages of RECIPE.
 
     Run it again after an interruption and it goes on; finished stages are kept. SIGINT and
-    SIGTERM write a checkpoint first.
+    SIGTERM write a checkpoint first. To tune a stage, `--redo` it: it starts again from its
+    parent's checkpoint; what it had made is kept in OUTPUT.old0 and so on, as with `--fresh`.
     Several processes, with GPUs or without: `torchrun --nproc-per-node 2 -m stages.cli RECIPE`.
 
     Example: `omni-train quickstart stages.sft.steps=50 output=runs/short`
@@ -55,10 +60,10 @@ def train(
     if show:
         print(OmegaConf.to_yaml(OmegaConf.structured(config)))
         return
-    _run(config, stage, fresh)
+    _run(config, stage, fresh, redo)
 
 
-def _run(config, stage: str | None, fresh: bool) -> None:
+def _run(config, stage: str | None, fresh: bool, redo: str | None) -> None:
     # large pages: a third off an align step on a CPU, whose time goes into fresh memory
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from transformers.utils import logging
@@ -69,22 +74,25 @@ def _run(config, stage: str | None, fresh: bool) -> None:
     from omni.lock import exclusive
     from omni.weights import WeightsError
 
-    from .chain import run_recipe
+    from .chain import check_machine, run_recipe
     from .engine import by_main, join
     from .trainable import PatternError
 
     names = [s.name for s in config.stages]
-    if stage and stage not in names:
-        _fail(f"no stage {stage!r} in the recipe; stages: {', '.join(names)}")
+    for name in (stage, redo):
+        if name and name not in names:
+            _fail(f"no stage {name!r} in the recipe; stages: {', '.join(names)}")
+    again = [redo] if redo and stage == redo else names[names.index(redo) :] if redo else []
     output = Path(config.output)
     try:
         accelerator = join(config.precision)
+        check_machine(config, accelerator)
         with ExitStack() as held:
 
             def begin() -> None:
                 try:
                     held.enter_context(exclusive(output))
-                    _prepare(output, config, fresh)
+                    _prepare(output, config, stage, fresh, again)
                 except OSError as error:
                     raise ValueError(f"output {output}: cannot be written: {error}") from error
 
@@ -95,13 +103,22 @@ def _run(config, stage: str | None, fresh: bool) -> None:
         _fail(error)
 
 
-def _prepare(output: Path, config, fresh: bool) -> None:
-    """Make the run's folder, the recipe in it; with `fresh`, after an earlier one moved aside."""
+def _prepare(output: Path, config, stage: str | None, fresh: bool, again: list[str]) -> None:
+    """Make the run's folder, and the recipe in it, after what is to be made anew moved aside.
+
+    Raises:
+        CheckpointError: a finished stage was made with other settings; nothing was written.
+    """
     from omegaconf import OmegaConf
 
+    from .aside import move_run, move_stages
+    from .chain import check_finished
+
     if fresh and output.exists():
-        number = sum(1 for _ in output.parent.glob(f"{output.name}.old*"))
-        output.rename(output.with_name(f"{output.name}.old{number}"))
+        print(f"the earlier run is in {move_run(output)}")
+    elif again and output.exists():
+        print(f"the earlier {', '.join(again)}: in {move_stages(output, again)}")
+    check_finished(config, stage)
     output.mkdir(parents=True, exist_ok=True)
     (output / "recipe.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
 

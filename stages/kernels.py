@@ -24,6 +24,19 @@ def set_kernels(model: Any, recipe: Recipe, accelerator: Accelerator) -> None:
     wrap_layers(model, recipe.compile, recipe.checkpointing)
 
 
+def check_attention(wanted: str, device: torch.device) -> None:
+    """Refuse a kernel that cannot train on a device, before a model is there.
+
+    Raises:
+        ValueError: says what to choose.
+    """
+    if wanted == "flex_attention" and device.type != "cuda":
+        raise ValueError(
+            f"attention: flex_attention has no backward pass on {device.type}; leave attention "
+            "out, or choose sdpa"
+        )
+
+
 def choose_attention(model: Any, wanted: str, half: bool, compiled: bool) -> str:
     """Set and return the attention kernel of an LLM.
 

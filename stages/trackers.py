@@ -24,7 +24,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """Refuse trackers that cannot be used, before anything is trained.
 
     Raises:
-        RecipeError: accelerate does not know one, or it is not installed.
+        RecipeError: accelerate does not know one, it is not installed, or it has no login.
     """
     installed = {str(name) for name in get_available_trackers()}
     for name in names:
@@ -36,6 +36,19 @@ def check_trackers(names: Sequence[str]) -> None:
                 f"trackers: {name} is not installed: pip install {name.replace('_', '-')}, or "
                 "leave it out of the recipe"
             )
+    if "wandb" in names:
+        _check_wandb()
+
+
+def _check_wandb() -> None:
+    import wandb
+
+    settings = wandb.setup().settings
+    if settings.mode == "online" and not settings.api_key:
+        raise RecipeError(
+            "trackers: wandb has no login: type wandb login, set WANDB_API_KEY, or keep its files "
+            "here with WANDB_MODE=offline"
+        )
 
 
 class Trackers:

@@ -178,7 +178,46 @@ def test_another_setting_is_refused_by_name(copy, shards):
     result = train(*shards, f"output={copy}", "stages.omni.trainable.projectors=1e-5")
     assert result.exit_code == 2
     assert "made with trainable =" in result.stderr
-    assert "--fresh" in result.stderr
+    assert "--redo omni" in result.stderr and "--fresh" in result.stderr
+
+
+@pytest.mark.parametrize("change", ["stages.omni.trainable.projectors=1e-5",
+                                    "attention=flex_attention", "trackers=[wandb]"])  # fmt: skip
+def test_a_command_that_is_refused_leaves_the_run_as_it_is(copy, shards, change, monkeypatch):
+    monkeypatch.setattr("stages.trainer.make_model", None)  # nothing is loaded
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(copy / "none"))
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    result = train(*shards, f"output={copy}", change)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
+    after = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    assert {p: t for p, t in after.items() if p.suffix != ".lock"} == {
+        p: t for p, t in before.items() if p.suffix != ".lock"
+    }
+
+
+def test_redo_trains_a_stage_and_all_later_ones_again(copy, shards):
+    before = {name: weights(copy / name) for name in STAGES}
+    result = train("--redo", "omni", *shards, f"output={copy}", "stages.omni.steps=2")
+    assert result.exit_code == 0, result.output
+    old = copy.with_name("chain.old0")
+    for name in STAGES:
+        same_ = {k: torch.equal(v, before[name][k]) for k, v in weights(copy / name).items()}
+        assert all(same_.values()) == (name in ("vision_align", "audio_align")), name
+    assert same(old / "sft", old / "sft") and sorted(weights(old / "omni")) == sorted(
+        before["omni"]
+    )
+    assert all(torch.equal(v, before["omni"][k]) for k, v in weights(old / "omni").items())
+    steps = [row["step"] for row in log(copy) if row.get("stage") == "omni" and "step" in row]
+    assert steps == [1, 2]
+    assert {row["stage"] for row in log(old) if "step" in row} == {"omni", "sft"}
+    assert [row for row in log(copy) if row.get("stage") == "vision_align"]
+    again = train("--redo", "sft", "--stage", "sft", *shards, f"output={copy}",
+                  "stages.omni.steps=2")  # fmt: skip
+    assert again.exit_code == 0 and copy.with_name("chain.old1").is_dir()
+    assert same(copy / "sft", copy.with_name("chain.old1") / "sft")
 
 
 def test_a_stage_needs_its_parent(copy, shards):
