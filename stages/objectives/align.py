@@ -54,9 +54,11 @@ def align(
             fit = _bag_of_words(tokens, owner, answers, rows, words, documents)
         by_document = by_document.index_add(0, present, fit.detach())
         length = tokens.norm(dim=1) / (table.norm(dim=1).mean() * scale)
-        off = NORM_WEIGHT * (length - 1).square() * labelled / total  # (N,)
-        loss = loss + fit.sum() + off.sum()
-        by_document = by_document.index_add(0, owner, off.detach())
+        off = (length - 1).square()  # (N,)
+        loss = loss + fit.sum()
+        loss = loss + NORM_WEIGHT * (off.sum() / total) * labelled
+        each = NORM_WEIGHT * off.detach() * labelled / total
+        by_document = by_document.index_add(0, owner, each)
     return loss / label_count, by_document
 
 
