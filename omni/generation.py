@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.generation.logits_process import SuppressTokensLogitsProcessor
 
+from .encoded import PlaceholderError
 from .encoders import encoder_class
-from .processor import PlaceholderError
 
 if TYPE_CHECKING:
     from .config import OmniConfig
