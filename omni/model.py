@@ -182,8 +182,13 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
         """Resize the LLM's table and head; placeholders need no row in either."""
         table = self.language_model.resize_token_embeddings(*args, **kwargs)
-        self.config.get_text_config().vocab_size = table.num_embeddings
+        self.config.get_text_config().vocab_size = self.vocab_size = table.num_embeddings
         return table
+
+    @property
+    def base_model(self) -> Any:
+        """Return what runs the model without its head, as TRL does: ids or embeddings, and media."""
+        return _Headless(self)
 
     def get_decoder(self) -> nn.Module:
         return decoder_of(self.language_model)
@@ -391,6 +396,26 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
         """Return the names of the media tensors that `forward` takes."""
         specs = self.config.modalities.values()
         return [n for m in specs for n in encoder_class(m["encoder"]).inputs]
+
+
+class _Headless:
+    """Takes what the model takes, and returns its decoder's output: `last_hidden_state`."""
+
+    def __init__(self, model: OmniForConditionalGeneration):
+        self._whole = model
+        self._tp_plan, self._pp_plan = model._tp_plan, model._pp_plan
+
+    def __call__(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        embeds = self._whole._inputs(input_ids, inputs_embeds, kwargs)
+        attention_mask = without_mask(attention_mask, position_ids)
+        return self._whole.decode(embeds, attention_mask, position_ids, **kwargs)
 
 
 for _name in MODELS:
