@@ -1,0 +1,106 @@
+"""transformers' own tests of a model and a processor, run on a tiny omni model that sees and hears.
+
+`scripts/test_peers.sh DIR` runs them out of a checkout of transformers; explained.yaml says why the
+few that fail do not apply.
+"""
+
+import copy
+import unittest
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests import test_processing_common as processing
+from tests.generation.test_utils import GenerationTesterMixin
+from tests.test_configuration_common import ConfigTester
+from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
+
+from omni import OmniConfig, OmniForConditionalGeneration, OmniProcessor
+from omni.projectors import token_count
+
+VISION, AUDIO, TEXT = 4, 8, 9  # tokens of each in a row
+FRAMES = 32  # audio features of a row, before the projector
+
+
+class OmniModelTester:
+    """What the mixins ask for: a config, and inputs with a picture and a sound in every row."""
+
+    batch_size = 3
+    seq_length = VISION + AUDIO + TEXT
+    is_training = True
+
+    def __init__(self, config: OmniConfig):
+        self.config = config
+        text = config.text_config
+        self.vocab_size, self.hidden_size = text.vocab_size, text.hidden_size
+        self.num_hidden_layers = text.num_hidden_layers
+        self.num_attention_heads = text.num_attention_heads
+
+    def get_config(self) -> OmniConfig:
+        return copy.deepcopy(self.config)
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[OmniConfig, dict[str, torch.Tensor]]:
+        """Return both; random words, which spell no token that stands for something."""
+        config, rows = self.get_config(), self.batch_size
+        tokens = {name: spec["token_id"] for name, spec in config.modalities.items()}
+        ids = ids_tensor([rows, self.seq_length], 200)
+        ids[:, :VISION] = tokens["vision"]
+        ids[:, VISION : VISION + AUDIO] = tokens["audio"]
+        return config, {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "pixel_values": floats_tensor([rows, 3, 48, 48]),
+            "input_features": floats_tensor([rows, 80, 2 * FRAMES]),
+            "audio_frames": torch.full((rows,), FRAMES),
+        }
+
+
+class OmniModelTest(GenerationTesterMixin, ModelTesterMixin, unittest.TestCase):
+    """The model, with all that GenerationMixin promises."""
+
+    all_model_classes = (OmniForConditionalGeneration,)
+    _is_composite = True
+    omni_config: OmniConfig
+
+    def setUp(self) -> None:
+        self.model_tester = OmniModelTester(self.omni_config)
+        self.config_tester = ConfigTester(self, config_class=OmniConfig, has_text_modality=False)
+
+    def test_config(self) -> None:
+        self.config_tester.run_common_tests()
+
+    def _prepare_for_class(self, inputs_dict: Any, model_class: Any, return_labels: bool = False):
+        """Add labels as for any causal LM; the mixin looks the class up among transformers' own."""
+        inputs = super()._prepare_for_class(inputs_dict, model_class)
+        if return_labels:
+            inputs["labels"] = torch.zeros_like(inputs["input_ids"])
+        return inputs
+
+
+class OmniProcessorTest(processing.ProcessorTesterMixin, unittest.TestCase):
+    """The processor; media come from files made here, not from a hub."""
+
+    processor_class = OmniProcessor
+    image_token, audio_token = "<|vision|>", "<|audio|>"
+    omni_processor: OmniProcessor
+
+    @classmethod
+    def _setup_from_components(cls) -> OmniProcessor:
+        return cls.omni_processor
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parts(omni_pair: Any, make_picture: Any, make_sound: Any, tmp_path_factory: Any) -> None:
+    """Give the classes their model and processor, and the mixins files instead of addresses."""
+    OmniModelTest.omni_config, OmniProcessorTest.omni_processor = omni_pair[0].config, omni_pair[1]
+    vision, audio = (omni_pair[0].config.modalities[name] for name in ("vision", "audio"))
+    assert token_count(vision["projector"], (3, 3)) == VISION
+    assert token_count(audio["projector"], (FRAMES,)) == AUDIO
+    folder: Path = tmp_path_factory.mktemp("media")
+    kinds = {"images": ("png", make_picture), "audio": ("wav", make_sound)}
+    for kind, (suffix, make) in kinds.items():
+        files = [folder / f"{n}.{suffix}" for n in (1, 2)]
+        for n, file in enumerate(files, 1):
+            file.write_bytes(make(n))
+        processing.MODALITY_INPUT_DATA[kind] = [str(file) for file in files]
