@@ -5,49 +5,57 @@ few that fail do not apply.
 """
 
 import copy
+import inspect
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
-from tests import test_processing_common as processing
 from tests.generation.test_utils import GenerationTesterMixin
 from tests.test_configuration_common import ConfigTester
 from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
+from transformers import ProcessorMixin
 
 from omni import OmniConfig, OmniForConditionalGeneration, OmniProcessor
 from omni.projectors import token_count
+from tests import test_processing_common as processing
 
 VISION, AUDIO, TEXT = 4, 8, 9  # tokens of each in a row
 FRAMES = 32  # audio features of a row, before the projector
+WORDS = 200  # ids below are ordinary tokens
+MEDIA = ("pixel_values", "input_features", "audio_frames")
 
 
 class OmniModelTester:
     """What the mixins ask for: a config, and inputs with a picture and a sound in every row."""
 
-    batch_size = 3
+    batch_size = 7  # no less: one mixin fills smaller batches up with words and noise
     seq_length = VISION + AUDIO + TEXT
     is_training = True
 
     def __init__(self, config: OmniConfig):
-        self.config = config
+        self.tokens = {name: spec["token_id"] for name, spec in config.modalities.items()}
+        self.config = config.to_dict()
         text = config.text_config
         self.vocab_size, self.hidden_size = text.vocab_size, text.hidden_size
         self.num_hidden_layers = text.num_hidden_layers
         self.num_attention_heads = text.num_attention_heads
 
     def get_config(self) -> OmniConfig:
-        return copy.deepcopy(self.config)
+        config = OmniConfig.from_dict(copy.deepcopy(self.config))
+        for name, token in self.tokens.items():
+            config.modalities[name]["token_id"] = token
+        return config
 
     def prepare_config_and_inputs_for_common(self) -> tuple[OmniConfig, dict[str, torch.Tensor]]:
         """Return both; random words, which spell no token that stands for something."""
-        config, rows = self.get_config(), self.batch_size
-        tokens = {name: spec["token_id"] for name, spec in config.modalities.items()}
-        ids = ids_tensor([rows, self.seq_length], 200)
-        ids[:, :VISION] = tokens["vision"]
-        ids[:, VISION : VISION + AUDIO] = tokens["audio"]
-        return config, {
+        rows = self.batch_size
+        ids = ids_tensor([rows, self.seq_length], WORDS)
+        ids[:, :VISION] = self.tokens["vision"]
+        ids[:, VISION : VISION + AUDIO] = self.tokens["audio"]
+        return self.get_config(), {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
             "pixel_values": floats_tensor([rows, 3, 48, 48]),
@@ -60,6 +68,7 @@ class OmniModelTest(GenerationTesterMixin, ModelTesterMixin, unittest.TestCase):
     """The model, with all that GenerationMixin promises."""
 
     all_model_classes = (OmniForConditionalGeneration,)
+    additional_model_inputs = MEDIA
     _is_composite = True
     omni_config: OmniConfig
 
@@ -69,6 +78,26 @@ class OmniModelTest(GenerationTesterMixin, ModelTesterMixin, unittest.TestCase):
 
     def test_config(self) -> None:
         self.config_tester.run_common_tests()
+
+    def test_left_padding_compatibility(self) -> None:
+        """Name the media in the signature of `forward`: the mixin passes what it finds there."""
+        forward = OmniForConditionalGeneration.forward
+        signature = inspect.signature(forward)
+        *first, last = signature.parameters.values()
+        media = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in MEDIA]
+        named = signature.replace(parameters=[*first, *media, last])
+        with patch.object(forward, "__signature__", named, create=True):
+            super().test_left_padding_compatibility()
+
+    def test_resize_tokens_embeddings(self) -> None:
+        """Give placeholders rows of the table: the mixin clamps all ids to those that it leaves."""
+        self.model_tester.tokens = {"vision": WORDS, "audio": WORDS + 1}
+        super().test_resize_tokens_embeddings()
+
+    def test_resize_embeddings_untied(self) -> None:
+        """As above."""
+        self.model_tester.tokens = {"vision": WORDS, "audio": WORDS + 1}
+        super().test_resize_embeddings_untied()
 
     def _prepare_for_class(self, inputs_dict: Any, model_class: Any, return_labels: bool = False):
         """Add labels as for any causal LM; the mixin looks the class up among transformers' own."""
@@ -88,6 +117,19 @@ class OmniProcessorTest(processing.ProcessorTesterMixin, unittest.TestCase):
     @classmethod
     def _setup_from_components(cls) -> OmniProcessor:
         return cls.omni_processor
+
+    @staticmethod
+    def prepare_processor_dict() -> dict[str, Any]:
+        return {"modalities": OmniProcessorTest.omni_processor.modalities}
+
+    @staticmethod
+    def does_processor_return_mm_offsets(processor_class: type, method_name: str) -> bool:
+        """Compare with ProcessorMixin, which need not be the first of the bases."""
+        return getattr(processor_class, method_name) is not getattr(ProcessorMixin, method_name)
+
+
+def test_every_explained_test_exists(stale: set[str]) -> None:
+    assert not stale
 
 
 @pytest.fixture(scope="module", autouse=True)
