@@ -75,7 +75,6 @@ def complete(
     output = model.generate(
         **given, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer,
         eos_token_id=_ends(model, tokenizer, ids), pad_token_id=tokenizer.pad_token_id or 0,
-        suppress_tokens=_placeholders(model) or None,
         stopping_criteria=[_Said(tokenizer, prompt, stop)] if stop else None,
     )  # fmt: skip
     texts = tokenizer.batch_decode(output[:, prompt:], skip_special_tokens=True)
@@ -89,11 +88,6 @@ def _ends(model: Any, tokenizer: Any, ids: Sequence[int]) -> list[int]:
         found = getattr(config, "eos_token_id", None)
         ends |= set(found if isinstance(found, list) else [found])
     return sorted(ends - {None})
-
-
-def _placeholders(model: Any) -> list[int]:
-    """Ids that stand for media; an LLM may have rows to spare for them, and no answer holds any."""
-    return [m["token_id"] for m in getattr(model.config, "modalities", {}).values()]
 
 
 class _Said:

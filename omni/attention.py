@@ -3,11 +3,45 @@
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 PACKED_SDPA = "packed_sdpa"
+
+
+def restarts(position_ids: torch.Tensor | None) -> bool:
+    """Tell whether positions (B, T) restart in a row, which then holds several documents."""
+    return position_ids is not None and bool((position_ids.diff() != 1).any())
+
+
+def without_mask(
+    mask: torch.Tensor | None, position_ids: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Drop a mask (B, T) of ones from rows of several documents: transformers would not part them.
+
+    Raises:
+        ValueError: such a row is padded as well.
+    """
+    if not isinstance(mask, torch.Tensor) or position_ids is None:
+        return mask
+    if mask.ndim != 2 or position_ids.ndim != 2 or mask.shape[1] != position_ids.shape[1]:
+        return mask
+    seen = mask.bool()
+    if not ((position_ids.diff() != 1) & seen[:, 1:] & seen[:, :-1]).any():
+        return mask
+    if seen.all():
+        return None
+    raise ValueError(
+        "position_ids restart within a row that attention_mask pads: leave the mask and the "
+        "padding of packed rows out, as OmniProcessor.pack does"
+    )
+
+
+def starts(positions: torch.Tensor) -> list[int]:
+    """Return where the documents of a row begin, from its positions (T,)."""
+    return [0, *((positions.diff() != 1).nonzero()[:, 0] + 1).tolist()]
 
 
 def documents(position_ids: torch.Tensor | None) -> list[int] | None:
@@ -18,8 +52,7 @@ def documents(position_ids: torch.Tensor | None) -> list[int] | None:
     """
     if position_ids is None or len(position_ids) > 1 or position_ids.device.type != "cpu":
         return None
-    starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()
-    return [b - a for a, b in zip(starts, [*starts[1:], position_ids.shape[1]], strict=True)]
+    return torch.tensor([*starts(position_ids[0]), position_ids.shape[1]]).diff().tolist()
 
 
 def packed_mask(config: Any, position_ids: torch.Tensor | None) -> torch.Tensor | None:
@@ -34,7 +67,7 @@ def packed_mask(config: Any, position_ids: torch.Tensor | None) -> torch.Tensor 
         return None
     if kinds != {"full_attention"} or window or getattr(config, "attention_chunk_size", None):
         return None
-    document = (position_ids == 0).cumsum(1)  # (1, T)
+    document = F.pad((position_ids.diff() != 1).cumsum(1), (1, 0))  # (1, T)
     return (document[:, None, :, None] == document[:, None, None, :]).tril()
 
 

@@ -79,6 +79,26 @@ def logits_at(language_model: Any, decoded: Any, hidden: torch.Tensor) -> torch.
     return logits
 
 
+def router_loss(
+    language_model: Any, decoded: Any, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor | None:
+    """Return what an LLM with routers adds to its loss, times its coefficient; None: nothing.
+
+    It does so where its config says `output_router_logits`. It is the loss of its own forward
+    from the end of the decoder on, with one label that is ignored.
+    """
+    if decoded.get("router_logits") is None:
+        return None
+    output = copy.copy(decoded)
+    output.last_hidden_state = hidden = decoded.last_hidden_state[:1, :1]
+    nothing = torch.full((1, 1), IGNORE_INDEX, device=hidden.device)
+    with _returning(decoder_of(language_model), output):
+        return language_model(
+            inputs_embeds=hidden, attention_mask=attention_mask, labels=nothing,
+            num_items_in_batch=1, output_router_logits=True, use_cache=False,
+        ).loss  # fmt: skip
+
+
 @contextmanager
 def _returning(module: torch.nn.Module, output: Any) -> Iterator[list[Any]]:
     """Let a module return `output` instead of running; yields a list of its calls."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .attention import starts
+
 TOLERANCE = 1e-4  # of the largest value: rounding is far below, what leaks is far above
 LENGTHS = (7, 9)  # tokens of the two documents of the probe
 
@@ -60,17 +62,29 @@ def isolates(model: Any) -> bool:
 def one_by_one(
     decoder: Any, embeds: torch.Tensor, position_ids: torch.Tensor, **kwargs: Any
 ) -> Any:
-    """Run a decoder on each document of a row: (1, T, D), (1, T) -> its output, joined again."""
-    starts = (position_ids[0].diff() != 1).nonzero()[:, 0] + 1
-    lengths = torch.tensor([0, *starts.tolist(), embeds.shape[1]]).diff().tolist()
-    outputs = [
-        decoder(inputs_embeds=piece, position_ids=positions, use_cache=False, **kwargs)
-        for piece, positions in zip(
-            embeds.split(lengths, dim=1), position_ids.split(lengths, dim=1), strict=True
-        )
-    ]
-    joined = torch.cat([output.last_hidden_state for output in outputs], dim=1)
-    return type(outputs[0])(last_hidden_state=joined)
+    """Run a decoder on each document of each row: (B, T, D), (B, T) -> its output, joined again."""
+    rows = []
+    for row, positions in zip(embeds.split(1), position_ids.expand(len(embeds), -1), strict=True):
+        lengths = torch.tensor([*starts(positions), len(positions)]).diff().tolist()
+        pieces = zip(row.split(lengths, dim=1), positions[None].split(lengths, dim=1), strict=True)
+        outputs = [
+            decoder(inputs_embeds=piece, position_ids=place, use_cache=False, **kwargs)
+            for piece, place in pieces
+        ]
+        rows.append(_joined(outputs, 1))
+    return _joined(rows, 0)
+
+
+def _joined(outputs: list[Any], dim: int) -> Any:
+    """Join what decoders returned, hidden states along `dim`, router logits token by token."""
+    joined: dict[str, Any] = {
+        "last_hidden_state": torch.cat([o.last_hidden_state for o in outputs], dim)
+    }
+    for name, along in (("hidden_states", dim), ("router_logits", 0)):
+        if outputs[0].get(name) is not None:
+            layers = zip(*(output[name] for output in outputs), strict=True)
+            joined[name] = tuple(torch.cat(layer, along) for layer in layers)
+    return type(outputs[0])(**joined)
 
 
 def _ids(language_model: Any) -> torch.Tensor:

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto import modeling_auto
+from transformers.utils.generic import can_return_tuple
 
-from .attention import PACKED_SDPA, documents, packed_mask
+from .attention import PACKED_SDPA, documents, packed_mask, restarts, without_mask
 from .auto import MODELS, SavesCode
 from .buffers import build
 from .config import OmniConfig
 from .encoders import build_encoder, check_encoder, encoder_class
 from .feature_cache import FeatureCache
-from .head import decoder_of, find_labels, logits_at, token_losses
+from .generation import Generates
+from .head import decoder_of, find_labels, logits_at, router_loss, token_losses
 from .isolation import check_embeddings, isolates, one_by_one
 from .processor import PlaceholderError
 from .projectors import build_projector, complete
@@ -29,12 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class OmniOutput(CausalLMOutputWithPast):
-    """With labels: their mean loss, no logits, and the loss of each in reading order, (N,)."""
+    """As transformers', and with labels the loss of each of them in reading order, (N,)."""
 
     token_losses: torch.Tensor | None = None
+    aux_loss: torch.Tensor | None = None  # what the LLM's routers add, its coefficient within
 
 
-class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
+class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, GenerationMixin):
     """A text LLM plus a dictionary of modalities, each an encoder and a projector.
 
     Media tensors are keyword arguments named by the encoders (`pixel_values`,
@@ -47,6 +51,7 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: OmniConfig):
         super().__init__(config)
@@ -143,13 +148,6 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         self.encoders[name] = encoder.to(device=self.device, dtype=self.dtype)
         self.projectors[name] = projector.to(device=self.device, dtype=self.dtype)
 
-    def end_with(self, ids: Sequence[int]) -> None:
-        """Let `generate` stop at these tokens as well."""
-        known = self.generation_config.eos_token_id
-        known = known if isinstance(known, list) else [] if known is None else [known]
-        ends = [*known, *(i for i in ids if i not in known)]
-        self.generation_config.eos_token_id = ends if len(ends) != 1 else ends[0]
-
     def _match_embedding_scale(self, projector: nn.Module) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""
         *_, last = (m for m in projector.modules() if isinstance(m, nn.Linear))
@@ -172,8 +170,20 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
     def get_output_embeddings(self) -> nn.Module:
         return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:  # type: ignore[override]
+        """Resize the LLM's table and head; placeholders need no row in either."""
+        table = self.language_model.resize_token_embeddings(*args, **kwargs)
+        self.config.get_text_config().vocab_size = table.num_embeddings
+        return table
 
     def get_decoder(self) -> nn.Module:
         return decoder_of(self.language_model)
@@ -185,11 +195,14 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
             part.train(mode and trains(part))
         return self
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         label_positions: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -202,34 +215,54 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
             input_ids: (B, T); placeholders mark where media features go.
             attention_mask: (B, T); leave it out for packed rows.
             position_ids: (B, T); restarting positions isolate packed documents.
-            labels: (B, T), `IGNORE_INDEX` where there is none. With labels the result has the
-                losses and no logits, which never exist all at once: leave labels out for those.
-            label_positions: (N,), those in the flattened labels before a label; default: found.
+            past_key_values: the cache of what came before.
+            inputs_embeds: (B, T, D), instead of `input_ids` and media: text, or what `embed` makes.
+            labels: (B, T), `IGNORE_INDEX` where there is none.
+            label_positions: (N,) or (1, N), those in the flattened labels before a label. With
+                them the result has the losses and no logits, which never exist all at once.
             num_items_in_batch: divides the summed loss; default: the labels of this batch.
             logits_to_keep: without labels: how many last positions (0: all), or which ones.
-            kwargs: media tensors, and `NAME_positions` (M,), those of a modality's placeholders in
-                the flattened ids, by default found; everything else goes to the LLM.
+            kwargs: media tensors, and `NAME_positions` (M,) or (1, M), those of a modality's
+                placeholders in the flattened ids, by default found; all else goes to the LLM.
 
         Raises:
             PlaceholderError: placeholder count differs from feature count.
+            ValueError: not either ids or embeddings; or a row has both padding and documents.
         """
-        embeds = self.embed(input_ids, kwargs)  # (B, T, D)
-        if labels is None:
-            if attention_mask is None and kwargs.get("past_key_values") is None:
-                # an empty cache would keep transformers from isolating packed documents
-                kwargs.setdefault("use_cache", position_ids is None)
-                if position_ids is not None and len(embeds) == 1 and not kwargs["use_cache"]:
-                    return self._logits(embeds, position_ids, logits_to_keep, kwargs)
-            return self.language_model(
-                inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
-                logits_to_keep=logits_to_keep, **kwargs,
-            )  # fmt: skip
-        decoded = self.decode(embeds, attention_mask, position_ids, **kwargs)
-        where = find_labels(labels) if label_positions is None else label_positions
-        targets = labels.flatten().index_select(0, where + 1)  # each predicts the token after it
-        losses = token_losses(self.language_model, decoded, where, targets)
-        count = len(where) if num_items_in_batch is None else num_items_in_batch
-        return OmniOutput(losses.sum() / count, token_losses=losses.detach())
+        embeds = self._inputs(input_ids, inputs_embeds, kwargs)  # (B, T, D)
+        if past_key_values is not None:
+            kwargs["past_key_values"] = past_key_values
+        else:
+            attention_mask = without_mask(attention_mask, position_ids)
+        if labels is not None:
+            decoded = self.decode(embeds, attention_mask, position_ids, **kwargs)
+            return self._losses(
+                decoded, labels, label_positions, num_items_in_batch, attention_mask
+            )
+        if attention_mask is None and past_key_values is None:
+            # an empty cache would keep transformers from isolating packed documents
+            kwargs.setdefault("use_cache", position_ids is None)
+            if position_ids is not None and not kwargs["use_cache"]:
+                return self._logits(embeds, position_ids, logits_to_keep, kwargs)
+        return self.language_model(
+            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
+            logits_to_keep=logits_to_keep, **kwargs,
+        )  # fmt: skip
+
+    def _inputs(
+        self, ids: torch.Tensor | None, embeds: torch.Tensor | None, inputs: dict[str, Any]
+    ) -> torch.Tensor:
+        """Return the embeddings that the LLM gets; media are taken out of `inputs`."""
+        if (ids is None) == (embeds is None):
+            raise ValueError("pass either input_ids or inputs_embeds")
+        if ids is not None:
+            return self.embed(ids, inputs)
+        if given := [n for n in self.media_inputs() if inputs.pop(n, None) is not None]:
+            raise ValueError(
+                f"inputs_embeds do not say where {', '.join(given)} go: pass input_ids, or the "
+                "inputs_embeds that model.embed(input_ids, {...}) makes of them"
+            )
+        return sum((self.anchor(name) for name in self.config.modalities), embeds)  # type: ignore[arg-type]
 
     def decode(
         self,
@@ -240,31 +273,56 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
     ) -> Any:
         """Run the LLM without its head and cache: (B, T, D) -> its decoder's output."""
         kwargs.pop("use_cache", None)
-        if self._runs_one_by_one(embeds, attention_mask, position_ids):
+        config = self.language_model.config
+        if getattr(config, "output_router_logits", False):
+            kwargs.setdefault("output_router_logits", True)  # not every decoder looks there itself
+        if attention_mask is None and not self.config.isolates and restarts(position_ids):
             return one_by_one(self.get_decoder(), embeds, position_ids, **kwargs)  # type: ignore[arg-type]
-        if self.language_model.config._attn_implementation == PACKED_SDPA:
+        if (
+            attention_mask is None
+            and self.language_model.config._attn_implementation == PACKED_SDPA
+        ):
             kwargs["documents"] = documents(position_ids)
-            if attention_mask is None:
-                attention_mask = packed_mask(self.language_model.config, position_ids)
+            attention_mask = packed_mask(self.language_model.config, position_ids)
         return self.get_decoder()(
             inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
             use_cache=False, **kwargs,
         )  # fmt: skip
 
+    def _losses(
+        self, decoded: Any, labels: torch.Tensor, where: torch.Tensor | None, count: Any, mask: Any
+    ) -> OmniOutput:
+        """Return the loss of each label, their sum over `count`, and logits unless `where` is."""
+        logits, places = None, find_labels(labels) if where is None else where.flatten()
+        targets = labels.flatten().index_select(0, places + 1)  # each predicts the token after it
+        if where is None:
+            hidden = decoded.last_hidden_state
+            logits = logits_at(self.language_model, decoded, hidden.flatten(0, 1))
+            losses = F.cross_entropy(logits[places].float(), targets, reduction="none")
+            logits = logits.unflatten(0, hidden.shape[:2])
+        else:
+            losses = token_losses(self.language_model, decoded, places, targets)
+        share = 1 if count is None else len(places) / count  # of the labels of the whole step
+        loss = losses.sum() / (len(places) if count is None else count)
+        aux_loss = router_loss(self.language_model, decoded, mask)
+        return OmniOutput(
+            loss=loss if aux_loss is None else loss + share * aux_loss, logits=logits,
+            hidden_states=decoded.get("hidden_states"), attentions=decoded.get("attentions"),
+            token_losses=losses.detach(), aux_loss=aux_loss,
+        )  # fmt: skip
+
     def _logits(
         self, embeds: torch.Tensor, position_ids: torch.Tensor, keep: Any, kwargs: dict[str, Any]
     ) -> OmniOutput:
-        """Return a packed row's logits: not every LLM hands positions on to its decoder."""
+        """Return packed rows' logits: not every LLM hands positions on to its decoder."""
         decoded = self.decode(embeds, position_ids=position_ids, **kwargs)
-        hidden = decoded.last_hidden_state[0, slice(-keep, None) if isinstance(keep, int) else keep]
+        keep = slice(-keep, None) if isinstance(keep, int) else keep
+        hidden = decoded.last_hidden_state[:, keep]
+        logits = logits_at(self.language_model, decoded, hidden.flatten(0, 1))
         return OmniOutput(
-            logits=logits_at(self.language_model, decoded, hidden)[None],
+            logits=logits.unflatten(0, hidden.shape[:2]),
             hidden_states=decoded.get("hidden_states"), attentions=decoded.get("attentions"),
         )  # fmt: skip
-
-    def _runs_one_by_one(self, embeds: Any, attention_mask: Any, position_ids: Any) -> bool:
-        packed = attention_mask is None and position_ids is not None and len(embeds) == 1
-        return packed and not self.config.isolates
 
     def embed(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Look up text, encode media (taken out of `inputs`), scatter: (B, T) -> (B, T, D)."""
@@ -277,8 +335,7 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
             names = encoder_class(self.config.modalities[name]["encoder"]).inputs
             media = [inputs.pop(n, None) for n in names]
             where = inputs.pop(f"{name}_positions", None)
-            if where is None:
-                where = mask.flatten().nonzero()[:, 0]
+            where = mask.flatten().nonzero()[:, 0] if where is None else where.flatten()
             if media[0] is None:
                 self._check_count(name, len(where), 0)
                 embeds = embeds + self.anchor(name)
@@ -301,12 +358,18 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         tokens = projector(features)  # (N, L, D)
         if len(media) == 1:
             return tokens.flatten(0, 1)
-        concat = self.config.modalities[name]["projector"]["concat"]
         # lengths that lie on the CPU spare the wait for a GPU
-        rows = [torch.arange(-(-frames // concat)) + tokens.shape[1] * item
-                for item, frames in enumerate(media[1].tolist())]  # fmt: skip
+        lengths = self.item_lengths(name, media, tokens.shape[1])
+        rows = [torch.arange(n) + tokens.shape[1] * item for item, n in enumerate(lengths)]
         real = torch.cat(rows).to(tokens.device, non_blocking=True)
         return tokens.flatten(0, 1).index_select(0, real)
+
+    def item_lengths(self, name: str, media: Sequence[torch.Tensor], longest: int) -> list[int]:
+        """Return how many LLM tokens each item of a modality's media tensors takes."""
+        if len(media) == 1:
+            return [longest] * len(media[0])
+        concat = self.config.modalities[name]["projector"]["concat"]
+        return [-(-frames // concat) for frames in media[1].tolist()]
 
     def anchor(self, name: str) -> torch.Tensor | float:
         """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""
@@ -319,22 +382,13 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         if placeholders != features:
             raise PlaceholderError(
                 f"{placeholders} {name} placeholders in input_ids for {features} {name} features: "
-                "make both with OmniProcessor, and pass every tensor it returns"
+                "make both with OmniProcessor, and pass every tensor it returns, whole (with the "
+                "Trainer of transformers: remove_unused_columns=False, and for an IterableDataset "
+                "accelerator_config={'dispatch_batches': False})"
             )
 
-    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict:
-        """Pass media with the prompt only; later steps find them in the cache."""
-        media = {n: kwargs.pop(n) for n in self._media_inputs() if n in kwargs}
-        first = kwargs.get("is_first_iteration", False) or not kwargs.get("use_cache", True)
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
-        return inputs | media if first else inputs
-
-    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
-        """Let `generate` accept media and a cache, which the signature of `forward` cannot name."""
-        known = [*self._media_inputs(), "past_key_values"]
-        super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in known})
-
-    def _media_inputs(self) -> list[str]:
+    def media_inputs(self) -> list[str]:
+        """Return the names of the media tensors that `forward` takes."""
         specs = self.config.modalities.values()
         return [n for m in specs for n in encoder_class(m["encoder"]).inputs]
 

@@ -278,19 +278,20 @@ class OmniProcessor(SavesCode, ProcessorMixin):
         Returns `input_ids`, `labels`, `position_ids` (1, T), positions restarting with every
         sample, and the media tensors of all samples in order. There is no attention mask:
         transformers isolates packed documents by their positions only when none is given.
-        `label_positions` (N,) and, by modality, `NAME_positions` (M,) say where the model needs a
-        label's logits and where it puts features: found here, a GPU need not be waited for.
+        `label_positions` (1, N) and, by modality, `NAME_positions` (1, M) say where the model needs
+        a label's logits and where it puts features: found here, a GPU need not be waited for. Their
+        first dimension is that of the row: whoever cuts a batch into rows keeps them whole.
         """
         labels = [s.labels.clone() for s in samples]
         for label in labels:
             label[0] = IGNORE_INDEX  # the token before it belongs to another document
         ids, label_row = torch.cat([s.input_ids for s in samples]), torch.cat(labels)[None]
-        placed = {f"{name}_positions": (ids == config["token_id"]).nonzero()[:, 0]
+        placed = {f"{name}_positions": (ids == config["token_id"]).nonzero()[None, :, 0]
                   for name, config in self.modalities.items()}  # fmt: skip
         return {
             "input_ids": ids[None],
             "labels": label_row,
-            "label_positions": find_labels(label_row),
+            "label_positions": find_labels(label_row)[None],
             **placed,
             "position_ids": torch.cat([torch.arange(len(s)) for s in samples])[None],
             **self._collate_media(samples),

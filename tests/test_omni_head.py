@@ -49,7 +49,7 @@ def test_the_loss_and_gradients_are_those_of_the_llms_own_forward(kind, rows, mo
     monkeypatch.setitem(head.LOGITS, "cpu", rows * 300)
     model, batch = _llm(kind), _batch()
     theirs = model.language_model(**batch).loss
-    ours = model(**batch)
+    ours = model(**batch, label_positions=head.find_labels(batch["labels"]))
     assert ours.loss.item() == pytest.approx(theirs.item(), abs=1e-6)
     assert ours.logits is None
     targets = batch["labels"][:, 1:].flatten()
@@ -74,9 +74,49 @@ def test_no_more_logits_than_a_chunk_exist_at_once(monkeypatch):
     monkeypatch.setitem(head.LOGITS, "cpu", 10 * 300)
     model, batch = _llm("llama"), _batch()
     labels = int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
-    model(**batch).loss.backward()
+    model(**batch, label_positions=head.find_labels(batch["labels"])).loss.backward()
     assert max(seen) == 10
     assert sum(seen) == 2 * labels  # forward, and again in the backward pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_their_positions_labels_give_logits_as_in_transformers(kind):
+    model, batch = _llm(kind), _batch()
+    theirs, ours = model.language_model(**batch), model(**batch)
+    torch.testing.assert_close(ours.logits, theirs.logits, atol=1e-5, rtol=1e-5)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), abs=1e-6)
+    found, expected = _gradients(model, ours.loss), _gradients(model, theirs.loss)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-5)
+
+
+MIXTURES = {
+    "mixtral": {"num_local_experts": 4},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
+}
+
+
+@pytest.mark.parametrize("positions", [False, True])
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_what_routers_lose_is_added_where_the_llm_says_so(kind, positions, monkeypatch):
+    monkeypatch.setitem(KINDS, kind, MIXTURES[kind] | {"router_aux_loss_coef": 0.5})
+    model, batch = _llm(kind), _batch()
+    batch["attention_mask"][1, :5] = 0
+    batch["labels"][1, :12] = IGNORE_INDEX
+    more = {"label_positions": head.find_labels(batch["labels"])} if positions else {}
+    assert model(**batch, **more).aux_loss is None
+    model.language_model.config.output_router_logits = True
+    theirs, ours = model.language_model(**batch), model(**batch, **more)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), abs=1e-6)
+    assert ours.aux_loss.item() == pytest.approx(0.5 * theirs.aux_loss.item(), abs=1e-6)
+    found, expected = _gradients(model, ours.loss), _gradients(model, theirs.loss)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-5)
+    # a part of a step: it counts as much as its labels do
+    half = model(**batch, num_items_in_batch=2 * int((batch["labels"][:, 1:] >= 0).sum()), **more)
+    assert half.loss.item() == pytest.approx(theirs.loss.item() / 2, abs=1e-6)
 
 
 def test_an_adapter_on_the_head_counts():
@@ -94,7 +134,8 @@ def test_half_precision_by_autocast(monkeypatch):
     monkeypatch.setitem(head.LOGITS, "cpu", 10 * 300)
     model, batch = _llm("qwen3"), _batch()
     with torch.autocast("cpu", torch.bfloat16):
-        theirs, ours = model.language_model(**batch).loss, model(**batch).loss
+        theirs = model.language_model(**batch).loss
+        ours = model(**batch, label_positions=head.find_labels(batch["labels"])).loss
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-3)
     assert ours.dtype == torch.float32
     found, expected = _gradients(model, ours), _gradients(model, theirs)

@@ -71,8 +71,8 @@ def test_packed_documents_are_apart_in_every_llm(kind, specs, talks, tmp_path):
         losses = model(**batch).token_losses
         logits = model(**{k: v for k, v in batch.items() if "label" not in k}).logits
         whole = torch.nn.functional.cross_entropy(
-            logits[0, batch["label_positions"]].float(),
-            batch["labels"][0, batch["label_positions"] + 1], reduction="none",
+            logits[0, batch["label_positions"][0]].float(),
+            batch["labels"][0, batch["label_positions"][0] + 1], reduction="none",
         )  # fmt: skip
         alone = [model(**processor.pack([e])).token_losses for e in encoded]
     torch.testing.assert_close(losses, torch.cat(alone), rtol=1e-4, atol=1e-4)
