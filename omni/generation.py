@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.generation.logits_process import SuppressTokensLogitsProcessor
 
+from .encoded import PlaceholderError
 from .encoders import encoder_class
-from .processor import PlaceholderError
 
 if TYPE_CHECKING:
     from .config import OmniConfig
@@ -30,7 +30,7 @@ class _Processors(LogitsProcessorList):
         super().__init__(processors)
         self.ids = ids  # how many there are
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> Any:
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         rows = scores.shape[1]
         wide = F.pad(scores, (0, max(0, self.ids - rows)), value=-torch.inf)
         return super().__call__(input_ids, wide, **kwargs)[:, :rows]
@@ -65,8 +65,9 @@ class Generates(GenerationMixin):
             input_ids, inputs_embeds=inputs_embeds, **kwargs
         )
         ids = inputs.get("input_ids")
-        whole = ids is None or ids.shape == input_ids.shape
-        return inputs | media if media and (whole or (first and self._placed(ids))) else inputs
+        if ids is None or ids.shape == input_ids.shape or (first and self._placed(ids)):
+            return inputs | media
+        return inputs
 
     def _placed(self, ids: torch.Tensor) -> bool:
         """Tell whether there is a placeholder among ids."""

@@ -17,12 +17,12 @@ from .attention import PACKED_SDPA, documents, packed_mask, restarts, without_ma
 from .auto import MODELS, SavesCode
 from .buffers import build
 from .config import OmniConfig
+from .encoded import PlaceholderError
 from .encoders import build_encoder, check_encoder, encoder_class
 from .feature_cache import FeatureCache
 from .generation import Generates
 from .head import decoder_of, find_labels, logits_at, router_loss, token_losses
 from .isolation import check_embeddings, isolates, one_by_one
-from .processor import PlaceholderError
 from .projectors import build_projector, complete
 from .weights import resolve
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -13,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+from transformers import AutoProcessor
 
 from .auto import SavesCode, auto_map
+from .calls import ProcessorCalls
 from .config import OmniConfig
+from .encoded import Encoded, PlaceholderError
 from .encoders import encoder_class
 from .head import IGNORE_INDEX, find_labels
 from .literal import hide, special_tokens, stand_ins, tokenize
@@ -28,27 +29,11 @@ from .video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 _VERSION = 2  # of how messages become text: raise it when their number of tokens changes
 
 
-class PlaceholderError(ValueError):
-    """The number of placeholders differs from the number of features."""
-
-
-@dataclass
-class Encoded:
-    """One conversation as tensors: `input_ids` (T,), `labels` (T,), preprocessed media in order."""
-
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    media: dict[str, list[dict[str, torch.Tensor]]] = field(default_factory=dict)  # by modality
-
-    def __len__(self) -> int:
-        return self.input_ids.shape[0]
-
-
-class OmniProcessor(SavesCode, ProcessorMixin):
+class OmniProcessor(SavesCode, ProcessorCalls):
     """A tokenizer and the preprocessing of every attached modality.
 
-    `processor.apply_chat_template(messages, ...)` behaves as in transformers; `encode`, `pack`
-    and `pad` are what it, the trainer and the evaluation are made of.
+    `processor(text=..., images=...)` and `apply_chat_template(messages, ...)` behave as in
+    transformers; `encode`, `pack` and `pad` are what the trainer and the evaluation are made of.
 
     A video is shown as images, each after the time at which it was taken ("1.5s"); `video` says
     how many where a part does not: `fps` per second, `max_frames` at most.
@@ -88,12 +73,15 @@ class OmniProcessor(SavesCode, ProcessorMixin):
         )
         return self.tokenizer.convert_tokens_to_ids(placeholder(name))
 
-    def encode(self, messages: list[Message], generation: bool = False) -> Encoded:
+    def encode(
+        self, messages: list[Message], generation: bool = False, **variables: Any
+    ) -> Encoded:
         """Turn one conversation into tensors; labels are on assistant turns only.
 
         Args:
             messages: see `omni.messages`; media refs are bytes, paths, PIL images or arrays.
             generation: end with the header of an assistant turn instead of labels.
+            variables: of the chat template; or `chat_template` itself, instead of the own.
 
         Raises:
             MessageError: the messages break the contract, or use a modality that is not attached.
@@ -103,7 +91,7 @@ class OmniProcessor(SavesCode, ProcessorMixin):
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
         standing = stand_ins(self.tokenizer, _texts(messages))
         flat = _flatten(messages, partial(self._show, media), standing)
-        found = self._segments(flat, generation)
+        found = self._segments(flat, generation, **variables)
         ids: list[int] = []
         labels: list[int] = []
         rows = tokenize(self.tokenizer, [text for text, _ in found], standing)
@@ -154,17 +142,22 @@ class OmniProcessor(SavesCode, ProcessorMixin):
         have = ", ".join(self.modalities) or "none"
         raise MessageError(f"there is {kind}, but the model has no encoder for it (has: {have})")
 
-    def _segments(self, flat: list[dict[str, str]], generation: bool) -> list[tuple[str, bool]]:
+    def _segments(
+        self, flat: list[dict[str, str]], generation: bool, **variables: Any
+    ) -> list[tuple[str, bool]]:
         """Cut the rendered conversation where labels begin and end.
 
         Each segment is tokenised by itself, so a prompt has the same tokens in training and in
         generation. What a template prints after an answer's end marker carries no label.
         """
-        return segments(flat, generation, self._render, self._end_of)
+        if variables.get("continue_final_message"):
+            return [(self._render(flat, False, **variables), False)]
+        return segments(flat, generation, partial(self._render, **variables), self._end_of)
 
-    def _render(self, flat: list[dict[str, str]], generation: bool) -> str:
-        special = self.tokenizer.special_tokens_map
-        return render(self.chat_template, flat, generation, **special)  # type: ignore[arg-type]
+    def _render(self, flat: list[dict[str, str]], generation: bool, **variables: Any) -> str:
+        variables = {**self.tokenizer.special_tokens_map, **variables}
+        template = variables.pop("chat_template", self.chat_template)
+        return render(template, flat, generation, **variables)
 
     def _end_of(self, tail: str) -> int:
         """Return where the end marker ends in what is printed after an answer.
@@ -316,23 +309,10 @@ class OmniProcessor(SavesCode, ProcessorMixin):
                 batch |= encoder_class(config["encoder"]).collate(items)
         return batch
 
-    def apply_chat_template(self, conversation, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Render one conversation or a batch of them, as in transformers.
-
-        With `tokenize=True, return_dict=True` the result goes straight into `model.generate`;
-        with `tokenize=False` it is the text, media shown as single placeholders.
-        """
-        batched = bool(conversation) and isinstance(conversation[0], list)
-        conversations = conversation if batched else [conversation]
-        generation = kwargs.get("add_generation_prompt", False)
-        if not kwargs.get("tokenize", False):
-            texts = [
-                self._render(_flatten(c, lambda p: f"<|{p['type']}|>"), generation)
-                for c in conversations
-            ]
-            return texts if batched else texts[0]
-        batch = BatchFeature(self.pad([self.encode(c, generation) for c in conversations]))
-        return batch if kwargs.get("return_dict", True) else batch["input_ids"]
+    def shown(self, messages: list[Message], generation: bool = False, **variables: Any) -> str:
+        """Render a conversation with single markers for its media, which need not be there."""
+        flat = _flatten(messages, lambda part: f"<|{part['type']}|>")
+        return self._render(flat, generation, **variables)
 
 
 AutoProcessor.register(OmniConfig, OmniProcessor)

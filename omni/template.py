@@ -5,7 +5,10 @@ from os.path import commonprefix
 from typing import Any
 
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils.chat_template_utils import (
+    _get_template_variables,  # type: ignore[reportPrivateUsage]
+    render_jinja_template,
+)
 
 from .messages import MessageError
 
@@ -48,6 +51,11 @@ def render(template: str, messages: list[dict], generation: bool, **variables: A
     except Exception as error:  # a template is a program: it raises what it likes
         raise MessageError(f"the chat template refuses this conversation: {error}") from error
     return texts[0]
+
+
+def template_variables(template: str) -> set[str]:
+    """Return the names of what a template may be given."""
+    return set(_get_template_variables(template))
 
 
 def segments(

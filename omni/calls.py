@@ -1,0 +1,301 @@
+"""What transformers, its pipelines and TRL call on a processor."""
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature, ProcessorMixin
+from transformers.image_transforms import to_pil_image
+from transformers.image_utils import load_image
+
+from .encoded import Encoded, PlaceholderError
+from .head import IGNORE_INDEX
+from .messages import MEDIA, SAMPLING, Message, MessageError
+from .template import template_variables
+
+MARKERS = {f"<|{kind}|>": kind for kind in MEDIA}
+"""what stands for a medium in a text; it becomes as many placeholders as the medium has tokens"""
+RATE = 16_000  # Hz
+_SPLIT = re.compile("(" + "|".join(map(re.escape, MARKERS)) + ")")
+_SOURCES = ("url", "path", "base64")  # keys of transformers' parts, beside the kind's own
+_GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs", "audio_kwargs", "videos_kwargs")
+_OPTIONS = {
+    "padding", "padding_side", "truncation", "max_length", "pad_to_multiple_of", "return_tensors",
+    "add_special_tokens", "return_mm_token_type_ids", "sampling_rate", *SAMPLING,
+}  # fmt: skip
+
+
+class ProcessorCalls(ProcessorMixin):
+    """`processor(text=..., images=...)` and `processor.apply_chat_template(...)`."""
+
+    if TYPE_CHECKING:
+        encode: Any
+        modalities: dict[str, Any]
+        video: dict[str, Any]
+        _check_placeholders: Any
+        _collate_media: Any
+        _modality: Any
+        _render: Any
+        _show: Any
+
+    def __call__(  # type: ignore[override]
+        self,
+        images: Any = None,
+        text: str | list[str] | None = None,
+        videos: Any = None,
+        audio: Any = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Tokenise texts in which `<|image|>`, `<|audio|>` and `<|video|>` stand for media.
+
+        Args:
+            images: one, a list, or a list for each text: PIL images, arrays, paths, bytes, URLs.
+            text: one or several, as `apply_chat_template(..., tokenize=False)` returns them.
+            videos: as images: paths or bytes.
+            audio: as images: mono float arrays at 16 kHz, paths or bytes.
+            kwargs: `padding`, `padding_side` (default: left), `truncation`, `max_length`,
+                `pad_to_multiple_of`, `return_tensors`, `add_special_tokens`,
+                `return_mm_token_type_ids`; of videos `fps` and `max_frames`. How media are
+                preprocessed is the checkpoint's own, and no option.
+
+        Raises:
+            MessageError: media and markers differ in number, or no modality reads a kind.
+            MediaError: a medium cannot be decoded within the limits.
+            PlaceholderError: the text spells placeholders itself, or truncation cuts some off.
+            ValueError: an unknown option.
+        """
+        if text is None:
+            raise ValueError("pass text, with <|image|>, <|audio|> or <|video|> for each medium")
+        texts = [text] if isinstance(text, str) else list(text)
+        options = _options(kwargs)
+        given = {"image": images, "video": videos, "audio": audio}
+        counts = {k: [t.count(marker) for t in texts] for marker, k in MARKERS.items()}
+        refs = {kind: iter(_flat(kind, given[kind], counts[kind])) for kind in MEDIA}
+        sampling = {name: options[name] for name in SAMPLING if name in options}
+        media: list[dict[str, Any]] = [{} for _ in texts]
+        shown = [self._marked(t, m, refs, sampling) for t, m in zip(texts, media, strict=True)]
+        bos = self.tokenizer.bos_token
+        add = options.get("add_special_tokens", not (bos and all(t.startswith(bos) for t in texts)))
+        rows = self.tokenizer(shown, add_special_tokens=add)["input_ids"]
+        return self._batch(rows, media, options)
+
+    def _marked(self, text: str, media: dict, refs: dict[str, Iterator], sampling: dict) -> str:
+        """Put the placeholders of its medium in the place of each marker."""
+        pieces = _SPLIT.split(text)
+        for i in range(1, len(pieces), 2):
+            kind = MARKERS[pieces[i]]
+            more = sampling if kind == "video" else {}
+            pieces[i] = self._show(media, {"type": kind, kind: next(refs[kind]), **more})
+        return "".join(pieces)
+
+    def _batch(
+        self, rows: list[list[int]], media: list[dict[str, Any]], options: dict[str, Any]
+    ) -> BatchFeature:
+        """Truncate, check and pad rows of ids; media of all rows are joined."""
+        most = options.get("max_length") or self.tokenizer.model_max_length
+        encoded = [Encoded(torch.tensor(row, dtype=torch.long), torch.tensor([]), m)
+                   for row, m in zip(rows, media, strict=True)]  # fmt: skip
+        for sample in encoded:
+            self._check_placeholders(sample)
+        if options.get("truncation"):
+            cut = {i for row in rows for i in row[most:]}
+            if cut & {config["token_id"] for config in self.modalities.values()}:
+                raise PlaceholderError(
+                    f"truncation to {most} tokens cuts media off: raise max_length"
+                )
+            rows = [row[:most] for row in rows]
+        rows, mask = self._padded(rows, most, options)
+        data: dict[str, Any] = {"input_ids": rows, "attention_mask": mask}
+        if options.get("return_mm_token_type_ids"):
+            data["mm_token_type_ids"] = self.create_mm_token_type_ids(rows)
+        data |= self._collate_media(encoded)
+        return BatchFeature(data, tensor_type=options.get("return_tensors"))
+
+    def _padded(
+        self, rows: list[list[int]], most: int, options: dict[str, Any]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the rows, filled up as `padding` says, and their masks."""
+        padding, filler = options.get("padding", False), self.tokenizer.pad_token_id or 0
+        lengths = [len(row) for row in rows]
+        if padding == "max_length":
+            lengths = [max(length, most) for length in lengths]
+        elif padding and padding != "do_not_pad":
+            lengths = [max(lengths)] * len(rows)
+        multiple = (options.get("pad_to_multiple_of") or 1) if padding else 1
+        left = options.get("padding_side", "left") == "left"
+        filled, masks = [], []
+        for row, length in zip(rows, lengths, strict=True):
+            spare = -(-length // multiple) * multiple - len(row)
+            fill, ones, zeros = [filler] * spare, [1] * len(row), [0] * spare
+            filled.append(fill + row if left else row + fill)
+            masks.append(zeros + ones if left else ones + zeros)
+        return filled, masks
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        return_assistant_tokens_mask: bool = False,
+        tokenize: bool = False,
+        return_tensors: str | None = "pt",
+        return_dict: bool = True,
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Render one conversation or a batch of them, as in transformers.
+
+        With `tokenize=True` the result goes straight into `model.generate`; with `tokenize=False`
+        it is the text, media shown as single markers, which `processor(text=...)` takes.
+
+        Args:
+            conversation: messages, or a list of conversations; content is a text or parts.
+            chat_template: instead of the processor's own.
+            add_generation_prompt: end with the header of an answer.
+            continue_final_message: leave the last message open.
+            return_assistant_tokens_mask: add `assistant_masks`, 1 on the tokens of answers.
+            tokenize: return tensors, padded on the left.
+            return_tensors: their type; None: lists.
+            return_dict: or else `input_ids` alone.
+            processor_kwargs: options of `processor(...)`.
+            kwargs: variables of the template (`tools`, `enable_thinking` ...), or such options.
+
+        Raises:
+            MessageError, MediaError, PlaceholderError: as `encode`.
+            ValueError: a keyword that neither the template nor the processor knows.
+        """
+        if continue_final_message and add_generation_prompt:
+            raise ValueError("a message that goes on has no header after it: pass one of "
+                             "continue_final_message and add_generation_prompt")  # fmt: skip
+        template = self._resolve_chat_template(chat_template)
+        known = template_variables(template) | {"tools", "documents"}
+        variables = {k: v for k, v in kwargs.items() if k in known}
+        rest = {k: v for k, v in kwargs.items() if k not in known}
+        options = _options({"padding": True, "return_tensors": return_tensors,
+                            **(processor_kwargs or {}), **rest})  # fmt: skip
+        variables |= {"chat_template": template}
+        if continue_final_message:
+            variables |= {"continue_final_message": True}
+        conversations, batched = self._normalize_conversations(conversation)
+        conversations = [[_in_parts(m, options) for m in c] for c in conversations]
+        if not tokenize:
+            texts = [self.shown(c, add_generation_prompt, **variables) for c in conversations]
+            return texts if batched else texts[0]
+        encoded = [self.encode(c, add_generation_prompt, **variables) for c in conversations]
+        rows = [sample.input_ids.tolist() for sample in encoded]
+        batch = self._batch(rows, [sample.media for sample in encoded], options)
+        if return_assistant_tokens_mask:
+            batch["assistant_masks"] = self._answers(encoded, options)
+        return batch if return_dict else batch["input_ids"]
+
+    def _answers(self, encoded: list[Encoded], options: dict[str, Any]) -> Any:
+        """Return 1 for each token of an answer and 0 for all others, padding too."""
+        rows = [[int(label != IGNORE_INDEX) for label in s.labels.tolist()] for s in encoded]
+        most = options.get("max_length") or self.tokenizer.model_max_length
+        if options.get("truncation"):
+            rows = [row[:most] for row in rows]
+        filled, masks = self._padded(rows, most, options)
+        rows = [[value * real for value, real in zip(*pair, strict=True)]
+                for pair in zip(filled, masks, strict=True)]  # fmt: skip
+        return BatchFeature({"rows": rows}, tensor_type=options.get("return_tensors"))["rows"]
+
+    def _token_of(self, kind: str) -> tuple[str, int] | tuple[None, None]:
+        """Return what stands for a medium in texts, and its id among the tokens."""
+        try:
+            return f"<|{kind}|>", self._modality(kind)[1]["token_id"]
+        except MessageError:
+            return None, None
+
+    image_token = property(lambda self: self._token_of("image")[0])
+    image_token_id = property(lambda self: self._token_of("image")[1])
+    video_token = property(lambda self: self._token_of("video")[0])
+    video_token_id = property(lambda self: self._token_of("video")[1])
+    audio_token = property(lambda self: self._token_of("audio")[0])
+    audio_token_id = property(lambda self: self._token_of("audio")[1])
+
+
+def _options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a call, out of transformers' groups.
+
+    Raises:
+        ValueError: one is unknown, or asks for other preprocessing than the checkpoint's.
+    """
+    flat = {k: v for k, v in kwargs.items() if k not in _GROUPS}
+    for group in _GROUPS:
+        flat |= kwargs.get(group) or {}
+    flat = {k: v for k, v in flat.items() if v is not None}
+    if unknown := sorted(set(flat) - _OPTIONS):
+        raise ValueError(
+            f"unknown option {unknown[0]!r}: this processor takes {', '.join(sorted(_OPTIONS))}; "
+            "how media are preprocessed is the checkpoint's own"
+        )
+    if flat.get("sampling_rate", RATE) != RATE:
+        raise ValueError(f"resample audio arrays to {RATE} Hz, or pass files, which say their rate")
+    return flat
+
+
+def _flat(kind: str, given: Any, counts: list[int]) -> list[Any]:
+    """Return the media of one kind in reading order.
+
+    Raises:
+        MessageError: not as many as the texts have markers for.
+    """
+    if given is None:
+        given = []
+    elif not isinstance(given, list | tuple) or _is_wave(kind, given):
+        given = [given]
+    if any(isinstance(g, list | tuple) and not _is_wave(kind, g) for g in given):
+        rows = [list(g) if isinstance(g, list | tuple) else [g] for g in given]
+        found = [len(row) for row in rows]
+    else:
+        rows, found = [given], [len(given)]
+        counts = [sum(counts)]
+    if found != counts:
+        raise MessageError(f"the texts have {counts} <|{kind}|>, for {found} {kind} passed")
+    return [_reference(kind, ref) for row in rows for ref in row]
+
+
+def _is_wave(kind: str, given: Any) -> bool:
+    return kind == "audio" and len(given) > 0 and isinstance(given[0], int | float)
+
+
+def _reference(kind: str, ref: Any) -> Any:
+    """Return what `encode` takes: arrays and addresses as transformers has them are converted."""
+    if isinstance(ref, str) and ref.startswith(("http://", "https://")):
+        if kind != "image":
+            raise MessageError(f"download {ref} first: a {kind} is read from a file or bytes")
+        return load_image(ref)
+    if kind == "image" and isinstance(ref, np.ndarray | torch.Tensor):
+        return to_pil_image(ref)
+    if kind == "audio" and isinstance(ref, list | tuple | torch.Tensor):
+        return np.asarray(ref, dtype=np.float32)
+    return ref
+
+
+def _in_parts(message: Any, options: dict[str, Any]) -> Message:
+    """Return a message as `omni.messages` has it: content in parts, media under their kind."""
+    content = message["content"] if isinstance(message, dict) and "content" in message else None
+    if isinstance(content, str):
+        return {**message, "content": [{"type": "text", "text": content}]}
+    if not isinstance(content, list):
+        return message
+    return {**message, "content": [_part(part, options) for part in content]}
+
+
+def _part(part: Any, options: dict[str, Any]) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in MEDIA:
+        return part
+    part = dict(part)
+    for source in _SOURCES:
+        if source in part and kind not in part:
+            ref = part.pop(source)
+            part[kind] = base64.b64decode(ref) if source == "base64" else ref
+    if kind in part:
+        part[kind] = _reference(kind, part[kind])
+    sampling = {name: options[name] for name in SAMPLING if name in options}
+    return {**sampling, **part} if kind == "video" else part
