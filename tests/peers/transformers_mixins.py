@@ -34,7 +34,7 @@ class OmniModelTester:
     batch_size = 7  # no less: one mixin fills smaller batches up with words and noise
     seq_length = VISION + AUDIO + TEXT
     is_training = True
-    media = True
+    media, padding = True, 0  # how many tokens of the rows after the first
 
     def __init__(self, config: OmniConfig):
         self.tokens = {name: spec["token_id"] for name, spec in config.modalities.items()}
@@ -55,6 +55,7 @@ class OmniModelTester:
         rows = self.batch_size
         ids = ids_tensor([rows, self.seq_length], WORDS)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        inputs["attention_mask"][1:, : self.padding] = 0
         if self.media:
             ids[:, :VISION] = self.tokens["vision"]
             ids[:, VISION : VISION + AUDIO] = self.tokens["audio"]
@@ -79,6 +80,8 @@ class OmniModelTest(GenerationTesterMixin, ModelTesterMixin, unittest.TestCase):
             self.model_tester.tokens = {"vision": WORDS, "audio": WORDS + 1}
         if "inputs_embeds" in self._testMethodName:  # which exclude media: they do not say where
             self.model_tester.media = False
+        if "padding_free" in self._testMethodName:  # joins rows of words, without their padding
+            self.model_tester.media, self.model_tester.padding = False, 2
         self.config_tester = ConfigTester(self, config_class=OmniConfig, has_text_modality=False)
 
     def test_config(self) -> None:
