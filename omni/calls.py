@@ -24,7 +24,8 @@ _SOURCES = ("url", "path", "base64")  # keys of transformers' parts, beside the 
 _GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs", "audio_kwargs", "videos_kwargs")
 _OPTIONS = {
     "padding", "padding_side", "truncation", "max_length", "pad_to_multiple_of", "return_tensors",
-    "add_special_tokens", "return_mm_token_type_ids", "sampling_rate", *SAMPLING,
+    "add_special_tokens", "return_mm_token_type_ids", "sampling_rate", "num_frames",
+    "do_sample_frames", *SAMPLING,
 }  # fmt: skip
 
 
@@ -58,8 +59,8 @@ class ProcessorCalls(ProcessorMixin):
             audio: as images: mono float arrays at 16 kHz, paths or bytes.
             kwargs: `padding`, `padding_side` (default: left), `truncation`, `max_length`,
                 `pad_to_multiple_of`, `return_tensors`, `add_special_tokens`,
-                `return_mm_token_type_ids`; of videos `fps` and `max_frames`. How media are
-                preprocessed is the checkpoint's own, and no option.
+                `return_mm_token_type_ids`; of videos `fps` and `max_frames`, or `num_frames`. How
+                media are preprocessed is the checkpoint's own, and no option.
 
         Raises:
             MessageError: media and markers differ in number, or no modality reads a kind.
@@ -235,6 +236,10 @@ def _options(kwargs: dict[str, Any]) -> dict[str, Any]:
         )
     if flat.get("sampling_rate", RATE) != RATE:
         raise ValueError(f"resample audio arrays to {RATE} Hz, or pass files, which say their rate")
+    if not flat.get("do_sample_frames", True):  # all there are
+        flat |= {"fps": 1000, "max_frames": 65_535}
+    if "num_frames" in flat:  # evenly, however long the video is
+        flat |= {"fps": 1000, "max_frames": flat["num_frames"]}
     return flat
 
 
