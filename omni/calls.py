@@ -12,6 +12,7 @@ from transformers.image_transforms import to_pil_image
 from transformers.image_utils import load_image
 
 from .encoded import Encoded, PlaceholderError
+from .encoders import encoder_class
 from .head import IGNORE_INDEX
 from .messages import MEDIA, SAMPLING, Message, MessageError
 from .template import template_variables
@@ -204,6 +205,11 @@ class ProcessorCalls(ProcessorMixin):
                 for pair in zip(filled, masks, strict=True)]  # fmt: skip
         return BatchFeature({"rows": rows}, tensor_type=options.get("return_tensors"))["rows"]
 
+    @property
+    def model_input_names(self) -> list[str]:
+        encoders = [encoder_class(config["encoder"]) for config in self.modalities.values()]
+        return ["input_ids", "attention_mask", *(n for cls in encoders for n in cls.inputs)]
+
     def _token_of(self, kind: str) -> tuple[str, int] | tuple[None, None]:
         """Return what stands for a medium in texts, and its id among the tokens."""
         try:
@@ -274,6 +280,8 @@ def _reference(kind: str, ref: Any) -> Any:
         if kind != "image":
             raise MessageError(f"download {ref} first: a {kind} is read from a file or bytes")
         return load_image(ref)
+    if kind == "video" and isinstance(ref, list | tuple | np.ndarray | torch.Tensor):
+        raise MessageError("decoded frames have no times, which the model is shown: pass the file")
     if kind == "image" and isinstance(ref, np.ndarray | torch.Tensor):
         return to_pil_image(ref)
     if kind == "audio" and isinstance(ref, list | tuple | torch.Tensor):
