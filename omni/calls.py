@@ -12,6 +12,7 @@ from transformers.image_transforms import to_pil_image
 from transformers.image_utils import load_image
 
 from .encoded import Encoded, PlaceholderError
+from .encoders import encoder_class
 from .head import IGNORE_INDEX
 from .messages import MEDIA, SAMPLING, Message, MessageError
 from .template import template_variables
@@ -24,7 +25,8 @@ _SOURCES = ("url", "path", "base64")  # keys of transformers' parts, beside the 
 _GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs", "audio_kwargs", "videos_kwargs")
 _OPTIONS = {
     "padding", "padding_side", "truncation", "max_length", "pad_to_multiple_of", "return_tensors",
-    "add_special_tokens", "return_mm_token_type_ids", "sampling_rate", *SAMPLING,
+    "add_special_tokens", "return_mm_token_type_ids", "sampling_rate", "num_frames",
+    "do_sample_frames", *SAMPLING,
 }  # fmt: skip
 
 
@@ -58,8 +60,8 @@ class ProcessorCalls(ProcessorMixin):
             audio: as images: mono float arrays at 16 kHz, paths or bytes.
             kwargs: `padding`, `padding_side` (default: left), `truncation`, `max_length`,
                 `pad_to_multiple_of`, `return_tensors`, `add_special_tokens`,
-                `return_mm_token_type_ids`; of videos `fps` and `max_frames`. How media are
-                preprocessed is the checkpoint's own, and no option.
+                `return_mm_token_type_ids`; of videos `fps` and `max_frames`, or `num_frames`. How
+                media are preprocessed is the checkpoint's own, and no option.
 
         Raises:
             MessageError: media and markers differ in number, or no modality reads a kind.
@@ -203,6 +205,11 @@ class ProcessorCalls(ProcessorMixin):
                 for pair in zip(filled, masks, strict=True)]  # fmt: skip
         return BatchFeature({"rows": rows}, tensor_type=options.get("return_tensors"))["rows"]
 
+    @property
+    def model_input_names(self) -> list[str]:
+        encoders = [encoder_class(config["encoder"]) for config in self.modalities.values()]
+        return ["input_ids", "attention_mask", *(n for cls in encoders for n in cls.inputs)]
+
     def _token_of(self, kind: str) -> tuple[str, int] | tuple[None, None]:
         """Return what stands for a medium in texts, and its id among the tokens."""
         try:
@@ -235,6 +242,10 @@ def _options(kwargs: dict[str, Any]) -> dict[str, Any]:
         )
     if flat.get("sampling_rate", RATE) != RATE:
         raise ValueError(f"resample audio arrays to {RATE} Hz, or pass files, which say their rate")
+    if not flat.get("do_sample_frames", True):  # all there are
+        flat |= {"fps": 1000, "max_frames": 65_535}
+    if "num_frames" in flat:  # evenly, however long the video is
+        flat |= {"fps": 1000, "max_frames": flat["num_frames"]}
     return flat
 
 
@@ -269,6 +280,8 @@ def _reference(kind: str, ref: Any) -> Any:
         if kind != "image":
             raise MessageError(f"download {ref} first: a {kind} is read from a file or bytes")
         return load_image(ref)
+    if kind == "video" and isinstance(ref, list | tuple | np.ndarray | torch.Tensor):
+        raise MessageError("decoded frames have no times, which the model is shown: pass the file")
     if kind == "image" and isinstance(ref, np.ndarray | torch.Tensor):
         return to_pil_image(ref)
     if kind == "audio" and isinstance(ref, list | tuple | torch.Tensor):

@@ -51,9 +51,11 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+    _supports_attention_backend = True
     supports_gradient_checkpointing = True
 
     def __init__(self, config: OmniConfig):
+        wanted = config._attn_implementation_internal
         super().__init__(config)
         self.language_model = _packing(AutoModelForCausalLM.from_config(config.text_config))
         self.encoders = nn.ModuleDict()
@@ -61,6 +63,13 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
         self._computed: dict[str, torch.Tensor] = {}  # buffers to be kept while weights are loaded
         for name, spec in config.modalities.items():
             self.encoders[name], self.projectors[name] = self._build(name, spec)
+        if wanted in (
+            "eager",
+            "sdpa",
+        ):  # other kernels are for packed rows, which encoders have not
+            for part in self.encoders.modules():
+                if isinstance(part, PreTrainedModel):
+                    part.set_attn_implementation(wanted)
         self.feature_cache: FeatureCache | None = None  # set it to run frozen encoders once
         self.post_init()
 
@@ -187,7 +196,7 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
 
     @property
     def base_model(self) -> Any:
-        """Return what runs the model without its head, as TRL does: ids or embeddings, and media."""
+        """Return what runs the model without its head, as TRL does, media included."""
         return _Headless(self)
 
     def get_decoder(self) -> nn.Module:

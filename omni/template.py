@@ -1,6 +1,7 @@
 """Chat templates: how a conversation becomes one text, and which of it are answers."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from os.path import commonprefix
 from typing import Any
 
@@ -42,6 +43,8 @@ def render(template: str, messages: list[dict], generation: bool, **variables: A
         MessageError: the template refuses the conversation, or fails on it.
         SecurityError, TemplateSyntaxError: the template itself is at fault.
     """
+    if _wants_parts(template):
+        messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     try:
         texts, _ = render_jinja_template(  # type: ignore[misc]
             [messages], chat_template=template, add_generation_prompt=generation, **variables
@@ -51,6 +54,20 @@ def render(template: str, messages: list[dict], generation: bool, **variables: A
     except Exception as error:  # a template is a program: it raises what it likes
         raise MessageError(f"the chat template refuses this conversation: {error}") from error
     return texts[0]
+
+
+@lru_cache
+def _wants_parts(template: str) -> bool:
+    """Tell whether a template prints content in parts, but not content that is one text."""
+    text = "a text"
+    for wanted, content in ((False, text), (True, [{"type": "text", "text": text}])):
+        try:
+            messages = [[{"role": "user", "content": content}]]
+            if text in render_jinja_template(messages, chat_template=template)[0][0]:
+                return wanted
+        except Exception:  # shows when a conversation is rendered
+            continue
+    return False
 
 
 def template_variables(template: str) -> set[str]:

@@ -102,6 +102,12 @@ def test_media_and_markers_must_agree(omni_pair, case):
         omni_pair[1](**TOO_FEW[case])
 
 
+def test_a_video_is_a_file(omni_pair):
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.raises(MessageError, match="decoded frames have no times"):
+        omni_pair[1](text="<|video|>", videos=[frames])
+
+
 def test_a_kind_without_an_encoder_is_named(make_model, make_picture):
     _, processor = make_model()
     assert processor.image_token is None
