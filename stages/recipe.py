@@ -260,7 +260,7 @@ def _check_values(recipe: Recipe, places: Places) -> None:
         _check_stage(recipe, stage, places)
     for key, good, rule in (
         ("sharding", recipe.sharding in SHARDING, "is none or full"),
-        ("attention", recipe.attention in ATTENTION, f"is one of {', '.join(ATTENTION)}"),
+        ("attention", recipe.attention in ATTENTION, f"is {', '.join(ATTENTION)}"),
         ("precision", recipe.precision in PRECISION, "is auto, fp32 or bf16"),
         ("keep_last", recipe.keep_last >= 1, "is at least 1"),
         ("keep_every", recipe.keep_every >= 0, "is at least 0"),

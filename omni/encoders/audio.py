@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..media import load_audio, resampled
-from .stored import stored_preprocessing
+from .stored import is_sketch, stored_preprocessing
 
 RATE = 16_000
 N_FFT = 400  # samples: 25 ms
@@ -71,7 +71,9 @@ class WhisperEncoder(nn.Module):
         """
         from transformers import WhisperModel
 
-        found: Any = WhisperModel.from_pretrained(folder, output_loading_info=True)
+        found: Any = WhisperModel.from_pretrained(
+            folder, output_loading_info=True, device_map="meta" if is_sketch(self) else None
+        )
         loaded, info = found
         missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
         if gone := sorted(key for key in missing if key.startswith("encoder.")):
