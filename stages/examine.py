@@ -161,13 +161,19 @@ def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int)
         _compare(found, model, stage.objective)
 
 
-def _load(recipe: Recipe, stage: StageConfig) -> tuple[Any, Any, str]:
-    """Return model, processor and what they start from: the last finished stage before, if any."""
+def start_of(recipe: Recipe, stage: StageConfig) -> tuple[Path | None, list[StageConfig]]:
+    """Return the checkpoint of the last finished stage before one, if any, and those between."""
     before = recipe.stages[: recipe.stages.index(stage)]
     done = [s for s in before if (Path(recipe.output) / s.name / "stage.json").is_file()]
     parent = Path(recipe.output) / done[-1].name if done else None
+    return parent, before[before.index(done[-1]) + 1 if done else 0 :]
+
+
+def _load(recipe: Recipe, stage: StageConfig) -> tuple[Any, Any, str]:
+    """Return model, processor and what they start from."""
+    parent, between = start_of(recipe, stage)
     model, processor = load_parent(recipe, parent)
-    for later in [*before[before.index(done[-1]) + 1 if done else 0 :], stage]:
+    for later in [*between, stage]:
         extend(model, processor, later)
     return model, processor, str(parent or recipe.text)
 

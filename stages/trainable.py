@@ -68,9 +68,9 @@ def no_match(key: str, pattern: str, model: nn.Module) -> PatternError:
         parts = _any_layer(name).split(".")
         there |= dict.fromkeys(".".join(parts[:n]) for n in range(1, len(parts) + 1))
     near = difflib.get_close_matches(_any_layer(pattern), there, n=3, cutoff=0.3)
-    near = ", ".join(near) or ", ".join(dict.fromkeys(part_of(name) for name in there))
+    near = near or dict.fromkeys(part_of(name) for name, _ in model.named_parameters())
     return PatternError(
-        f"{key} pattern {pattern!r} matches no parameter; near: {near}", key, pattern
+        f"{key} pattern {pattern!r} matches no parameter; near: {', '.join(near)}", key, pattern
     )
 
 

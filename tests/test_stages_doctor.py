@@ -158,7 +158,7 @@ def test_a_source_without_answers_is_no_go(shards, tmp_path):
     write_shards(silent, tmp_path / "silent")
     result = doctor("--stage", "omni", *shards, f"sources.text=[{tmp_path}/silent/train-*.tar]")
     found = verdict(result)
-    assert "source 'text': 6 of 6 samples drawn cannot be used" in found
+    assert "source 'text': none of its first 6 samples can be used" in found
     assert "no assistant turn" in found
 
 

@@ -11,7 +11,9 @@ import torchaudio
 from torch import nn
 from torch.nn import functional as F
 
+from ..entry import EntryError
 from ..media import load_audio, resampled
+from ..nearest import nearest
 from .stored import is_sketch, stored_preprocessing
 
 RATE = 16_000
@@ -57,6 +59,10 @@ class WhisperEncoder(nn.Module):
             _check_extractor(folder, given)
         keep = ("d_model", "num_mel_bins", "encoder_layers", "encoder_attention_heads",
                 "encoder_ffn_dim", "max_source_positions")  # fmt: skip
+        if not folder and (foreign := sorted({*given} - {*WhisperConfig().to_dict()})):
+            hint = nearest(foreign[0], keep)
+            raise EntryError(f"model_config: a Whisper has no {foreign[0]!r}; {hint}",
+                             "encoder", "model_config", foreign[0])  # fmt: skip
         described = {k: given[k] for k in keep if k in given}
         if (activation := given.get("activation_function", "gelu")) != "gelu":
             described["activation_function"] = activation
