@@ -263,6 +263,7 @@ def test_only_what_is_left_to_train_is_looked_at(write, monkeypatch):
 def test_the_doctor_finds_the_same(write):
     path = write("projectors: 1", "projectors.visoin: 1")
     result = CliRunner().invoke(app, ["doctor", str(path)])
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code == 1, result.output
     last = result.stdout.splitlines()[-1]
     assert last.startswith("no-go: late: trainable pattern 'projectors.visoin' matches no param")
