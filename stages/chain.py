@@ -11,8 +11,11 @@ from data_shards.origin import manifests
 from omni.load import CheckpointError
 
 from .checkpoint import DONE, finished
+from .compiler import check_compile
+from .engine import check_sharding
 from .kernels import check_attention
 from .places import Places
+from .precision import check_precision
 from .preflight import find_mistakes
 from .probes import probe_stage
 from .recipe import Recipe, RecipeError, StageConfig, stage_settings
@@ -57,11 +60,17 @@ def check_machine(recipe: Recipe, accelerator: Accelerator) -> None:
     """Refuse what cannot run here, before anything is loaded.
 
     Raises:
-        ValueError: an attention kernel that cannot train here.
+        ValueError: an attention kernel, a precision or a sharding that cannot train here, or no
+            compiler where one is asked for.
         RecipeError: a tracker that cannot be used.
     """
-    check_attention(recipe.attention, accelerator.device)
+    device = accelerator.device
+    check_attention(recipe.attention, device)
+    check_precision(accelerator.mixed_precision, device)
+    check_sharding(recipe.sharding, device)
     check_trackers(recipe.trackers)
+    if recipe.compile:
+        check_compile(device)
 
 
 def remaining(

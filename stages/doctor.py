@@ -7,6 +7,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from .chain import check_machine
+from .engine import join
 from .examine import Examination, Packs, Source, examine, spans, start_of
 from .forecast import Memory, size
 from .places import Places
@@ -22,14 +24,19 @@ LONGEST = 400  # characters of a prompt or an answer that are shown
 def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], count: int) -> bool:
     """Examine stages on `count` samples of each of their sources; print all, and the verdict.
 
-    What a run would refuse before its first stage (`find_mistakes`) is found first, and a stage
-    with such a mistake is not examined further.
+    What a run would refuse before its first stage (`check_machine`, `find_mistakes`) is found
+    first, and a stage with such a mistake is not examined further.
 
     Returns:
         Whether nothing speaks against training them.
     """
     console = Console(highlight=False, soft_wrap=True)
     reasons = []
+    try:
+        check_machine(recipe, join(recipe.precision))
+    except ValueError as error:
+        reasons.append(str(error))
+        console.print(Text(f"against it: {error}", "red"))
     with console.status("looking for mistakes"):
         start, between = start_of(recipe, stages[0])
         mistakes = find_mistakes(recipe, places, start, [*between, *stages],
