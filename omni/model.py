@@ -120,7 +120,13 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
             if not isinstance(config, OmniConfig):
                 text = AutoModelForCausalLM.from_config(config).config
                 config = OmniConfig(text, parts={"text": part.record()})
-            return cls(config)
+            modalities, config.modalities = config.modalities, {}
+            model = cls(config)
+        for name, spec in modalities.items():
+            encoder, projector = model._sketch_parts(name, spec, None)
+            model.encoders[name], model.projectors[name] = encoder.to("meta"), projector.to("meta")
+        config.modalities = modalities
+        return model
 
     def attach(self, name: str, spec: dict[str, Any], processor: "OmniProcessor") -> None:
         """Add a modality: an encoder (pretrained when the spec names weights) and a projector.
@@ -151,7 +157,8 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
             described = {"kind": read.kind, **(on_meta(describe) if is_sketch else describe())}
         modality = {"encoder": described, "projector": read.projector}
         make = self._sketch_parts if is_sketch else self._build_parts
-        encoder, projector = make(name, modality, part)
+        with blaming(f"encoder {read.kind!r}", "encoder"):
+            encoder, projector = make(name, modality, part)
         if part:
             self.config.parts[name] = part.record()
         modality["token_id"] = processor.add_placeholder(name)
@@ -167,8 +174,7 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
         if part:
             with blaming(f"encoder {name!r}", "encoder", "weights"):
                 encoder.load_pretrained(part.folder)
-        with blaming(f"encoder {name!r}", "encoder"):
-            check_encoder(encoder)
+        check_encoder(encoder)
         self._match_embedding_scale(projector)
         return encoder, projector
 

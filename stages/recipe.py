@@ -1,11 +1,12 @@
 """A typed recipe: a list of stages, read from YAML, then overridden with `a.b=c`."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -23,6 +24,10 @@ OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known
 SHARDING = ("none", "full")
 PRECISION = ("auto", "fp32", "bf16")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
+
+
+KINDS = {dict: "mapping", list: "list"}
+FOLDERS = ("eval", "probes", "resume", "tensorboard")  # of a run, beside those of its stages
 
 
 class RecipeError(ValueError):
@@ -224,7 +229,10 @@ def _check_keys(content: Any, cls: type, places: Places, *keys: str) -> None:
             for number, stage in enumerate(value):
                 name = stage.get("name", number) if isinstance(stage, dict) else number
                 _check_keys(stage, StageConfig, places, "stages", str(name))
-        elif is_dataclass(known[key]):
+        kind = get_origin(known[key])
+        if kind in KINDS and value is not None and not isinstance(value, kind):
+            raise RecipeError(f"{places.of(*below)}: {'.'.join(below)} must be a {KINDS[kind]}")
+        if is_dataclass(known[key]):
             _check_keys(value, known[key], places, *below)  # type: ignore[arg-type]
 
 
@@ -256,6 +264,10 @@ def _check_values(recipe: Recipe, places: Places) -> None:
     if not names or len(set(names)) < len(names):
         where = places.of("stages")
         raise RecipeError(f"{where}: stages need distinct names, at least one; found {names}")
+    for name, patterns in recipe.sources.items():
+        if not patterns:
+            where = places.of("sources", name)
+            raise RecipeError(f"{where}: source {name!r} names no shards")
     for stage in recipe.stages:
         _check_stage(recipe, stage, places)
     for key, good, rule in (
@@ -287,6 +299,9 @@ def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
         where = places.of("stages", stage.name, *keys)
         raise RecipeError(f"{where}: stage {stage.name!r}: {reason}")
 
+    if not re.fullmatch(r"\w[\w-]*", stage.name) or stage.name in FOLDERS:
+        fail("a stage is a folder of the run, so its name is of letters, digits, - and _, and "
+             f"none of {', '.join(FOLDERS)}", "name")  # fmt: skip
     if not stage.data.mixture or not (stage.trainable or stage.lora):
         fail("needs data.mixture and trainable")
     for name in stage.data.mixture:
@@ -325,10 +340,12 @@ def plan_config(recipe: Recipe, stage: StageConfig, ranks: int) -> PlanConfig:
     for key, value in (("batch_size", size), ("accumulate", accumulate)):
         if value is not None and value < 1:
             raise EntryError(f"{key} must be at least 1, not {value}", key)
-    if size is None and not data["max_tokens"]:
+    if size is None and data["max_tokens"] is None:
         size = DEFAULT_BATCH
-    data["packs_per_step"] = data["packs_per_step"] or accumulate * ranks
-    data["max_length"] = data["max_length"] or data["max_tokens"] or DEFAULT_LENGTH
+    if data["packs_per_step"] is None:
+        data["packs_per_step"] = accumulate * ranks
+    if data["max_length"] is None:
+        data["max_length"] = data["max_tokens"] or DEFAULT_LENGTH
     config = PlanConfig(**data, max_samples=size, seed=recipe.seed)
     check_mixture(config.mixture)
     return config

@@ -1,5 +1,6 @@
 """What a recipe says of a pattern: a learning rate, or a mapping of a few numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -68,6 +69,6 @@ def _number(pattern: str, key: str, value: Any, known: Sequence[str]) -> float:
     except (TypeError, ValueError):
         raise fail(f"{key} is a number, not {value!r}") from None
     low, high = {"r": (1, 4096), "warmup": (0, 1), "dropout": (0, 0.99)}.get(key, (0, float("inf")))
-    if not low <= number <= high or (key == "r" and number % 1):
+    if not low <= number <= high or math.isinf(number) or (key == "r" and number % 1):
         raise fail(f"{key} is {value}; it is between {low} and {high}")
     return number

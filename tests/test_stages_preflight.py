@@ -77,6 +77,7 @@ MISTAKES = {
                        "near: language_model.model.layers,"),
     "lora without lr": (", lr: 1.0e-3", "", "r: 2", "give it lr"),
     "rows of no new tokens": ("[<think>]", "[]", "  new_tokens: 1", "'new_tokens' matches no para"),
+    "no token": ("[<think>]", "[<think>, '']", "new_tokens: [", "'' cannot be a token"),
     "nothing trains": (TRAINABLE, "trainable: {projectors: 0}\n", "trainable", "nothing trains"),
     "objective": ("objective: sft", "objective: sfft", "sfft", "did you mean 'sft'"),
     "align, no projector": (f"{TRAINABLE}    objective: sft", "trainable: {language_model: 1}\n"
@@ -88,6 +89,8 @@ MISTAKES = {
     "encoder's kind": ("kind: whisper", "kind: wisper", "wisper", "did you mean 'whisper'"),
     "encoder's key": ("model_config:", "model_confg:", "confg", "did you mean 'model_config'"),
     "encoder's config": ("d_model: 32", "d_modl: 32", "d_modl", "did you mean 'd_model'"),
+    "encoder's value": ("d_model: 32", "d_model: many", "encoder:", "expected int, got str"),
+    "encoder's list": ("kind: whisper", "kind: [whisper]", "[whisper]", "unknown encoder"),
     "projector's kind": ("frame_concat_mlp", "frame_mlp", "frame_mlp", "mean 'frame_concat_mlp'"),
     "image projector": ("frame_concat_mlp", "patch_concat_mlp", "patch", "use frame_concat_mlp"),
     "projector's key": ("concat: 4", "concta: 4", "concta", "did you mean 'concat'"),

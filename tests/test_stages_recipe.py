@@ -107,6 +107,14 @@ BAD = [
     ("    steps: 3", "    steps: 3\n    lora: {x: {rank: 1}}", "unknown key 'rank'; did you mean"),
     ("    steps: 3", "    steps: 3\n    lora: {x: {r: 1.5}}", "r is 1.5; it is between 1 and"),
     ("    steps: 3", "    steps: 3\n    lora: {x: 16}", "lora 'x': write {r: 16, lr: 1.0e-4}, not"),
+    ("[a/*.tar]", "[]", r"r\.yaml:3: source 'a' names no shards"),
+    ("name: two", "name: a/b", r"r\.yaml:9: stage 'a/b': a stage is a folder of the run"),
+    ("name: two", "name: resume", r"r\.yaml:9: stage 'resume': .* none of eval, probes, resume"),
+    ("{language_model: 1.0e-4}", "[language_model]", r"l:10: .*two\.trainable must be a mapping"),
+    ("mixture: {a: 0.5}", "mixture: [a]", r"l:12: stages\.two\.data\.mixture must be a mapping"),
+    ("batch_size: 2", "packs_per_step: 0", r"l:13: .* packs_per_step must be at least 1, not 0"),
+    ("batch_size: 2", "max_length: 0", r"l:13: .* max_length must be at least 1, not 0"),
+    ("projectors: 1.0e-3", "projectors: .inf", "lr is inf; it is between 0 and inf"),
     ("output: runs/x", "output: runs/x\nmax_offenders: -1", ":2: max_offenders is at least 0"),
 ]  # fmt: skip
 

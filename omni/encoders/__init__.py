@@ -37,7 +37,7 @@ def encoder_class(config: dict[str, Any]) -> Any:
     Raises:
         EntryError: the kind is not registered.
     """
-    if (kind := config.get("kind")) not in ENCODERS:
+    if not isinstance(kind := config.get("kind"), str) or kind not in ENCODERS:
         raise EntryError(f"unknown encoder {kind!r}; {nearest(kind, ENCODERS)}", "encoder", "kind")
     return ENCODERS[kind]
 

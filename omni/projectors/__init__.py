@@ -22,7 +22,7 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         EntryError: the kind is not registered, it takes no such option, or not such a value.
     """
-    if (kind := config.get("kind")) not in PROJECTORS:
+    if not isinstance(kind := config.get("kind"), str) or kind not in PROJECTORS:
         hint = nearest(kind, PROJECTORS)
         raise EntryError(f"unknown projector {kind!r}; {hint}", "projector", "kind")
     parameters = inspect.signature(PROJECTORS[config["kind"]]).parameters
