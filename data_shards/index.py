@@ -143,6 +143,17 @@ class Index:
         first, count = int(self.samples["part"][row]), int(self.samples["parts"][row])
         return {KINDS[kind] for kind in self.parts["kind"][first : first + count].tolist() if kind}
 
+    def first_of_kinds(self) -> dict[str, int]:
+        """Return the first row that shows each kind of media that there is."""
+        starts = self.samples["part"]
+        first, end = int(starts[0]), int(starts[-1]) + int(self.samples["parts"][-1])
+        kinds, found = self.parts["kind"][first:end], {}
+        for number, kind in enumerate(KINDS[1:], 1):
+            at = int((kinds == number).argmax())
+            if kinds[at] == number:
+                found[kind] = int(np.searchsorted(starts, first + at, side="right")) - 1
+        return found
+
     def facts(self, start: int = 0, stop: int | None = None) -> Facts:
         """Return the media files of the samples from row `start` to before `stop`."""
         samples = self.samples[start:stop]

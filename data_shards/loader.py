@@ -17,7 +17,7 @@ from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 from .ahead import Ahead
 from .meta import batch_meta
 from .opened import Opener
-from .plan import Item, Pack, Plan, Snapshot, deal
+from .plan import Item, Pack, Plan, Snapshot, check_ranks, deal
 from .quarantine import Counts, Quarantine, TooManyBad, check_modalities
 from .read import read_entry
 from .reader import Reader, bad_at
@@ -54,22 +54,26 @@ class Encode:
     processor: Processor
     opener: Opener = field(default_factory=Opener)
 
-    def __call__(self, document: Document) -> Encoded:
-        entry, item = document.entry, document.item
+    def whole(self, entry: Entry) -> Encoded:
+        """Encode all of a sample; raises BadSample."""
         sample = read_entry(entry, self.opener)
         try:
             if not any(message["role"] == "assistant" for message in sample.messages):
                 raise MessageError("no assistant turn, so there is nothing to learn from it")
-            encoded = self.processor.encode(sample.conversation())
-            # 9. The plan relied on this length. A pack is never longer than planned, whatever
-            #    the files hold by now.
-            if len(encoded) != document.whole:
-                raise MessageError(
-                    f"{len(encoded)} tokens, but the plan counts {document.whole}: the index is "
-                    "not of these files; `omni-shards index --check` makes it anew"
-                )
+            return self.processor.encode(sample.conversation())
         except (MessageError, MediaError, PlaceholderError) as error:
             raise BadSample(bad_at(entry, str(error))) from None
+
+    def __call__(self, document: Document) -> Encoded:
+        item, encoded = document.item, self.whole(document.entry)
+        # 9. The plan relied on this length. A pack is never longer than planned, whatever
+        #    the files hold by now.
+        if len(encoded) != document.whole:
+            reason = (
+                f"{len(encoded)} tokens, but the plan counts {document.whole}: the index is "
+                "not of these files; `omni-shards index --check` makes it anew"
+            )
+            raise BadSample(bad_at(document.entry, reason))
         if item.tokens < document.whole:
             return cut(self.processor, encoded, document.start, document.start + item.tokens)
         return encoded
@@ -129,7 +133,7 @@ class Loader:
     ):
         if not 0 <= rank < world_size:
             raise ValueError(f"need 0 <= rank < world_size, not {rank=}, {world_size=}")
-        deal([Pack(n, [], 0, 0.0) for n in range(plan.config.packs_per_step)], world_size)
+        check_ranks(plan.config, world_size)
         self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
         self.reader: Reader[_Batch] = Reader(
             Encode(processor), _bytes, prepare=Ahead.wait, **reading

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omni.entry import EntryError
+
 from .draws import BIG, Item
 from .packing import SCALE, Pack, Planner, Snapshot, Step
 
@@ -54,20 +56,23 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         if self.by not in ("samples", "tokens"):
-            raise ValueError(f"by: {self.by!r}; use samples or tokens")
+            raise EntryError(f"by: {self.by!r}; use samples or tokens", "by")
         if self.overlong not in ("skip", "truncate", "split"):
-            raise ValueError(f"overlong: {self.overlong!r}; use skip, truncate or split")
+            raise EntryError(
+                f"overlong: {self.overlong!r}; use skip, truncate or split", "overlong"
+            )
         for field in fields(self):
             value = getattr(self, field.name)
             counts = field.name.startswith(("max_", "packs", "window", "shuffle"))
             if counts and value is not None and value < 1:
-                raise ValueError(f"{field.name} must be at least 1, not {value}")
+                raise EntryError(f"{field.name} must be at least 1, not {value}", field.name)
         if not (self.max_tokens or self.max_samples):
-            raise ValueError("a pack needs a limit: set max_tokens, max_samples or both")
+            raise EntryError("a pack needs a limit: set max_tokens, max_samples or both")
         if self.max_tokens and self.max_length and self.max_length > self.max_tokens:
-            raise ValueError(
-                f"max_length {self.max_length} does not fit into a pack of {self.max_tokens} tokens"
-            )
+            raise EntryError(
+                f"max_length {self.max_length} does not fit into a pack of {self.max_tokens} "
+                "tokens", "max_length",
+            )  # fmt: skip
 
 
 class Plan:
@@ -149,7 +154,7 @@ class Plan:
 
 
 def check_mixture(mixture: Mapping[str, Weight]) -> None:
-    """Raise ValueError if weights are wrong, or at some step none is above 0."""
+    """Raise EntryError if weights are wrong, or at some step none is above 0."""
     _schedule(mixture, sorted(mixture))
 
 
@@ -162,13 +167,16 @@ def _schedule(
         for step, weight in weights.items():
             numbers = isinstance(step, int) and isinstance(weight, int | float)
             if not (numbers and step >= 0 and 0 <= weight < float("inf")):
-                raise ValueError(f"source {name!r}: {step}: {weight} is no from_step: weight >= 0")
+                raise EntryError(
+                    f"source {name!r}: {step}: {weight} is no from_step: weight >= 0",
+                    "mixture", name,
+                )  # fmt: skip
     schedule = []
     for first in sorted({0, *(step for weights in given.values() for step in weights)}):
         now = [max((s, w) for s, w in ((-1, 0.0), *given[n].items()) if s <= first)[1]
                for n in names]  # fmt: skip
         if not sum(now) > 0:
-            raise ValueError(f"the mixture has no weight above 0 at step {first}")
+            raise EntryError(f"the mixture has no weight above 0 at step {first}", "mixture")
         whole = [round(SCALE * w / sum(now)) for w in now]
         whole[whole.index(max(whole))] += SCALE - sum(whole)
         schedule.append((first, [(i, w) for i, w in enumerate(whole) if w]))
@@ -182,6 +190,15 @@ def _digest(lengths: "Lengths") -> str:
     for values in (lengths.tokens, lengths.patches, lengths.frames):
         digest.update(np.ascontiguousarray(values[::step], dtype="<u4").data)
     return digest.hexdigest()
+
+
+def check_ranks(config: PlanConfig, ranks: int) -> None:
+    """Raise EntryError if the packs of a step cannot be shared equally by so many ranks."""
+    if config.packs_per_step % ranks:
+        raise EntryError(
+            f"{config.packs_per_step} packs of a step cannot be dealt equally to {ranks} ranks: "
+            "choose a number of ranks that divides them", "packs_per_step",
+        )  # fmt: skip
 
 
 def deal(packs: Sequence[Pack], ranks: int) -> list[list[Pack]]:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_shards.manifest import write_text
+from omni.nearest import nearest
 
 from .batching import Answerer, CannotAskError
 from .judge import Judge
@@ -178,7 +179,10 @@ def choose(suite: str, names: str | Iterable[str]) -> list[Official | Own]:
         names = [name.strip() for name in names.split(",") if name.strip()]
     known = {row.name: row for row in SUITES[suite].rows}
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"unknown row {', '.join(unknown)}; {suite} has: {', '.join(known)}")
+        hint = nearest(unknown[0], known)
+        raise ValueError(
+            f"unknown row {', '.join(unknown)}; {hint} {suite} has: {', '.join(known)}"
+        )
     return [known[name] for name in names] or list(known.values())
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto import modeling_auto
 from transformers.utils.generic import can_return_tuple
@@ -19,12 +20,15 @@ from .buffers import build
 from .config import OmniConfig
 from .encoded import PlaceholderError
 from .encoders import build_encoder, check_encoder, encoder_class
+from .entry import EntryError
 from .feature_cache import FeatureCache
 from .generation import Generates
 from .head import decoder_of, find_labels, logits_at, router_loss, token_losses
 from .isolation import check_embeddings, isolates, one_by_one
-from .projectors import build_projector, complete
-from .weights import resolve
+from .projectors import build_projector
+from .sketch import on_meta, without_values
+from .spec import blaming, read_spec
+from .weights import Part, resolve
 
 if TYPE_CHECKING:
     from .processor import OmniProcessor
@@ -77,12 +81,14 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
         """Build a modality's encoder and projector with random weights."""
         encoder, tables = build(lambda: build_encoder(spec["encoder"]))
         self._computed |= {f"encoders.{name}.{key}": table for key, table in tables.items()}
-        # an LLM may look up narrower rows than its layers are wide
-        table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
-        width, hidden = encoder.width, table.shape[1]
-        projector, tables = build(lambda: build_projector(spec["projector"], width, hidden))  # type: ignore[arg-type]
+        projector, tables = build(lambda: self._projector(spec, encoder))
         self._computed |= {f"projectors.{name}.{key}": table for key, table in tables.items()}
         return encoder, projector
+
+    def _projector(self, spec: dict[str, Any], encoder: Any) -> nn.Module:
+        # an LLM may look up narrower rows than its layers are wide
+        table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
+        return build_projector(spec["projector"], encoder.width, table.shape[1])
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep the initialisation that every part's own constructor chose."""
@@ -112,6 +118,30 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
         model.config.isolates = isolates(model.eval())
         return model
 
+    @classmethod
+    def sketch(cls, spec: str) -> "OmniForConditionalGeneration":
+        """Make the model of a text LLM, or of an omni checkpoint, without its weights.
+
+        It lies on the meta device: all names and shapes, no values, no memory, no download. What
+        is attached to it has none either; its processor is a real one.
+
+        Raises:
+            WeightsError: it cannot be had.
+        """
+        part = resolve(spec, weights=False)
+        config = AutoConfig.from_pretrained(part.folder)
+        with torch.device("meta"):
+            if not isinstance(config, OmniConfig):
+                text = AutoModelForCausalLM.from_config(config).config
+                config = OmniConfig(text, parts={"text": part.record()})
+            modalities, config.modalities = config.modalities, {}
+            model = cls(config)
+        for name, spec in modalities.items():
+            encoder, projector = model._sketch_parts(name, spec, None)
+            model.encoders[name], model.projectors[name] = encoder.to("meta"), projector.to("meta")
+        config.modalities = modalities
+        return model
+
     def attach(self, name: str, spec: dict[str, Any], processor: "OmniProcessor") -> None:
         """Add a modality: an encoder (pretrained when the spec names weights) and a projector.
 
@@ -123,31 +153,26 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
             processor: gains the modality's placeholder and preprocessing.
 
         Raises:
-            ValueError: the name is taken, a kind is not registered, or the encoder is none whose
+            EntryError: the name is taken, a kind is not registered, or the encoder is none whose
                 features this project knows to place; the model is as it was.
             WeightsError: the encoder's weights cannot be had.
         """
         if name in self.config.modalities:
-            raise ValueError(f"modality {name!r} is attached already")
-        if unknown := set(spec) ^ {"encoder", "projector"}:
-            raise ValueError(f"modality {name!r} takes encoder and projector; check {unknown}")
-        options = dict(spec["encoder"])
-        kind, weights = options.pop("kind", None), options.pop("weights", None)
-        cls = encoder_class({"kind": kind})
-        if unknown := set(options) - set(cls.options):
-            raise ValueError(
-                f"encoder {kind!r} takes weights, {', '.join(cls.options)}; not {unknown}"
-            )
-        if not weights and cls.options[0] not in options:
-            raise ValueError(f"encoder {kind!r} needs weights, or {cls.options[0]}")
-        part = resolve(weights) if weights else None
-        described = {"kind": kind, **cls.describe(part.folder if part else None, **options)}
-        modality = {"encoder": described, "projector": complete(spec["projector"])}
-        encoder, projector = self._build(name, modality)
-        if part:
-            encoder.load_pretrained(part.folder)
-        check_encoder(encoder)
-        self._match_embedding_scale(projector)
+            raise EntryError(f"modality {name!r} is attached already")
+        if not name or "." in name or hasattr(self.encoders, name):
+            raise EntryError(f"a modality cannot be called {name!r}; choose another name")
+        read = read_spec(name, spec)
+        is_sketch = self.device.type == "meta"
+        part = resolve(read.weights, weights=not is_sketch) if read.weights else None
+        describe = partial(
+            encoder_class({"kind": read.kind}).describe, part and part.folder, **read.options
+        )
+        with blaming(f"encoder {read.kind!r}", "encoder"):
+            described = {"kind": read.kind, **(on_meta(describe) if is_sketch else describe())}
+        modality = {"encoder": described, "projector": read.projector}
+        make = self._sketch_parts if is_sketch else self._build_parts
+        with blaming(f"encoder {read.kind!r}", "encoder"):
+            encoder, projector = make(name, modality, part)
         if part:
             self.config.parts[name] = part.record()
         modality["token_id"] = processor.add_placeholder(name)
@@ -156,6 +181,25 @@ class OmniForConditionalGeneration(SavesCode, Generates, PreTrainedModel, Genera
         # not the whole model: an LLM in half precision has tables in single precision
         self.encoders[name] = encoder.to(device=self.device, dtype=self.dtype)
         self.projectors[name] = projector.to(device=self.device, dtype=self.dtype)
+
+    def _build_parts(self, name: str, modality: dict[str, Any], part: Part | None) -> Any:
+        """Build a modality's encoder, with its weights and checked, and its projector."""
+        encoder, projector = self._build(name, modality)
+        if part:
+            with blaming(f"encoder {name!r}", "encoder", "weights"):
+                encoder.load_pretrained(part.folder)
+        check_encoder(encoder)
+        self._match_embedding_scale(projector)
+        return encoder, projector
+
+    def _sketch_parts(self, name: str, modality: dict[str, Any], part: Part | None) -> Any:
+        """Build them without values; of weights that are there, names and shapes are compared."""
+        encoder: Any = on_meta(lambda: build_encoder(modality["encoder"]))
+        projector = on_meta(lambda: self._projector(modality, encoder))
+        if part and part.fetched:
+            with blaming(f"encoder {name!r}", "encoder", "weights"), without_values():
+                encoder.load_pretrained(part.folder)
+        return encoder, projector
 
     def _match_embedding_scale(self, projector: nn.Module) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""
@@ -447,4 +491,4 @@ def load_text_tokenizer(spec: str) -> Any:
     """Load the tokenizer that belongs to a text LLM given as in `omni.weights.resolve`."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(Path(resolve(spec).folder))
+    return AutoTokenizer.from_pretrained(Path(resolve(spec, weights=False).folder))

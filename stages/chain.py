@@ -1,6 +1,7 @@
 """The stages of a recipe in order, each from its parent's checkpoint; what is finished is kept."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ from accelerate import Accelerator
 from data_shards.origin import manifests
 from omni.load import CheckpointError
 
-from .checkpoint import finished
+from .checkpoint import DONE, finished
+from .compiler import check_compile
+from .engine import check_sharding
 from .kernels import check_attention
+from .places import Places
+from .precision import check_precision
+from .preflight import find_mistakes
 from .probes import probe_stage
-from .recipe import Recipe, StageConfig, stage_settings
+from .recipe import Recipe, RecipeError, StageConfig, stage_settings
 from .trackers import check_trackers
 from .trainer import train_stage
 
@@ -54,27 +60,68 @@ def check_machine(recipe: Recipe, accelerator: Accelerator) -> None:
     """Refuse what cannot run here, before anything is loaded.
 
     Raises:
-        ValueError: an attention kernel that cannot train here.
+        ValueError: an attention kernel, a precision or a sharding that cannot train here, or no
+            compiler where one is asked for.
         RecipeError: a tracker that cannot be used.
     """
-    check_attention(recipe.attention, accelerator.device)
+    device = accelerator.device
+    check_attention(recipe.attention, device)
+    check_precision(accelerator.mixed_precision, device)
+    check_sharding(recipe.sharding, device)
     check_trackers(recipe.trackers)
+    if recipe.compile:
+        check_compile(device)
 
 
-def check_finished(recipe: Recipe, only: str | None = None) -> None:
-    """Refuse a finished stage of other settings before the first one is trained.
+def remaining(
+    recipe: Recipe, only: str | None = None, again: Collection[str] = ()
+) -> tuple[Path | None, list[StageConfig]]:
+    """Return the stages that are to be trained, in order, and the checkpoint they start from.
 
-    What comes after a stage that is not finished will have another parent, and is looked at then.
+    What comes after a stage that is not finished will have another parent, and is trained too.
+
+    Args:
+        recipe: all of them.
+        only: the one that is asked for.
+        again: those whose results are put aside first.
 
     Raises:
-        CheckpointError: names stage and setting.
+        CheckpointError: a finished stage was made with other settings; names stage and setting.
     """
     parent: Path | None = None
-    for stage in recipe.stages:
+    for number, stage in enumerate(recipe.stages):
         target = Path(recipe.output) / stage.name
-        if only in (None, stage.name) and not finished(target, _settings(recipe, stage, parent)):
-            return
+        if only in (None, stage.name):
+            done = stage.name not in again and (target / DONE).is_file()
+            if not (done and finished(target, _settings(recipe, stage, parent))):
+                return parent, [stage] if only else recipe.stages[number:]
+            if only:
+                break
         parent = target
+    return parent, []
+
+
+def refuse_mistakes(
+    recipe: Recipe, places: Places, ranks: int, only: str | None, again: Collection[str]
+) -> None:
+    """Refuse mistakes of any stage that is to be trained, before the first one is.
+
+    Args:
+        recipe: what is asked for; `only` and `again` as in `remaining`.
+        places: where it says what.
+        ranks: processes that share the work.
+        only: see there.
+        again: see there.
+
+    Raises:
+        RecipeError: names every mistake with file, line and stage.
+        CheckpointError: see `remaining`.
+    """
+    parent, stages = remaining(recipe, only, again)
+    if parent and not (parent / DONE).is_file():
+        return  # which `run_recipe` says
+    if found := find_mistakes(recipe, places, parent, stages, ranks):
+        raise RecipeError("\n".join(map(str, found)))
 
 
 def _settings(recipe: Recipe, stage: StageConfig, parent: Path | None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -51,19 +52,19 @@ def train(
     """
     from omegaconf import OmegaConf
 
-    from .recipe import RecipeError, load_recipe
+    from .recipe import RecipeError, load_recipe, read_places
 
     try:
-        config = load_recipe(recipe, overrides)
+        config, places = load_recipe(recipe, overrides), read_places(recipe, overrides)
     except RecipeError as error:
         _fail(error)
     if show:
         print(OmegaConf.to_yaml(OmegaConf.structured(config)))
         return
-    _run(config, stage, fresh, redo)
+    _run(config, places, stage, fresh, redo)
 
 
-def _run(config, stage: str | None, fresh: bool, redo: str | None) -> None:
+def _run(config, places, stage: str | None, fresh: bool, redo: str | None) -> None:
     # large pages: a third off an align step on a CPU, whose time goes into fresh memory
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from transformers.utils import logging
@@ -74,7 +75,7 @@ def _run(config, stage: str | None, fresh: bool, redo: str | None) -> None:
     from omni.lock import exclusive
     from omni.weights import WeightsError
 
-    from .chain import check_machine, run_recipe
+    from .chain import check_machine, refuse_mistakes, run_recipe
     from .engine import by_main, join
     from .trainable import PatternError
 
@@ -90,11 +91,12 @@ def _run(config, stage: str | None, fresh: bool, redo: str | None) -> None:
         with ExitStack() as held:
 
             def begin() -> None:
-                try:
+                with _writing(output):
                     held.enter_context(exclusive(output))
-                    _prepare(output, config, stage, fresh, again)
-                except OSError as error:
-                    raise ValueError(f"output {output}: cannot be written: {error}") from error
+                refuse_mistakes(config, places, accelerator.num_processes, stage,
+                                names if fresh else again)  # fmt: skip
+                with _writing(output):
+                    _prepare(output, config, fresh, again)
 
             by_main(accelerator, begin)
             run_recipe(config, accelerator, stage)
@@ -103,22 +105,24 @@ def _run(config, stage: str | None, fresh: bool, redo: str | None) -> None:
         _fail(error)
 
 
-def _prepare(output: Path, config, stage: str | None, fresh: bool, again: list[str]) -> None:
-    """Make the run's folder, and the recipe in it, after what is to be made anew moved aside.
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"output {output}: cannot be written: {error}") from error
 
-    Raises:
-        CheckpointError: a finished stage was made with other settings; nothing was written.
-    """
+
+def _prepare(output: Path, config, fresh: bool, again: list[str]) -> None:
+    """Make the run's folder, and the recipe in it, after what is to be made anew moved aside."""
     from omegaconf import OmegaConf
 
     from .aside import move_run, move_stages
-    from .chain import check_finished
 
     if fresh and output.exists():
         print(f"the earlier run is in {move_run(output)}")
     elif again and output.exists():
         print(f"the earlier {', '.join(again)}: in {move_stages(output, again)}")
-    check_finished(config, stage)
     output.mkdir(parents=True, exist_ok=True)
     (output / "recipe.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
@@ -141,18 +145,18 @@ def doctor(
     from transformers.utils import logging
 
     from .doctor import diagnose
-    from .recipe import RecipeError, load_recipe
+    from .recipe import RecipeError, load_recipe, read_places
 
     logging.disable_progress_bar()
     try:
-        config = load_recipe(recipe, overrides)
+        config, places = load_recipe(recipe, overrides), read_places(recipe, overrides)
     except RecipeError as error:
         _fail(error)
     chosen = [s for s in config.stages if stage in (None, s.name)]
     if not chosen:
         names = ", ".join(s.name for s in config.stages)
         _fail(f"no stage {stage!r} in the recipe; stages: {names}")
-    if not diagnose(config, chosen, samples):
+    if not diagnose(config, places, chosen, samples):
         raise typer.Exit(1)
 
 

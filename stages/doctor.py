@@ -1,14 +1,18 @@
 """omni-train doctor: print what was found about each stage, and whether to go."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from .examine import Examination, Packs, Source, examine, spans
+from .chain import check_machine
+from .engine import join
+from .examine import Examination, Packs, Source, examine, spans, start_of
 from .forecast import Memory, size
+from .places import Places
+from .preflight import find_mistakes
 from .recipe import Recipe, StageConfig
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -17,17 +21,34 @@ STYLES = {"prompt": "dim", "media": "cyan", "label": "bold green"}
 LONGEST = 400  # characters of a prompt or an answer that are shown
 
 
-def diagnose(recipe: Recipe, stages: Iterable[StageConfig], count: int) -> bool:
+def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], count: int) -> bool:
     """Examine stages on `count` samples of each of their sources; print all, and the verdict.
+
+    What a run would refuse before its first stage (`check_machine`, `find_mistakes`) is found
+    first, and a stage with such a mistake is not examined further.
 
     Returns:
         Whether nothing speaks against training them.
     """
     console = Console(highlight=False, soft_wrap=True)
     reasons = []
+    try:
+        check_machine(recipe, join(recipe.precision))
+    except ValueError as error:
+        reasons.append(str(error))
+        console.print(Text(f"against it: {error}", "red"))
+    with console.status("looking for mistakes"):
+        start, between = start_of(recipe, stages[0])
+        mistakes = find_mistakes(recipe, places, start, [*between, *stages],
+                                 checked={stage.name for stage in stages})  # fmt: skip
+    early = [m for m in mistakes if m.stage in {stage.name for stage in between}]
     for stage in stages:
+        own = [*early, *(m for m in mistakes if m.stage == stage.name)]
         with console.status(f"examining {stage.name}"):
-            found = examine(recipe, stage, count)
+            if own:
+                found = Examination(stage.name, reasons=[f"{m.reason} ({m.where})" for m in own])
+            else:
+                found = examine(recipe, stage, count)
         console.rule(f"{stage.name}: {stage.objective}, {stage.steps:,} steps", align="left")
         show(found, recipe, console)
         reasons += [f"{stage.name}: {reason}" for reason in found.reasons]

@@ -98,6 +98,19 @@ def engine(task: nn.Module) -> str:
     return "DDP" if isinstance(task, DistributedDataParallel) else "single"
 
 
+def check_sharding(sharding: str, device: torch.device) -> None:
+    """Refuse to share weights over devices that FSDP2 does not run on.
+
+    Raises:
+        ValueError: says what to choose.
+    """
+    if sharding == "full" and device.type not in ("cpu", "cuda", "xpu"):
+        raise ValueError(
+            f"sharding: full does not run on {device.type}, which is one device; leave sharding "
+            "out, or use GPUs of CUDA"
+        )
+
+
 def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.Module:
     """Move a task to this process's device and join it with those of the other processes.
 

@@ -130,11 +130,8 @@ class Flops:
     def _text(self, meta: dict[str, Any]) -> float:
         """Return what the LLM does: all tokens, attention within documents, head at labels."""
         llm, head, *_ = self._parts
-        config = self.model.config.text_config
-        heads = config.num_attention_heads
-        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
         squares = sum(length**2 for length in meta["lengths"])
-        attention = 4 * width * config.num_hidden_layers * squares  # scores, and their mix
+        attention = 4 * attention_width(self.model) * squares  # scores, and their mix
         attention *= 1 + 2 * llm.passed / llm.all
         return llm.flops(meta["tokens"]) + attention + head.flops(meta["label_tokens"])
 
@@ -174,12 +171,31 @@ class Flops:
         return (hits - before[0]) / asked if asked else 0.0
 
 
+def attention_width(model: Any) -> int:
+    """Return the sum over an LLM's layers of heads times their size.
+
+    Layers may have heads of several sizes, so each is asked; where none says, the config is.
+    """
+    config = model.config.text_config.get_text_config(decoder=True)
+    attending = [m for m in model.get_decoder().modules() if hasattr(m, "head_dim")]
+    if attending:
+        return sum(_heads(m, config) * m.head_dim for m in attending)
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return heads * size * config.num_hidden_layers
+
+
+def _heads(attention: Any, config: Any) -> int:
+    return getattr(attention, "num_heads", None) or config.num_attention_heads
+
+
 def _llm(model: Any) -> tuple[Matrices, Matrices]:
     """Count the LLM without its head, and its head."""
     head = model.get_output_embeddings().weight
     table = model.get_input_embeddings().weight
     before = any(trains(m) for kind in (model.encoders, model.projectors) for m in kind.values())
-    experts = getattr(model.config.text_config, "num_experts_per_tok", None) or 0
+    config = model.config.text_config.get_text_config(decoder=True)
+    experts = getattr(config, "num_experts_per_tok", None) or 0
     body = matrices(model.get_decoder(), before, experts)
     below = before or body.trained > 0 or table.requires_grad
     size = head.numel()

@@ -57,7 +57,9 @@ def adapt(model: Any, stage: StageConfig, processor: Any) -> dict[str, Any]:
             patterns[f"{pattern}.*lora_[AB].*"] = given
         elif not all(any(matches(p, f"{name}.lora_A.{NAME}.weight") for p in stage.trainable)
                      for name, of in chosen.items() if of is rule):  # fmt: skip
-            raise PatternError(f"lora pattern {pattern!r}: give it lr, or name it in trainable")
+            raise PatternError(
+                f"lora pattern {pattern!r}: give it lr, or name it in trainable", "lora", pattern
+            )
     return patterns
 
 

@@ -11,15 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from omni.entry import EntryError
+
 PATTERN = "new_tokens"  # in `trainable`
 NAME = "default"
 
 
 def add_tokens(model: Any, processor: Any, tokens: Sequence[str]) -> None:
-    """Give each token an id and a row; a new one's is the mean of all, a known one's stays."""
+    """Give each token an id and a row; a new one's is the mean of all, a known one's stays.
+
+    Raises:
+        EntryError: the tokenizer cannot take one.
+    """
     tokenizer, language_model = processor.tokenizer, model.language_model
     known = tokenizer.get_vocab()
     tokenizer.add_tokens(list(tokens))
+    for token in tokens:
+        if tokenizer.convert_tokens_to_ids(token) is None:
+            raise EntryError(f"new_tokens: {token!r} cannot be a token", "new_tokens")
     fresh = [tokenizer.convert_tokens_to_ids(token) for token in tokens if token not in known]
     if not fresh:
         return

@@ -8,6 +8,24 @@ PRECISIONS = {"no": "fp32", "bf16": "bf16"}
 """accelerate's names -> ours"""
 
 
+def check_precision(chosen: str, device: torch.device) -> None:
+    """Refuse bf16 on a GPU that would only imitate it.
+
+    Args:
+        chosen: accelerate's name.
+        device: what is trained on.
+
+    Raises:
+        ValueError: says what to choose.
+    """
+    if chosen != "bf16" or device.type != "cuda":
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(
+            f"precision: {torch.cuda.get_device_name(device)} has no bf16; choose fp32 or auto"
+        )
+
+
 def choose_precision(wanted: str) -> str:
     """Return accelerate's name ("no" or "bf16") for "fp32", "bf16" or "auto" (measured)."""
     if wanted == "fp32":

@@ -11,9 +11,11 @@ from data_shards.manifest import split_digest
 from data_shards.origin import manifests
 from data_shards.plan import Plan
 from omni import OmniForConditionalGeneration, OmniProcessor
+from omni.entry import EntryError
 from omni.feature_cache import FeatureCache
-from omni.load import load
+from omni.load import check_checkpoint, load
 from omni.model import load_text_tokenizer
+from omni.weights import WeightsError
 
 from .new_tokens import add_tokens
 from .recipe import Recipe, StageConfig, plan_config
@@ -33,20 +35,35 @@ def make_model(
 
 
 def load_parent(
-    recipe: Recipe, parent: Path | None
+    recipe: Recipe, parent: Path | None, sketch: bool = False
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
-    """Load a finished stage; without one, what the recipe starts from."""
+    """Load a finished stage; without one, what the recipe starts from.
+
+    Args:
+        recipe: says what that is.
+        parent: a stage's checkpoint.
+        sketch: the model without its weights, see `OmniForConditionalGeneration.sketch`.
+    """
     start = parent or Path(recipe.text)
     if parent or (start / "processor_config.json").is_file():
-        return load(start)
-    model = OmniForConditionalGeneration.from_text(recipe.text)
-    return model, OmniProcessor(load_text_tokenizer(recipe.text))
+        if not sketch:
+            return load(start)
+        check_checkpoint(start)
+        return OmniForConditionalGeneration.sketch(str(start)), OmniProcessor.from_pretrained(start)
+    model = OmniForConditionalGeneration
+    made = model.sketch(recipe.text) if sketch else model.from_text(recipe.text)
+    return made, OmniProcessor(load_text_tokenizer(recipe.text))
 
 
 def extend(model: OmniForConditionalGeneration, processor: OmniProcessor, stage: StageConfig):
     """Attach what a stage adds to its parent."""
     for name, spec in stage.attach.items():
-        model.attach(name, spec, processor)
+        try:
+            model.attach(name, spec, processor)
+        except EntryError as error:
+            raise EntryError(error, "attach", name, *error.keys) from error
+        except WeightsError as error:
+            raise EntryError(error, "attach", name, "encoder", "weights") from error
     add_tokens(model, processor, stage.new_tokens)
 
 

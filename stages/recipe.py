@@ -1,23 +1,33 @@
 """A typed recipe: a list of stages, read from YAML, then overridden with `a.b=c`."""
 
-import difflib
+import math
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, get_origin
 
 import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from data_shards.plan import PlanConfig, check_mixture
+from omni.entry import EntryError
+from omni.nearest import nearest
 
+from .places import Places
 from .rule import Lora, Rule, numbers
 
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
 OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
 SHARDING = ("none", "full")
+PRECISION = ("auto", "fp32", "bf16")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
+
+
+KINDS = {dict: "mapping", list: "list"}
+FOLDERS = ("eval", "probes", "resume", "tensorboard")  # of a run, beside those of its stages
 
 
 class RecipeError(ValueError):
@@ -147,33 +157,46 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
     Raises:
         RecipeError: unknown key (the nearest valid one is named), wrong type, missing file.
     """
-    path = find_recipe(source)
-    text = path.read_text(encoding="utf-8")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from error
+    places = read_places(source, overrides)
+    content = yaml.safe_load(places.path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys")
-    _check_keys(content, Recipe, path, text)
-    for override in overrides or []:
+        raise RecipeError(f"{places.path}: a recipe is a mapping of keys")
+    _check_keys(content, Recipe, places)
+    for override in places.overrides:
         _apply(content, override)
-    _check_keys(content, Recipe, "command line", "")
+    _check_keys(content, Recipe, places)
     for stage in content.get("stages") or []:  # alone first, so that an error names its stage
-        _typed(StageConfig, stage, f"{path}: stage {stage.get('name', '?')!r}")
-    recipe: Recipe = _typed(Recipe, content, str(path))
-    _check_values(recipe, path)
+        _typed(StageConfig, stage, places, "stages", stage.get("name", "?"))
+    recipe: Recipe = _typed(Recipe, content, places)
+    _check_values(recipe, places)
     return recipe
 
 
-def _typed(cls: type, content: dict[str, Any], where: str) -> Any:
+def read_places(source: str | Path, overrides: list[str] | None = None) -> Places:
+    """Return where a recipe says what, for errors.
+
+    Raises:
+        RecipeError: there is no such file, or it is not YAML.
+    """
+    path = find_recipe(source)
+    try:
+        return Places(path, path.read_text(encoding="utf-8"), overrides or [])
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from error
+
+
+def _typed(cls: type, content: dict[str, Any], places: Places, *keys: str) -> Any:
+    stage = f"stage {keys[-1]!r}: " if keys else ""
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
     except MissingMandatoryValue as error:
-        raise RecipeError(f"{where}: the key {error.full_key!r} is required") from error
+        raise RecipeError(
+            f"{places.of(*keys)}: {stage}the key {error.full_key!r} is required"
+        ) from error
     except OmegaConfBaseException as error:
-        message = str(error).splitlines()[0]
-        raise RecipeError(f"{where}: {getattr(error, 'full_key', '')}: {message}") from error
+        key = getattr(error, "full_key", "") or ""
+        where = places.of(*keys, *key.split("."))
+        raise RecipeError(f"{where}: {stage}{key}: {str(error).splitlines()[0]}") from error
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -189,34 +212,28 @@ def find_recipe(source: str | Path) -> Path:
     raise RecipeError(f"{source}: no such file, and no shipped recipe of that name ({names})")
 
 
-def _check_keys(content: Any, cls: type, path: Any, text: str, prefix: str = "") -> None:
+def _check_keys(content: Any, cls: type, places: Places, *keys: str) -> None:
     """Refuse keys that the dataclass does not have, naming line and nearest valid key."""
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: {prefix.rstrip('.') or 'the recipe'} must be a mapping")
+        name = ".".join(keys) or "the recipe"
+        raise RecipeError(f"{places.of(*keys)}: {name} must be a mapping")
     known = {f.name: f.type for f in fields(cls)}
     if "stages" in content and not isinstance(content["stages"], list):
-        raise RecipeError(f"{_where(path, text, 'stages')}: 'stages' must be a list")
+        raise RecipeError(f"{places.of('stages')}: 'stages' must be a list")
     for key, value in content.items():
+        below = (*keys, str(key))
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(known)}"
-            raise RecipeError(f"{_where(path, text, key)}: unknown key '{prefix}{key}'; {hint}")
+            hint = nearest(key, known)
+            raise RecipeError(f"{places.of(*below)}: unknown key {'.'.join(below)!r}; {hint}")
         if key == "stages" and isinstance(value, list):
-            for stage in value:
-                name = stage.get("name", "?") if isinstance(stage, dict) else "?"
-                _check_keys(stage, StageConfig, path, text, f"stages.{name}.")
-        elif is_dataclass(known[key]):
-            _check_keys(value, known[key], path, text, f"{prefix}{key}.")  # type: ignore[arg-type]
-
-
-def _where(path: Any, text: str, key: Any) -> str:
-    """Return file:line of the first line that uses `key`, as far as the text tells."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.replace("- ", "  ").replace("{", " ").strip().startswith(f"{key}:") or (
-            f"{{{key}:" in line or f", {key}:" in line
-        ):
-            return f"{path}:{number}"
-    return str(path)
+            for number, stage in enumerate(value):
+                name = stage.get("name", number) if isinstance(stage, dict) else number
+                _check_keys(stage, StageConfig, places, "stages", str(name))
+        kind = get_origin(known[key])
+        if kind in KINDS and value is not None and not isinstance(value, kind):
+            raise RecipeError(f"{places.of(*below)}: {'.'.join(below)} must be a {KINDS[kind]}")
+        if is_dataclass(known[key]):
+            _check_keys(value, known[key], places, *below)  # type: ignore[arg-type]
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -242,58 +259,93 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise RecipeError(f"override {override!r}: the value is not YAML") from error
 
 
-def _check_values(recipe: Recipe, path: Path) -> None:
+def _check_values(recipe: Recipe, places: Places) -> None:
     names = [stage.name for stage in recipe.stages]
     if not names or len(set(names)) < len(names):
-        raise RecipeError(f"{path}: stages need distinct names, at least one; found {names}")
+        where = places.of("stages")
+        raise RecipeError(f"{where}: stages need distinct names, at least one; found {names}")
+    for name, patterns in recipe.sources.items():
+        if not patterns:
+            where = places.of("sources", name)
+            raise RecipeError(f"{where}: source {name!r} names no shards")
     for stage in recipe.stages:
-        where = f"{path}: stage {stage.name!r}"
-        if unknown := set(stage.data.mixture) - set(recipe.sources):
-            have = ", ".join(recipe.sources) or "none"
-            raise RecipeError(f"{where}: mixture names {sorted(unknown)}; sources: {have}")
-        if not stage.data.mixture or not (stage.trainable or stage.lora):
-            raise RecipeError(f"{where}: needs data.mixture and trainable")
-        if stage.objective not in OBJECTIVES:
-            raise RecipeError(f"{where}: objective {stage.objective!r}; known: {list(OBJECTIVES)}")
-        if min(stage.steps, stage.data.accumulate) < 1:
-            raise RecipeError(f"{where}: steps and accumulate must be at least 1")
-        try:
-            stage.trainable = numbers(stage.trainable, Rule)
-            stage.lora = numbers(stage.lora, Lora)
-            plan_config(recipe, stage, ranks=1)
-        except ValueError as error:
-            told = str(error).replace("max_samples", "batch_size")
-            raise RecipeError(f"{where}: {told}") from error
-    if recipe.sharding not in SHARDING:
-        raise RecipeError(f"{path}: sharding is none or full, not {recipe.sharding!r}")
-    if recipe.attention not in ATTENTION:
-        raise RecipeError(f"{path}: attention is {', '.join(ATTENTION)}; not {recipe.attention!r}")
-    if recipe.keep_last < 1 or recipe.keep_every < 0:
-        raise RecipeError(f"{path}: keep_last is at least 1, keep_every at least 0")
-    if recipe.max_offenders < 0 or recipe.step_timeout < 0:
-        raise RecipeError(f"{path}: max_offenders and step_timeout are at least 0")
+        _check_stage(recipe, stage, places)
+    for key, good, rule in (
+        ("sharding", recipe.sharding in SHARDING, "is none or full"),
+        ("attention", recipe.attention in ATTENTION, f"is {', '.join(ATTENTION)}"),
+        ("precision", recipe.precision in PRECISION, "is auto, fp32 or bf16"),
+        ("keep_last", recipe.keep_last >= 1, "is at least 1"),
+        ("keep_every", recipe.keep_every >= 0, "is at least 0"),
+        ("max_offenders", recipe.max_offenders >= 0, "is at least 0"),
+        ("step_timeout", recipe.step_timeout >= 0, "is at least 0"),
+        ("save_seconds", recipe.save_seconds >= 0, "is at least 0"),
+        ("threads", recipe.threads >= 0, "is at least 0"),
+        ("feature_cache_mb", recipe.feature_cache_mb >= 0, "is at least 0"),
+        ("probes.samples", recipe.probes.samples >= 0, "is at least 0"),
+        ("probes.limit", recipe.probes.limit >= 1, "is at least 1"),
+    ):  # fmt: skip
+        if not good:
+            value = attrgetter(key)(recipe)
+            raise RecipeError(f"{places.of(*key.split('.'))}: {key} {rule}, not {value!r}")
     if recipe.feature_cache != "memory" and recipe.feature_cache_mb < 1:
         raise RecipeError(
-            f"{path}: feature_cache names a folder; say with feature_cache_mb how large it may grow"
+            f"{places.of('feature_cache')}: feature_cache names a folder; say with "
+            "feature_cache_mb how large it may grow"
         )
-    if recipe.probes.samples < 0 or recipe.probes.limit < 1:
-        raise RecipeError(f"{path}: probes.samples is at least 0, probes.limit at least 1")
-    if recipe.precision not in ("auto", "fp32", "bf16"):
-        raise RecipeError(f"{path}: precision is auto, fp32 or bf16, not {recipe.precision!r}")
+
+
+def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
+    def fail(reason: object, *keys: str) -> NoReturn:
+        where = places.of("stages", stage.name, *keys)
+        raise RecipeError(f"{where}: stage {stage.name!r}: {reason}")
+
+    if not re.fullmatch(r"\w[\w-]*", stage.name) or stage.name in FOLDERS:
+        fail("a stage is a folder of the run, so its name is of letters, digits, - and _, and "
+             f"none of {', '.join(FOLDERS)}", "name")  # fmt: skip
+    if not stage.data.mixture or not (stage.trainable or stage.lora):
+        fail("needs data.mixture and trainable")
+    for name in stage.data.mixture:
+        if name not in recipe.sources:
+            hint = nearest(name, recipe.sources)
+            fail(f"mixture names {name!r}, which is no source; {hint}", "data", "mixture", name)
+    if stage.objective not in OBJECTIVES:
+        hint = nearest(stage.objective, OBJECTIVES)
+        fail(f"unknown objective {stage.objective!r}; {hint}", "objective")
+    for key, value, low, high in (
+        ("steps", stage.steps, 1, math.inf), ("warmup", stage.warmup, 0, 1),
+        ("final_lr", stage.final_lr, 0, math.inf), ("clip", stage.clip, 0, math.inf),
+        ("weight_decay", stage.weight_decay, 0, math.inf),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            fail(f"{key} is {value}; it is between {low} and {high}", key)
+    for key, kind in (("trainable", Rule), ("lora", Lora)):
+        try:
+            setattr(stage, key, numbers(getattr(stage, key), kind))
+        except EntryError as error:
+            fail(error, key, *error.keys)
+    try:
+        plan_config(recipe, stage, ranks=1)
+    except EntryError as error:
+        fail(error, "data", *error.keys)
 
 
 def plan_config(recipe: Recipe, stage: StageConfig, ranks: int) -> PlanConfig:
     """Say how the stage's data are planned for a number of ranks.
 
     Raises:
-        ValueError: the data settings contradict one another.
+        EntryError: the data settings contradict one another.
     """
     data = asdict(stage.data)
     size, accumulate = data.pop("batch_size"), data.pop("accumulate")
-    if size is None and not data["max_tokens"]:
+    for key, value in (("batch_size", size), ("accumulate", accumulate)):
+        if value is not None and value < 1:
+            raise EntryError(f"{key} must be at least 1, not {value}", key)
+    if size is None and data["max_tokens"] is None:
         size = DEFAULT_BATCH
-    data["packs_per_step"] = data["packs_per_step"] or accumulate * ranks
-    data["max_length"] = data["max_length"] or data["max_tokens"] or DEFAULT_LENGTH
+    if data["packs_per_step"] is None:
+        data["packs_per_step"] = accumulate * ranks
+    if data["max_length"] is None:
+        data["max_length"] = data["max_tokens"] or DEFAULT_LENGTH
     config = PlanConfig(**data, max_samples=size, seed=recipe.seed)
     check_mixture(config.mixture)
     return config

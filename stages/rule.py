@@ -1,9 +1,12 @@
 """What a recipe says of a pattern: a learning rate, or a mapping of a few numbers."""
 
-import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+
+from omni.entry import EntryError
+from omni.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def numbers(patterns: Mapping[str, Any], kind: type[Rule]) -> dict[str, Any]:
     """Return what a recipe says of each pattern as floats, checked; null is 0, which freezes.
 
     Raises:
-        ValueError: an unknown key (the nearest is named), no number, or one out of range.
+        EntryError: an unknown key (the nearest is named), no number, or one out of range.
     """
     read: dict[str, Any] = {}
     for pattern, value in patterns.items():
@@ -41,9 +44,10 @@ def numbers(patterns: Mapping[str, Any], kind: type[Rule]) -> dict[str, Any]:
             known = [field.name for field in fields(kind)]
             read[pattern] = {key: _number(pattern, key, v, known) for key, v in value.items()}
             if kind is Rule and "lr" not in value:
-                raise ValueError(f"trainable {pattern!r}: needs lr (0 or null freezes)")
+                raise EntryError(f"trainable {pattern!r}: needs lr (0 or null freezes)", pattern)
         elif kind is Lora:
-            raise ValueError(f"lora {pattern!r}: write {{r: 16, lr: 1.0e-4}}, not {value!r}")
+            reason = f"lora {pattern!r}: write {{r: 16, lr: 1.0e-4}}, not {value!r}"
+            raise EntryError(reason, pattern)
         else:
             read[pattern] = _number(pattern, "lr", value, ["lr"])
     return read
@@ -55,15 +59,16 @@ def rule_of(value: Any) -> Rule:
 
 
 def _number(pattern: str, key: str, value: Any, known: Sequence[str]) -> float:
+    def fail(reason: str) -> EntryError:
+        return EntryError(f"pattern {pattern!r}: {reason}", pattern, key)
+
     if key not in known:
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
-        raise ValueError(f"pattern {pattern!r}: unknown key {key!r}; {hint}")
+        raise fail(f"unknown key {key!r}; {nearest(key, known)}")
     try:
         number = float(value or 0.0)  # YAML reads 1e-4 as text
     except (TypeError, ValueError):
-        raise ValueError(f"pattern {pattern!r}: {key} is a number, not {value!r}") from None
+        raise fail(f"{key} is a number, not {value!r}") from None
     low, high = {"r": (1, 4096), "warmup": (0, 1), "dropout": (0, 0.99)}.get(key, (0, float("inf")))
-    if not low <= number <= high or (key == "r" and number % 1):
-        raise ValueError(f"pattern {pattern!r}: {key} is {value}; it is between {low} and {high}")
+    if not low <= number <= high or math.isinf(number) or (key == "r" and number % 1):
+        raise fail(f"{key} is {value}; it is between {low} and {high}")
     return number

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -10,11 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from omni.entry import EntryError
+
 from .engine import whole
 from .rule import rule_of
 
 
-class PatternError(ValueError):
+class PatternError(EntryError):
     """A pattern that matches nothing, or patterns that train nothing."""
 
 
@@ -52,15 +55,27 @@ def set_trainable(model: nn.Module, patterns: Mapping[str, Any]) -> dict[str, li
         if not found:
             raise no_match("trainable", pattern, model)
     if not any(groups.values()):
-        raise PatternError(f"nothing trains: {dict(patterns)} gives no parameter a learning rate")
+        raise PatternError(
+            f"nothing trains: {dict(patterns)} gives no parameter a learning rate", "trainable"
+        )
     return groups
 
 
 def no_match(key: str, pattern: str, model: nn.Module) -> PatternError:
     """Return the error for a pattern that matches nothing, with its neighbours."""
-    modules = [name for name, _ in model.named_modules() if name.count(".") < 3 and name]
-    near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.3)
-    return PatternError(f"{key} pattern {pattern!r} matches no parameter; near: {', '.join(near)}")
+    there: dict[str, None] = {}  # of modules and parameters, layers alike as one
+    for name, _ in model.named_parameters():
+        parts = _any_layer(name).split(".")
+        there |= dict.fromkeys(".".join(parts[:n]) for n in range(1, len(parts) + 1))
+    near = difflib.get_close_matches(_any_layer(pattern), there, n=3, cutoff=0.3)
+    near = near or dict.fromkeys(part_of(name) for name, _ in model.named_parameters())
+    return PatternError(
+        f"{key} pattern {pattern!r} matches no parameter; near: {', '.join(near)}", key, pattern
+    )
+
+
+def _any_layer(name: str) -> str:
+    return re.sub(r"\.\d+(?=\.|$)", ".*", name)
 
 
 def param_groups(
@@ -115,8 +130,8 @@ def describe(model: nn.Module, title: str, groups: list[dict[str, Any]]) -> str:
 
 def part_of(name: str) -> str:
     """Return the part of the model that a tensor belongs to: "language_model", "encoders.x"."""
-    head, second, *_ = name.split(".")
-    return f"{head}.{second}" if head in ("encoders", "projectors") else head
+    head, _, rest = name.partition(".")
+    return f"{head}.{rest.partition('.')[0]}" if head in ("encoders", "projectors") else head
 
 
 def _moving(model: nn.Module) -> set[str]:

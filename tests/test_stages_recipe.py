@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stages.objectives import OBJECTIVES as REGISTERED
+from stages.places import Places
 from stages.recipe import OBJECTIVES, RecipeError, load_recipe, plan_config, stage_settings
 
 GOOD = """\
@@ -78,9 +79,9 @@ BAD = [
     ("    steps: 4", "    stpes: 4", r"r\.yaml:14: unknown key 'stages\.two\.stpes'; did you me"),
     ("batch_size", "batchsize", r"r\.yaml:13: unknown key 'stages\.two\.data\.batchsize'; did you"),
     ("output", "outptu", r"r\.yaml:1: unknown key 'outptu'; did you mean 'output'\?"),
-    ("output", "zzz", r"r\.yaml:1: unknown key 'zzz'; valid keys: output, text"),
+    ("output", "zzz", r"r\.yaml:1: unknown key 'zzz'; known: output, text"),
     ("steps: 4", "steps: soon", "stage 'two': steps: Value 'soon'"),
-    ("steps: 4", "steps: 0", "stage 'two': steps and accumulate must be at least 1"),
+    ("steps: 4", "steps: 0", r"r\.yaml:14: stage 'two': steps is 0; it is between 1"),
     ("batch_size: 2", "batch_size: 0", "stage 'two': batch_size must be at least 1, not 0"),
     ("batch_size: 2", "overlong: drop", "stage 'two': overlong: 'drop'; use skip, truncate or"),
     ("mixture: {a: 0.5}", "mixture: {a: {5: 1}}", "stage 'two': .* no weight above 0 at step 0"),
@@ -88,13 +89,13 @@ BAD = [
     ("    steps: 4\n", "", "stage 'two': the key 'steps' is required"),
     ("output: runs/x\n", "", "the key 'output' is required"),
     ("text: tiny:llama\n", "", "the key 'text' is required"),
-    ("mixture: {a: 1}", "mixture: {b: 1}", r"stage 'one': mixture names \['b'\]; sources: a"),
+    ("mixture: {a: 1}", "mixture: {b: 1}", r"r\.yaml:7: stage 'one': mixture .*'b', .*known: a"),
     ("    data: {mixture: {a: 1}}\n", "", "stage 'one': needs data.mixture and trainable"),
     ("name: two", "name: one", "distinct names"),
-    ("steps: 3", "steps: 3\n    objective: sfft", r"objective 'sfft'; known: \['align', 'sft'\]"),
+    ("steps: 3", "steps: 3\n    objective: sfft", r"l:9: .*'sfft'; did you mean 'sft'"),
     ("output: runs/x", "output: [", "r.yaml: not YAML"),
     ("output: runs/x", "output: runs/x\nprecision: fp8", "precision is auto, fp32 or bf16"),
-    ("output: runs/x", "output: runs/x\nprobes: {limit: 0}", "probes.limit at least 1"),
+    ("output: runs/x", "output: runs/x\nprobes: {limit: 0}", r"l:2: probes\.limit is at least 1"),
     ("output: runs/x", "output: runs/x\nprobes: {sample: 1}", r":2: .*'probes\.sample'; did you"),
     ("    data: {mixture: {a: 1}}", "    data: 3", "data must be a mapping"),
     ("projectors: 1.0e-3", "projectors: {lrr: 1}", "'one': pattern 'projectors': .* mean 'lr'"),
@@ -106,7 +107,15 @@ BAD = [
     ("    steps: 3", "    steps: 3\n    lora: {x: {rank: 1}}", "unknown key 'rank'; did you mean"),
     ("    steps: 3", "    steps: 3\n    lora: {x: {r: 1.5}}", "r is 1.5; it is between 1 and"),
     ("    steps: 3", "    steps: 3\n    lora: {x: 16}", "lora 'x': write {r: 16, lr: 1.0e-4}, not"),
-    ("output: runs/x", "output: runs/x\nmax_offenders: -1", "max_offenders and step_timeout are"),
+    ("[a/*.tar]", "[]", r"r\.yaml:3: source 'a' names no shards"),
+    ("name: two", "name: a/b", r"r\.yaml:9: stage 'a/b': a stage is a folder of the run"),
+    ("name: two", "name: resume", r"r\.yaml:9: stage 'resume': .* none of eval, probes, resume"),
+    ("{language_model: 1.0e-4}", "[language_model]", r"l:10: .*two\.trainable must be a mapping"),
+    ("mixture: {a: 0.5}", "mixture: [a]", r"l:12: stages\.two\.data\.mixture must be a mapping"),
+    ("batch_size: 2", "packs_per_step: 0", r"l:13: .* packs_per_step must be at least 1, not 0"),
+    ("batch_size: 2", "max_length: 0", r"l:13: .* max_length must be at least 1, not 0"),
+    ("projectors: 1.0e-3", "projectors: .inf", "lr is inf; it is between 0 and inf"),
+    ("output: runs/x", "output: runs/x\nmax_offenders: -1", ":2: max_offenders is at least 0"),
 ]  # fmt: skip
 
 
@@ -120,7 +129,10 @@ def test_a_mistake_is_named(recipe, old, new, reason):
     ("override", "reason"),
     [
         ("stages.three.steps=1", "no stage 'three'; stages: one, two"),
-        ("stages.two.stepz=1", r"command line: unknown key 'stages\.two\.stepz'; did you mean"),
+        (
+            "stages.two.stepz=1",
+            r"override 'stages\.two\.stepz=1': unknown key 'stages\.two\.stepz'; did you",
+        ),
         ("seed", "write key=value"),
         ("seed.x=1", "seed|has no keys"),
     ],
@@ -128,6 +140,23 @@ def test_a_mistake_is_named(recipe, old, new, reason):
 def test_a_mistaken_override_is_named(recipe, override, reason):
     with pytest.raises(RecipeError, match=reason):
         recipe("", "", override)
+
+
+def test_an_entry_is_found_where_it_is_written(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "base: &base\n  steps: 3\n  data: {mixture: {a: 1}}\nstages:\n"
+        "  - name: one\n    <<: *base\n  - <<: *base\n    steps: 4\n    name: two\n"
+    )
+    found = Places(path, path.read_text(), ["stages.one.data.mixture={b: 1}", "seed=1"])
+    assert found.of("stages", "one", "steps") == f"{path}:2"  # by reference
+    assert found.of("stages", "two", "steps") == f"{path}:8"
+    assert found.of("stages", "two", "data", "max_length") == f"{path}:3"  # not there: above it
+    assert found.of("stages", "three") == f"{path}:4"
+    override = "override 'stages.one.data.mixture={b: 1}'"
+    assert found.of("stages", "one", "data", "mixture", "b") == override
+    assert found.of("stages", "one", "data") == f"{path}:3 with {override}"
+    assert found.of("text") == str(path)
 
 
 def test_an_unknown_recipe_lists_the_shipped(tmp_path):

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from ..entry import EntryError
+from ..nearest import nearest
 from .audio import WhisperEncoder
 from .check import check_encoder
 from .open_clip import OpenClipEncoder
@@ -33,11 +35,11 @@ def encoder_class(config: dict[str, Any]) -> Any:
     """Look up the class that `config["kind"]` names.
 
     Raises:
-        ValueError: the kind is not registered.
+        EntryError: the kind is not registered.
     """
-    if config.get("kind") not in ENCODERS:
-        raise ValueError(f"unknown encoder {config.get('kind')!r}; known: {', '.join(ENCODERS)}")
-    return ENCODERS[config["kind"]]
+    if not isinstance(kind := config.get("kind"), str) or kind not in ENCODERS:
+        raise EntryError(f"unknown encoder {kind!r}; {nearest(kind, ENCODERS)}", "encoder", "kind")
+    return ENCODERS[kind]
 
 
 def build_encoder(config: dict[str, Any]) -> nn.Module:

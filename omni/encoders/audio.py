@@ -11,8 +11,10 @@ import torchaudio
 from torch import nn
 from torch.nn import functional as F
 
+from ..entry import EntryError
 from ..media import load_audio, resampled
-from .stored import stored_preprocessing
+from ..nearest import nearest
+from .stored import is_sketch, stored_preprocessing
 
 RATE = 16_000
 N_FFT = 400  # samples: 25 ms
@@ -57,6 +59,10 @@ class WhisperEncoder(nn.Module):
             _check_extractor(folder, given)
         keep = ("d_model", "num_mel_bins", "encoder_layers", "encoder_attention_heads",
                 "encoder_ffn_dim", "max_source_positions")  # fmt: skip
+        if not folder and (foreign := sorted({*given} - {*WhisperConfig().to_dict()})):
+            hint = nearest(foreign[0], keep)
+            raise EntryError(f"model_config: a Whisper has no {foreign[0]!r}; {hint}",
+                             "encoder", "model_config", foreign[0])  # fmt: skip
         described = {k: given[k] for k in keep if k in given}
         if (activation := given.get("activation_function", "gelu")) != "gelu":
             described["activation_function"] = activation
@@ -71,7 +77,9 @@ class WhisperEncoder(nn.Module):
         """
         from transformers import WhisperModel
 
-        found: Any = WhisperModel.from_pretrained(folder, output_loading_info=True)
+        found: Any = WhisperModel.from_pretrained(
+            folder, output_loading_info=True, device_map="meta" if is_sketch(self) else None
+        )
         loaded, info = found
         missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
         if gone := sorted(key for key in missing if key.startswith("encoder.")):

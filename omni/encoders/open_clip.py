@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
+from ..entry import EntryError
+from ..nearest import nearest
 from .image import ImageEncoder, square, to_grid
 from .resize import AUTHOR, LETTERBOX, check_square, choose
+from .stored import stored_tensors
 
 PREFIX = "visual."
 
@@ -57,7 +59,8 @@ class OpenClipEncoder(ImageEncoder):
             model, preprocess = open_clip.get_model_config(spec["architecture"]), None
             who = f"encoder open_clip {spec['architecture']!r}"
             if model is None:
-                raise ValueError(f"open_clip knows no model {spec['architecture']!r}")
+                hint = nearest(spec["architecture"], open_clip.list_models())
+                raise EntryError(f"{who} is unknown; {hint}", "encoder", "architecture")
         vision = {**model["vision_cfg"], "patch_dropout": 0.0}  # in training, too, all are needed
         tower = _tower(vision, who)
         size = square(spec.get("image_size") or tower.image_size, f"{who}: image_size")
@@ -83,7 +86,7 @@ class OpenClipEncoder(ImageEncoder):
         """
         from open_clip.model import resize_pos_embed
 
-        state = load_file(folder / "open_clip_model.safetensors")
+        state = stored_tensors(folder / "open_clip_model.safetensors", self)
         state = {name: tensor for name, tensor in state.items() if name.startswith(PREFIX)}
         resize_pos_embed(state, SimpleNamespace(visual=self.model))
         try:

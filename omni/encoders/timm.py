@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
+from ..entry import EntryError
 from ..imports import without
+from ..nearest import nearest
 from .image import ImageEncoder, square, to_grid
 from .resize import AUTHOR, LETTERBOX, check_square, choose
+from .stored import stored_tensors
 
 CPU_BATCH = 8
 RESIZING = ("interpolation", "crop_pct", "crop_mode")
@@ -80,7 +82,8 @@ class TimmEncoder(ImageEncoder):
             ValueError: a tensor is missing, has another shape, or is neither the model's nor its
                 classifier's.
         """
-        state, own = load_file(folder / "model.safetensors"), self.model.state_dict()
+        state = stored_tensors(folder / "model.safetensors", self)
+        own = self.model.state_dict()
         if any(name not in state or state[name].shape != own[name].shape for name in own):
             state = _adapted(self.model, state)
         missing, unexpected = self.model.load_state_dict(
@@ -122,6 +125,9 @@ def _measured(
     A model whose positions are of another size is built for the one that is asked for.
     """
     timm = _timm()
+    if ":" not in architecture and not timm.is_model(architecture):
+        hint = nearest(architecture, timm.list_models())
+        raise EntryError(f"{who} is unknown to timm; {hint}", "encoder", "architecture")
     model: Any = timm.create_model(architecture, num_classes=0, **model_args)
     size = spec.get("image_size") or {**model.pretrained_cfg, **given}["input_size"][1:]
     size = square(size, f"{who}: image_size")

@@ -11,7 +11,7 @@ import torch
 
 from .image import IMAGENET, ImageEncoder, square, to_grid
 from .resize import LETTERBOX, WAYS, check_square, choose
-from .stored import stored_preprocessing
+from .stored import is_sketch, stored_preprocessing
 
 
 class TransformersEncoder(ImageEncoder):
@@ -80,8 +80,9 @@ class TransformersEncoder(ImageEncoder):
                 folder holds more of the tower than its config says.
         """
         loaded, info = type(self.model).from_pretrained(
-            folder, config=self.model.config, output_loading_info=True
-        )
+            folder, config=self.model.config, output_loading_info=True,
+            device_map="meta" if is_sketch(self) else None,
+        )  # fmt: skip
         self.model.load_state_dict(loaded.state_dict())
         missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
         if missing and (needed := sorted(missing & self._needed())):
@@ -104,7 +105,8 @@ class TransformersEncoder(ImageEncoder):
     def _needed(self) -> set[str]:
         """Return the tensors on which features depend: not those of a pooler or a head."""
         names, tensors = zip(*self.model.named_parameters(), strict=True)
-        features = self(torch.zeros(1, 3, self.image_size, self.image_size))
+        images = torch.zeros(1, 3, self.image_size, self.image_size, device=tensors[0].device)
+        features = self(images)
         reached = torch.autograd.grad(features.sum(), tensors, allow_unused=True)
         buffers = {name for name, _ in self.model.named_buffers()}
         return buffers | {n for n, g in zip(names, reached, strict=True) if g is not None}

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..entry import EntryError
+from ..nearest import nearest
 from .mlp import FrameConcatMlp, PatchConcatMlp
 
 PROJECTORS: dict[str, type[nn.Module]] = {
@@ -18,16 +20,24 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
     """Fill in the defaults of the class that `config["kind"]` names, so that a config says all.
 
     Raises:
-        ValueError: the kind is not registered, or it takes no such option.
+        EntryError: the kind is not registered, it takes no such option, or not such a value.
     """
-    if config.get("kind") not in PROJECTORS:
-        raise ValueError(
-            f"unknown projector {config.get('kind')!r}; known: {', '.join(PROJECTORS)}"
-        )
+    if not isinstance(kind := config.get("kind"), str) or kind not in PROJECTORS:
+        hint = nearest(kind, PROJECTORS)
+        raise EntryError(f"unknown projector {kind!r}; {hint}", "projector", "kind")
     parameters = inspect.signature(PROJECTORS[config["kind"]]).parameters
     options = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
-    if unknown := set(config) - {"kind", *options}:
-        raise ValueError(f"projector {config['kind']!r} takes {list(options)}, not {unknown}")
+    for key in config:
+        if key not in ("kind", *options):
+            hint = nearest(key, options)
+            raise EntryError(f"projector {kind!r} takes no {key!r}; {hint}", "projector", str(key))
+    for key, value in config.items():
+        least = min(1, options.get(key, 0))  # 0 stands for the width of the LLM
+        if key != "kind" and (type(value) is not int or value < least):
+            raise EntryError(
+                f"projector {kind!r}: {key} is a whole number of at least {least}, not {value!r}",
+                "projector", key,
+            )  # fmt: skip
     return {**options, **config}
 
 

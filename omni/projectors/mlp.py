@@ -17,6 +17,8 @@ class PatchConcatMlp(nn.Module):
     The visual bridge of Baichuan-Omni-1.5 (arXiv 2501.15368, section 3.2): nothing is averaged.
     """
 
+    axes = 2
+
     def __init__(self, input_width: int, output_width: int, hidden: int = 0, concat: int = 2):
         super().__init__()
         self.concat = concat
@@ -36,6 +38,8 @@ class PatchConcatMlp(nn.Module):
 
 class FrameConcatMlp(nn.Module):
     """Concatenate `concat` consecutive frames into one token, then project."""
+
+    axes = 1
 
     def __init__(self, input_width: int, output_width: int, hidden: int = 0, concat: int = 4):
         super().__init__()

