@@ -122,8 +122,8 @@ class OmniForConditionalGeneration(SavesCode, PreTrainedModel, GenerationMixin):
                 config = OmniConfig(text, parts={"text": part.record()})
             modalities, config.modalities = config.modalities, {}
             model = cls(config)
-        for name, spec in modalities.items():
-            encoder, projector = model._sketch_parts(name, spec, None)
+        for name, modality in modalities.items():
+            encoder, projector = model._sketch_parts(name, modality, None)
             model.encoders[name], model.projectors[name] = encoder.to("meta"), projector.to("meta")
         config.modalities = modalities
         return model
