@@ -171,7 +171,7 @@ def choose(suite: str, names: str | Iterable[str]) -> list[Official | Own]:
     """The rows of a suite, or those named, in a list or with commas in between.
 
     Raises:
-        ValueError: an unknown name; lists the known ones.
+        ValueError: an unknown name; says the nearest, or the known ones.
     """
     if suite not in SUITES:
         raise ValueError(f"unknown suite {suite!r}; there is: {', '.join(SUITES)}")
@@ -179,10 +179,7 @@ def choose(suite: str, names: str | Iterable[str]) -> list[Official | Own]:
         names = [name.strip() for name in names.split(",") if name.strip()]
     known = {row.name: row for row in SUITES[suite].rows}
     if unknown := [name for name in names if name not in known]:
-        hint = nearest(unknown[0], known)
-        raise ValueError(
-            f"unknown row {', '.join(unknown)}; {hint} {suite} has: {', '.join(known)}"
-        )
+        raise ValueError(f"unknown row {', '.join(unknown)}; {nearest(unknown[0], known)}")
     return [known[name] for name in names] or list(known.values())
 
 

@@ -41,12 +41,12 @@ def adapt(model: Any, stage: StageConfig, processor: Any) -> dict[str, Any]:
     chosen: dict[str, Lora] = {}
     head = model.get_output_embeddings()
     heads = (head, getattr(head, "base_layer", None))  # below the rows of new tokens
+    linear = [name for name, module in model.named_modules()
+              if isinstance(module, nn.Linear) and module not in heads]  # fmt: skip
     for pattern, rule in rules.items():
-        found = [name for name, module in model.named_modules()
-                 if isinstance(module, nn.Linear) and matches(pattern, f"{name}.weight")
-                 and module not in heads]  # fmt: skip
+        found = [name for name in linear if matches(pattern, f"{name}.weight")]
         if not found:
-            raise no_match("lora", pattern, model)
+            raise no_match("lora", pattern, linear, "linear layer")
         chosen |= dict.fromkeys(found, rule)
     _inject(model, chosen)
     patterns |= {"*.base_layer.*": 0.0}

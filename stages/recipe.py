@@ -229,8 +229,8 @@ def _check_keys(content: Any, cls: type, places: Places, *keys: str) -> None:
             for number, stage in enumerate(value):
                 name = stage.get("name", number) if isinstance(stage, dict) else number
                 _check_keys(stage, StageConfig, places, "stages", str(name))
-        kind = get_origin(known[key])
-        if kind in KINDS and value is not None and not isinstance(value, kind):
+        kind: Any = get_origin(known[key])
+        if kind and kind in KINDS and value is not None and not isinstance(value, kind):
             raise RecipeError(f"{places.of(*below)}: {'.'.join(below)} must be a {KINDS[kind]}")
         if is_dataclass(known[key]):
             _check_keys(value, known[key], places, *below)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -53,7 +53,8 @@ def set_trainable(model: nn.Module, patterns: Mapping[str, Any]) -> dict[str, li
             groups[matching[-1]].append(name)
     for pattern, found in hit.items():
         if not found:
-            raise no_match("trainable", pattern, model)
+            names = (name for name, _ in model.named_parameters())
+            raise no_match("trainable", pattern, names, "parameter")
     if not any(groups.values()):
         raise PatternError(
             f"nothing trains: {dict(patterns)} gives no parameter a learning rate", "trainable"
@@ -61,16 +62,23 @@ def set_trainable(model: nn.Module, patterns: Mapping[str, Any]) -> dict[str, li
     return groups
 
 
-def no_match(key: str, pattern: str, model: nn.Module) -> PatternError:
-    """Return the error for a pattern that matches nothing, with its neighbours."""
-    there: dict[str, None] = {}  # of modules and parameters, layers alike as one
-    for name, _ in model.named_parameters():
+def no_match(key: str, pattern: str, names: Iterable[str], kind: str) -> PatternError:
+    """Return the error for a pattern that matches none of some parameters, with its neighbours.
+
+    Args:
+        key: of the recipe.
+        pattern: what matches none.
+        names: of the parameters.
+        kind: what they are.
+    """
+    names, there = [*names], {}  # of modules and parameters, layers alike as one
+    for name in names:
         parts = _any_layer(name).split(".")
         there |= dict.fromkeys(".".join(parts[:n]) for n in range(1, len(parts) + 1))
     near = difflib.get_close_matches(_any_layer(pattern), there, n=3, cutoff=0.3)
-    near = near or dict.fromkeys(part_of(name) for name, _ in model.named_parameters())
+    near = near or dict.fromkeys(map(part_of, names))
     return PatternError(
-        f"{key} pattern {pattern!r} matches no parameter; near: {', '.join(near)}", key, pattern
+        f"{key} pattern {pattern!r} matches no {kind}; near: {', '.join(near)}", key, pattern
     )
 
 

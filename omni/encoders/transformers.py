@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ..entry import EntryError
+from ..nearest import nearest
 from .image import IMAGENET, ImageEncoder, square, to_grid
 from .resize import LETTERBOX, WAYS, check_square, choose
 from .stored import is_sketch, stored_preprocessing
@@ -47,12 +49,19 @@ class TransformersEncoder(ImageEncoder):
         Raises:
             ValueError: the model has no square of features, or not at this image size.
         """
-        from transformers import AutoConfig
+        from transformers import CONFIG_MAPPING, AutoConfig
 
         if folder:
             config = AutoConfig.from_pretrained(folder)
             config = getattr(config, "vision_config", config)  # CLIP and SigLIP hold two towers
         else:
+            kind = spec["model_config"].get("model_type")
+            if kind not in CONFIG_MAPPING:
+                raise EntryError(
+                    f"model_type {kind!r} is unknown to transformers; "
+                    f"{nearest(kind, [*CONFIG_MAPPING])[:300]}", "encoder", "model_config",
+                    "model_type",
+                )  # fmt: skip
             config = AutoConfig.for_model(**spec["model_config"])
         who = f"encoder transformers {config.model_type!r}"
         size = spec.get("image_size") or _side(config)
