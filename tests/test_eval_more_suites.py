@@ -74,6 +74,7 @@ def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
     assert wrong.details["incomplete"] == f"{COUNT} of {row.benchmark.rows} docs"
 
 
+@pytest.mark.slow
 def test_another_process_shows_the_same_pictures_and_sounds(public, tmp_path):
     (row,) = [row for row in SUITES["omni"].rows if row.name == "omnibench"]
 

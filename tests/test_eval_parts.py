@@ -256,6 +256,7 @@ def test_importing_the_harness_is_light():
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_commands_import_transformers_without_what_others_need():
     code = """
 import sys

@@ -46,6 +46,7 @@ def _run(script: str, folder: Path, again: Path) -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.slow
 def test_without_omni_transformers_asks_and_then_loads(tiny_checkpoint, tmp_path):
     *asked, loaded = _run(PLAIN, tiny_checkpoint, tmp_path / "again")
     assert asked[-1].endswith("True")
@@ -55,6 +56,7 @@ def test_without_omni_transformers_asks_and_then_loads(tiny_checkpoint, tmp_path
     assert files == again  # the file of code among them, and no copy of our sources
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "found"),
     [(FIRST, [PROCESSOR, MODEL]), (LAST, [MODEL, MODEL])],

@@ -49,6 +49,7 @@ def test_a_state_that_forgets_is_found(name, tamper, figure, tmp_path):
     assert result.figures[figure] is False
 
 
+@pytest.mark.slow
 def test_a_first_batch_comes_soon_and_a_fat_state_is_found(tmp_path, monkeypatch):
     result = bench("resume-cost")(tmp_path / "x", shards=6)
     assert result.ok, result

@@ -8,6 +8,7 @@ from data_shards.bench.result import module_of
 from data_shards.plan import Pack, deal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
@@ -24,6 +25,7 @@ def test_the_plan_holds_its_promises(name, figures, tmp_path):
     assert len({tuple(row) for row in result.rows}) == 1
 
 
+@pytest.mark.slow
 def test_speed_times_every_reader_on_the_same_samples(tmp_path):
     result = module_of("data_shards.bench", "speed").run(tmp_path, small=True)
     figures = {"vs_webdataset", "vs_energon", "of_limit", "threads_kept", "limit_kept"}

@@ -98,8 +98,9 @@ def test_ranks_are_looked_at_together():
 
 
 def test_a_stage_that_read_no_picture_is_not_saved(broken, specs, tmp_path):
-    write_shards([sample("vision", broken["vision"], n) for n in range(4)], tmp_path / "pictures")
     texts = [Sample([user(f"{n}?"), assistant("yes")], {}, META) for n in range(60)]
+    pictures = [sample("vision", broken["vision"], n) for n in range(4)]
+    write_shards([texts[0], *pictures], tmp_path / "pictures")  # a look at its first one is fine
     write_shards(texts, tmp_path / "texts")
     recipe = {
         "output": str(tmp_path / "run"), "text": "tiny:llama", "precision": "fp32",

@@ -1,5 +1,7 @@
 """`bench cache` holds, and says so when a cache serves the features of other weights."""
 
+import pytest
+
 from omni.feature_cache import FeatureCache
 from stages.bench.cache import run
 
@@ -17,6 +19,7 @@ class Blind(FeatureCache):
                 del encoder.__dict__[name]
 
 
+@pytest.mark.slow
 def test_reading_beats_computing_and_other_weights_are_seen(tmp_path):
     result = run(tmp_path / "x", small=True)
     assert result.figures["cpu_x"] > 2, result  # the clock on the wall is for quiet machines
@@ -24,6 +27,7 @@ def test_reading_beats_computing_and_other_weights_are_seen(tmp_path):
     assert result.figures["stale_served"] is False
 
 
+@pytest.mark.slow
 def test_a_cache_that_ignores_the_weights_is_found(tmp_path):
     result = run(tmp_path / "x", small=True, cache=Blind)
     assert not result.ok

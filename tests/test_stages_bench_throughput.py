@@ -1,8 +1,11 @@
 """`omni-train bench throughput`: same loss, honest clocks. How fast it is, a quiet machine says."""
 
+import pytest
+
 from stages.bench.throughput import run
 
 
+@pytest.mark.slow
 def test_both_loops_learn_the_same_and_waiting_shows(tmp_path):
     result = run(tmp_path, small=True, delay=0.1)
     figures = result.figures
@@ -16,6 +19,7 @@ def test_both_loops_learn_the_same_and_waiting_shows(tmp_path):
     assert figures["pack_share"] < figures["data_wait"]
 
 
+@pytest.mark.slow
 def test_another_loss_makes_it_fail(tmp_path, monkeypatch):
     from omni import head
 

@@ -28,6 +28,7 @@ def train(shards, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_features_in_files_change_nothing_and_are_found_again(train, tmp_path: Path, caplog):
     expected = train("memory", "memory")
     assert train("files", str(tmp_path / "features")) == expected

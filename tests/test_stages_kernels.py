@@ -111,6 +111,7 @@ def test_checkpointed_layers_give_the_same_gradients(talk, frozen):
     assert list(model.state_dict()) == names
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_gradients(talk, monkeypatch):
     """Dynamo alone: what inductor makes of it is tested slowly."""
     _compile(talk, partial(torch.compile, backend="eager"), monkeypatch)

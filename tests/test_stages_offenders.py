@@ -129,6 +129,7 @@ def test_without_the_guard_the_run_stops(parts, tmp_path):
     assert "nothing was updated" in result.stderr
 
 
+@pytest.mark.slow
 def test_more_offenders_than_allowed_stop_the_run(parts, tmp_path):
     many = list(samples(40, media=[], chars=(20, 60)))
     for n in (3, 12, 30):
@@ -162,6 +163,7 @@ def tokens_limited(limit: int):
     return forward
 
 
+@pytest.mark.slow
 def test_a_sample_too_large_for_memory_is_left_out(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(Task, "forward", tokens_limited(3000))
     result = train(parts, tmp_path / "run", shards="shards-nan-giant")

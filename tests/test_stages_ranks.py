@@ -113,6 +113,7 @@ def test_one_process_of_two_is_refused(module, tiny_checkpoint, kinds, tmp_path)
     assert not run.exists()
 
 
+@pytest.mark.slow
 def test_a_bad_output_ends_both_with_one_sentence(shards, tmp_path):
     (tmp_path / "file").touch()
     done = start([*TORCHRUN, "stages.cli", "run", "tiny", *shards, f"output={tmp_path}/file/x"])

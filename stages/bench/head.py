@@ -90,9 +90,13 @@ def _measure(
     module: Any, batch: dict[str, Any], count: Any, words: int
 ) -> tuple[float, dict[str, Any], int]:
     """Return the loss, the gradients, and the most bytes of logits that were alive at once."""
+    from omni.head import find_labels
+
     module.zero_grad()
-    # an empty cache would keep transformers from isolating the documents; labels switch it off here
-    options = {} if hasattr(module, "encoders") else {"use_cache": False}
+    # an empty cache would keep transformers from isolating the documents
+    options: dict[str, Any] = {"use_cache": False}
+    if hasattr(module, "encoders"):  # as every packed batch says
+        options = {"label_positions": find_labels(batch["labels"])}
     with watch(words) as watched:
         loss = module(**batch, num_items_in_batch=count, **options).loss
         loss.backward()
