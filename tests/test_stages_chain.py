@@ -75,6 +75,21 @@ def test_every_stage_learns_and_leaves_the_rest_alone(chain):
     assert all(row["frozen_ok"] and row["tokens"] > 0 for row in ends)
 
 
+# of each step, as they were recorded; what is built around the training must not move them
+LOSSES = {
+    "vision_align": [10.9002, 9.9201, 6.8179, 8.4917, 6.7207, 7.6468, 6.9734, 5.6608],
+    "audio_align": [59.7428, 48.9986, 15.0778, 15.3696, 12.0137, 8.5608, 8.5728, 10.4889],
+    "omni": [5.5796, 5.4146, 5.2859, 5.1608, 5.1142, 5.0075, 5.0333, 4.967],
+    "sft": [4.9639, 4.9031, 4.7103, 4.5889, 4.5915, 4.4524, 4.5069, 4.3576],
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_losses_are_those_of_the_record(chain, stage):
+    losses = [row["loss"] for row in log(chain) if row.get("stage") == stage and "step" in row]
+    assert losses == pytest.approx(LOSSES[stage], rel=1e-3)
+
+
 def test_what_a_stage_freezes_is_its_parents_to_the_bit(chain):
     trained = {"audio_align": ("projectors.audio.",), "omni": ("projectors.", "language_model."),
                "sft": ("projectors.", "language_model.")}  # fmt: skip
