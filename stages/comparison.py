@@ -7,7 +7,7 @@ import torch
 from omni.model import trains
 from omni.processor import IGNORE_INDEX, Encoded
 
-from .objectives import Task
+from .objectives.base import Task
 
 TOLERANCE = 1e-5
 ROUNDING = 1e-3  # of a deep model in float32, where there is no float64 to tell it from a leak
@@ -36,7 +36,7 @@ def packed_equals_unpacked(
     encoded: list[Encoded],
     pack: Any = None,
     dtype=torch.float32,
-    objective: str = "sft",
+    objective: Any = "sft",
 ) -> Comparison:
     """Compare a packed row with its documents one by one, without dropout.
 
@@ -98,7 +98,7 @@ def _gradients(
     model.zero_grad()
     total, count = 0.0, torch.tensor(float(labels), device=model.device)
     batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
-    counts = task.of_a_step(batches)
+    counts = task.step_counts(batches)
     for batch in batches:
         loss, _ = task(batch | counts, count)
         if loss.requires_grad:  # not of a text under `align`

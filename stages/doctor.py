@@ -11,6 +11,7 @@ from .chain import check_machine
 from .engine import join
 from .examine import Examination, Packs, Source, examine, spans, start_of
 from .forecast import Memory, size
+from .objectives import kind_of
 from .places import Places
 from .preflight import find_mistakes
 from .recipe import Recipe, StageConfig
@@ -49,7 +50,9 @@ def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], coun
                 found = Examination(stage.name, reasons=[f"{m.reason} ({m.where})" for m in own])
             else:
                 found = examine(recipe, stage, count)
-        console.rule(f"{stage.name}: {stage.objective}, {stage.steps:,} steps", align="left")
+        console.rule(
+            f"{stage.name}: {kind_of(stage.objective)}, {stage.steps:,} steps", align="left"
+        )
         show(found, recipe, console)
         reasons += [f"{stage.name}: {reason}" for reason in found.reasons]
     console.print(Text("no-go: " + "; ".join(reasons) if reasons else "go",

@@ -294,7 +294,7 @@ def _forecast(
     found.total = update + empty, update + again
 
 
-def _compare(found: Examination, model: Any, objective: str) -> None:
+def _compare(found: Examination, model: Any, objective: Any) -> None:
     each = -(-COMPARED // len(found.sources))
     encoded = [e for source in found.sources for e in source.drawn[:each]]
 

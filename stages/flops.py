@@ -72,11 +72,11 @@ class Flops:
 
     Args:
         model: what trains must be set already.
-        objective: "align" does not run the LLM.
+        runs_llm: whether the objective does; else it scores media tokens against the table.
     """
 
-    def __init__(self, model: Any, objective: str):
-        self.model, self.objective = model, objective
+    def __init__(self, model: Any, runs_llm: bool):
+        self.model, self.runs_llm = model, runs_llm
         self.parts: tuple[str, ...] = ("llm", *model.config.modalities)
         self._sketches: dict[str, nn.Module] = {}
         self._known: dict[tuple, float] = {}
@@ -119,11 +119,11 @@ class Flops:
             found[name] += once * (1 - answered if frozen else 1 + encoders[name].backward)
             tokens = int((batch["input_ids"] == spec["token_id"]).sum())
             found[name] += projectors[name].flops(tokens)
-            if self.objective == "align":  # scored against the table: see objectives.align
+            if not self.runs_llm:  # scored against the table: see objectives.align
                 per_document = sum(name in m.split("+") for m in batch["meta"]["modalities"])
                 rows = tokens if cls.media == "audio" else per_document
                 found["llm"] += 2 * 2 * rows * head.all
-        if self.objective != "align":
+        if self.runs_llm:
             found["llm"] += self._text(batch["meta"])
         return found
 

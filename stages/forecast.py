@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from omni.feature_cache import FeatureCache
 
-from .objectives import Task
+from .objectives.base import Task
 
 PREFETCHED = 256 << 20  # bytes of samples that a loader may hold ready
 
@@ -78,13 +78,13 @@ def size(count: int) -> str:
 
 
 def measure(
-    model: Any, objective: str, pack: dict[str, Any], cache_bytes: int, half: bool
+    model: Any, objective: Any, pack: dict[str, Any], cache_bytes: int, half: bool
 ) -> tuple[Seconds, int]:
     """Run a pack forward and backward, and an update that changes nothing.
 
     Args:
         model: on its device; what trains must be set. Gradients are gone afterwards.
-        objective: of `stages.objectives`.
+        objective: as a recipe says it.
         pack: tensors of an average pack, on that device.
         cache_bytes: for outputs of frozen encoders; 0: they run every time.
         half: compute in bf16 where autocast does.

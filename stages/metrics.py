@@ -16,6 +16,7 @@ from omni.jsonl import append_lines
 
 from .bar import Bar
 from .flops import Flops
+from .objectives import kind_of, objective_class
 from .peak import Peak
 from .recipe import Recipe, StageConfig
 from .tally import COUNTS, OF_GROUP, Tally, groups_of
@@ -49,7 +50,7 @@ class Metrics:
             self.last_losses = then["last_losses"]
         self._device = accelerator.device
         self._groups = groups_of(stage.data.mixture, model.config.modalities)
-        self._flops = Flops(model, stage.objective)
+        self._flops = Flops(model, objective_class(kind_of(stage.objective)).runs_llm)
         self._peak = Peak(accelerator.device, accelerator.mixed_precision)
         self._clock, self._wait = time.monotonic(), 0.0
         self._window: dict[str, float] = {}

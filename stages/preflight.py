@@ -20,6 +20,7 @@ from omni.model import trains
 from omni.weights import WeightsError
 
 from .lora import adapt
+from .objectives import kind_of, objective_class
 from .places import Places
 from .prepare import extend, load_parent
 from .probes import SUITE
@@ -131,9 +132,10 @@ class _Preflight:
         patterns = adapt(model, stage, self.processor)
         param_groups(model, patterns, stage.weight_decay, stage.warmup)
         media = [*model.encoders.values(), *model.projectors.values()]
-        if stage.objective == "align" and not any(map(trains, media)):
+        kind = kind_of(stage.objective)
+        if not objective_class(kind).runs_llm and not any(map(trains, media)):
             raise PatternError(
-                "objective align trains encoders and projectors alone, and none of them has a "
+                f"objective {kind} trains encoders and projectors alone, and none of them has a "
                 "learning rate; name one, or use objective sft", "trainable",
             )  # fmt: skip
 

@@ -26,7 +26,8 @@ from omni.media import MediaError
 from omni.messages import MessageError
 from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
-from .objectives import Task
+from .objectives import kind_of
+from .objectives.base import Task
 from .prepare import load_parent
 from .recipe import Recipe, StageConfig, plan_config
 
@@ -94,7 +95,7 @@ def measure(
     drift = text_drift(model, started.language_model.to(accelerator.device), processor)
     del started
     rows = _rows(recipe, stage, model, processor, shards, missing)
-    return {"objective": stage.objective, "heldout": losses, "text_drift": drift, "rows": rows,
+    return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift, "rows": rows,
             "missing": missing}  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def _encoded(
 
 
 def heldout_losses(
-    model: Any, processor: Any, encoded: list[Encoded], objective: str
+    model: Any, processor: Any, encoded: list[Encoded], objective: Any
 ) -> dict[str, dict[str, float]]:
     """Return, by modality, the mean loss of a label token, in nats for `sft`."""
     task, one = Task(model, objective), torch.ones((), device=model.device)

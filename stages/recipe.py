@@ -16,11 +16,11 @@ from data_shards.plan import PlanConfig, check_mixture
 from omni.entry import EntryError
 from omni.nearest import nearest
 
+from .objectives import check_objective
 from .places import Places
 from .rule import Lora, Rule, numbers
 
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
-OBJECTIVES = ("align", "sft")  # the keys of stages.objectives.OBJECTIVES, known without torch
 SHARDING = ("none", "full")
 PRECISION = ("auto", "fp32", "bf16")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
@@ -80,8 +80,9 @@ class StageConfig:
     new_tokens: list[str] = field(default_factory=list)
     """added to the vocabulary; the pattern "new_tokens" of trainable trains their rows alone"""
     data: DataConfig = field(default_factory=DataConfig)
-    objective: str = "sft"
-    """sft (through the LLM) or align (projectors only, without running the LLM)"""
+    objective: Any = "sft"
+    """sft (through the LLM) or align (projectors only, without running the LLM); with options:
+    {kind: align, norm_weight: 0.2}"""
     attach: dict[str, Any] = field(default_factory=dict)
     """modality -> {encoder: {...}, projector: {...}} added before this stage"""
     warmup: float = 0.05
@@ -308,9 +309,10 @@ def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
         if name not in recipe.sources:
             hint = nearest(name, recipe.sources)
             fail(f"mixture names {name!r}, which is no source; {hint}", "data", "mixture", name)
-    if stage.objective not in OBJECTIVES:
-        hint = nearest(stage.objective, OBJECTIVES)
-        fail(f"unknown objective {stage.objective!r}; {hint}", "objective")
+    try:
+        check_objective(stage.objective)
+    except EntryError as error:
+        fail(error, "objective", *error.keys)
     for key, value, low, high in (
         ("steps", stage.steps, 1, math.inf), ("warmup", stage.warmup, 0, 1),
         ("final_lr", stage.final_lr, 0, math.inf), ("clip", stage.clip, 0, math.inf),

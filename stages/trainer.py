@@ -21,7 +21,7 @@ from .engine import agree, clip, distribute, engine, gradients, to_device
 from .kernels import set_kernels
 from .lora import adapt
 from .metrics import Metrics
-from .objectives import Task
+from .objectives.base import Task
 from .offenders import Guard
 from .precision import PRECISIONS
 from .prepare import make_feature_cache, make_loader, make_model
@@ -152,12 +152,13 @@ def _backward(
     """Leave a step's clipped gradients; return its loss and what it counted, over all ranks."""
     set_seed(seed)
     device = accelerator.device
-    labels = torch.tensor(sum(b["meta"]["label_tokens"] for b in micro))
-    count: Any = accelerator.reduce(labels.to(device, non_blocking=True), "sum")
+    whole: Any = getattr(task, "module", task)
+    mine = torch.tensor(sum(whole.objective.count(b["meta"]) for b in micro))
+    count: Any = accelerator.reduce(mine.to(device, non_blocking=True), "sum")
     # gradients are averaged over ranks, so each divides by its share of the global count
     share = count.clamp(min=1) / accelerator.num_processes
-    counts: Any = getattr(task, "module", task).of_a_step(micro)
-    counts = {n: accelerator.reduce(c.to(device), "sum") for n, c in counts.items()}
+    counts = whole.step_counts(micro).items()
+    counts: Any = {n: accelerator.reduce(c.to(device), "sum") for n, c in counts}
     total, tally = torch.zeros((), device=device), metrics.tally()
     for i, batch in enumerate(micro):
         with gradients(task, accelerator, last=i == len(micro) - 1):

@@ -8,7 +8,8 @@ from data_shards.sources.shapes import draw
 from omni.messages import assistant, audio, image, user
 from omni.processor import IGNORE_INDEX
 from stages.comparison import packed_equals_unpacked
-from stages.objectives import OBJECTIVES, Task
+from stages.objectives import OBJECTIVES
+from stages.objectives.base import Task
 from stages.trainable import param_groups
 
 COLOURS = ("red", "green", "blue", "black")
@@ -105,9 +106,9 @@ def test_the_cut_into_micro_batches_does_not_matter(make_model, specs, talks, ob
     result = packed_equals_unpacked(model, processor, encoded, objective=objective)
     assert result.ok and result.packed > 0.1, result
     assert any(p.requires_grad for p in model.projectors.parameters())
-    counted = Task(model, objective).of_a_step([processor.pack(encoded)])
+    counted = Task(model, objective).step_counts([processor.pack(encoded)])
     for name, counts in counted.items():  # without them, it would matter
-        alone = Task(model, objective).of_a_step([processor.pack(encoded[:1])])[name]
+        alone = Task(model, objective).step_counts([processor.pack(encoded[:1])])[name]
         assert not torch.equal(alone, counts)
 
 

@@ -18,7 +18,7 @@ from stages import peak, probes
 from stages.chain import run_recipe
 from stages.flops import Flops, matrices
 from stages.metrics import RATES
-from stages.objectives import Task
+from stages.objectives.base import Task
 from stages.recipe import RecipeError, load_recipe
 from stages.tally import COUNTS
 from stages.trackers import check_trackers
@@ -119,7 +119,7 @@ def test_operations_of_an_llm_are_those_that_it_runs(make_model, batch):
     model, processor = make_model()
     row = batch("text", "text", processor=processor)
     set_trainable(model, {"language_model": 1.0})
-    real, found = counted(model, row), Flops(model, "sft").of(row)["llm"]
+    real, found = counted(model, row), Flops(model, runs_llm=True).of(row)["llm"]
     assert found == pytest.approx(real, rel=0.02)
     everything = matrices(model.get_decoder())
     assert everything.backward == 2
@@ -137,7 +137,7 @@ def test_what_is_frozen_costs_no_weight_gradients(make_model, specs, batch):
     for name, pattern in patterns.items():
         set_trainable(model, pattern)
         model.train()
-        real[name], found[name] = counted(model, row), Flops(model, "sft").of(row)
+        real[name], found[name] = counted(model, row), Flops(model, runs_llm=True).of(row)
         assert sum(found[name].values()) == pytest.approx(real[name], rel=0.06), name
     assert matrices(model.get_decoder(), upstream=True).backward == pytest.approx(1.5, abs=0.01)
     set_trainable(model, patterns["projectors"])
@@ -155,7 +155,7 @@ def test_operations_of_an_alignment_are_those_that_it_runs(make_model, specs, ba
     task, tensors = Task(model, "align"), {k: v for k, v in row.items() if k != "meta"}
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         task(tensors, torch.tensor(9.0))[0].backward()
-    found = Flops(model, "align").of(row)
+    found = Flops(model, runs_llm=False).of(row)
     assert sum(found.values()) == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert min(found.values()) > 0
 
@@ -164,7 +164,7 @@ def test_an_encoder_that_cannot_be_counted_is_left_out_and_named(
     make_model, specs, batch, monkeypatch, caplog
 ):
     model, processor = make_model(vision=specs.vision)
-    row, flops = batch("vision", processor=processor), Flops(model, "sft")
+    row, flops = batch("vision", processor=processor), Flops(model, runs_llm=True)
 
     def refuse(name):
         raise NotImplementedError("not on this device")
@@ -194,7 +194,7 @@ def test_layers_with_heads_of_several_sizes_are_counted():
     ids = torch.arange(2, 194)[None]
     real = counted(model.language_model, {"input_ids": ids, "labels": ids})
     meta = {"lengths": [192], "tokens": 192, "label_tokens": 192, "modalities": ["text"]}
-    found = Flops(model, "sft").of({"input_ids": ids, "meta": meta})["llm"]
+    found = Flops(model, runs_llm=True).of({"input_ids": ids, "meta": meta})["llm"]
     assert found == pytest.approx(real, rel=0.02)
 
 
@@ -255,7 +255,7 @@ def test_what_a_cache_answers_costs_nothing(make_model, specs, batch):
     model, processor = make_model(vision=specs.vision)
     set_trainable(model, {"projectors.vision": 1.0})
     model.feature_cache = FeatureCache(1 << 20)
-    row, flops = batch("vision", processor=processor), Flops(model, "sft")
+    row, flops = batch("vision", processor=processor), Flops(model, runs_llm=True)
     spent = []
     for _ in range(2):
         counted(model, row)

@@ -1,14 +1,15 @@
 """A recipe's mistakes are named with file, line and what to write instead."""
 
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from stages.objectives import OBJECTIVES as REGISTERED
+from stages.objectives import OBJECTIVES, make_objective, objective_class
 from stages.places import Places
-from stages.recipe import OBJECTIVES, RecipeError, load_recipe, plan_config, stage_settings
+from stages.recipe import RecipeError, load_recipe, plan_config, stage_settings
 
 GOOD = """\
 output: runs/x
@@ -93,6 +94,13 @@ BAD = [
     ("    data: {mixture: {a: 1}}\n", "", "stage 'one': needs data.mixture and trainable"),
     ("name: two", "name: one", "distinct names"),
     ("steps: 3", "steps: 3\n    objective: sfft", r"l:9: .*'sfft'; did you mean 'sft'"),
+    ("steps: 3", "steps: 3\n    objective: {kind: aling}", r"l:9: .*'aling'; did you mean 'align'"),
+    ("steps: 3", "steps: 3\n    objective: {norm_weight: 1}", r"l:9: .*unknown objective None"),
+    ("steps: 3", "steps: 3\n    objective: {kind: align, norm: 1}",
+     r"l:9: .*align takes no 'norm'; did you mean 'norm_weight'"),
+    ("steps: 3", "steps: 3\n    objective: {kind: align, scale: big}", r"l:9: .*scale is a number"),
+    ("steps: 3", "steps: 3\n    objective: {kind: sft, beta: 1}", r"l:9: .*sft takes no 'beta'"),
+    ("steps: 3", "steps: 3\n    objective: [sft]", r"l:9: .*unknown objective \['sft'\]"),
     ("output: runs/x", "output: [", "r.yaml: not YAML"),
     ("output: runs/x", "output: runs/x\nprecision: fp8", "precision is auto, fp32 or bf16"),
     ("output: runs/x", "output: runs/x\nprobes: {limit: 0}", r"l:2: probes\.limit is at least 1"),
@@ -185,8 +193,15 @@ def test_the_tiny_recipe_has_the_stages_of_the_quickstart():
         )  # fmt: skip
 
 
-def test_the_objectives_known_without_torch_are_those_registered():
-    assert set(OBJECTIVES) == set(REGISTERED)
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_options_of_an_objective_are_those_of_its_dataclass(kind, recipe):
+    options = {f.name: f.default for f in fields(objective_class(kind).options_class)}
+    assert make_objective({"kind": kind, **options}).options == make_objective(kind).options
+    for name, default in options.items():
+        changed = recipe("", "", f"stages.two.objective={{kind: {kind}, {name}: 7}}")
+        assert getattr(make_objective(changed.stages[1].objective).options, name) == 7 != default
+        settings = [stage_settings(r, r.stages[1]) for r in (recipe(), changed)]
+        assert settings[0] != settings[1]
 
 
 def test_settings_change_with_what_decides_the_result(recipe):

@@ -1,44 +1,56 @@
-"""Objectives: (model, batch, label count) -> loss, losses. One more is one file and one line here.
+"""Objectives: what a batch is to teach. One more is one file and one line here.
 
-`loss` is a scalar: the batch's sum divided by the label count of the whole global batch. `losses`,
-(at least as many as documents,), are the sums of each packed document, for the log.
+In a recipe: `objective: align`, or `objective: {kind: align, norm_weight: 0.2}`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from omni.entry import EntryError
+from omni.nearest import nearest
 
-from .align import COUNTS, align, align_counts
-from .sft import sft
+if TYPE_CHECKING:
+    from .base import Objective
 
-Objective = Callable[
-    [Any, dict[str, torch.Tensor], torch.Tensor], tuple[torch.Tensor, torch.Tensor]
-]
-OBJECTIVES: dict[str, Objective] = {
-    "align": align,
-    "sft": sft,
+OBJECTIVES = {
+    "align": "stages.objectives.align:Align",
+    "sft": "stages.objectives.sft:Sft",
 }
-OF_A_STEP = {"align": {COUNTS: align_counts}}
-"""what an objective wants counted over all batches of a step and all ranks, as a tensor by name"""
+"""kind -> "module:class", imported once it is asked for: recipes are read without torch"""
 
 
-class Task(nn.Module):
-    """A model with its objective as one module, so that engines such as DDP see one forward."""
+def objective_class(kind: object) -> "type[Objective]":
+    """Return the class of a kind.
 
-    def __init__(self, model: nn.Module, objective: str):
-        super().__init__()
-        self.model, self.objective = model, OBJECTIVES[objective]
-        self._of_a_step = OF_A_STEP.get(objective, {})
+    Raises:
+        EntryError: there is none; the nearest is named.
+    """
+    if not isinstance(kind, str) or kind not in OBJECTIVES:
+        raise EntryError(f"unknown objective {kind!r}; {nearest(kind, OBJECTIVES)}", "kind")
+    module, name = OBJECTIVES[kind].split(":")
+    return getattr(import_module(module), name)
 
-    def of_a_step(self, batches: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Count over batches what each of them needs to know of all; goes into each of them."""
-        return {name: sum((count(self.model, batch) for batch in batches[1:]),
-                          count(self.model, batches[0]))
-                for name, count in self._of_a_step.items()}  # fmt: skip
 
-    def forward(
-        self, batch: dict[str, torch.Tensor], label_count: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.objective(self.model, batch, label_count)
+def make_objective(entry: Any) -> "Objective":
+    """Make the objective that a recipe's entry says: a kind, or a mapping with its options.
+
+    Raises:
+        EntryError: an unknown kind or option; the nearest is named.
+    """
+    options = dict(entry) if isinstance(entry, dict) else {"kind": entry}
+    return objective_class(options.pop("kind", None)).of(options)
+
+
+def check_objective(entry: Any) -> None:
+    """Refuse an entry that makes none; what has no options is not imported for it.
+
+    Raises:
+        EntryError: an unknown kind or option; the nearest is named.
+    """
+    if not isinstance(entry, str) or entry not in OBJECTIVES:
+        make_objective(entry)
+
+
+def kind_of(entry: Any) -> str:
+    """Return the kind that a recipe's entry says."""
+    return str(entry.get("kind") if isinstance(entry, dict) else entry)

@@ -7,6 +7,8 @@ audio, whose frames have one. A step costs an encoder pass and one product with 
 a pass through the LLM and back. Only assistant tokens are targets, as in `sft`.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,20 +17,43 @@ from torch.nn import functional as F
 from omni.encoders import encoder_class
 from omni.processor import IGNORE_INDEX
 
-SCALE = 20.0  # of the cosine for bags: sharp enough to tell words apart, soft enough to start
-CTC_SCALE = 40.0  # CTC needs a sharper one to leave the all-blank solution
+from .base import Loss, Objective
+
 COUNTS = "align_counts"  # in a batch: `align_counts` of the whole step
-NORM_WEIGHT = 0.1  # keeps tokens as long as text embeddings, which the cosine does not see
 
 
-def align(
-    model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the alignment loss per label token, averaged like `sft` over the global batch.
+@dataclass(frozen=True)
+class AlignOptions:
+    """How sharp the scores are, and what else counts."""
+
+    scale: float = 20.0
+    """of the cosine for bags: sharp enough to tell words apart, soft enough to start"""
+    ctc_scale: float = 40.0
+    """CTC needs a sharper one to leave the all-blank solution"""
+    norm_weight: float = 0.1
+    """keeps tokens as long as text embeddings, which the cosine does not see"""
+
+
+class Align(Objective):
+    """The alignment loss per label token, averaged like `sft` over the global batch.
 
     How often words occur, and how many media tokens there are, is counted over the batch, or
     over a whole step where it holds their `COUNTS`: then it does not matter how that is cut.
     """
+
+    options_class = AlignOptions
+    runs_llm = False
+
+    def step_counts(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        return {COUNTS: align_counts(model, batch)}
+
+    def __call__(self, model: Any, batch: dict[str, Any], count: torch.Tensor) -> Loss:
+        return _align(model, batch, count, self.options)
+
+
+def _align(
+    model: Any, batch: dict[str, torch.Tensor], label_count: torch.Tensor, options: AlignOptions
+) -> Loss:
     batch = dict(batch)
     counts = batch.pop(COUNTS, None)
     counts = align_counts(model, batch) if counts is None else counts
@@ -49,20 +74,20 @@ def align(
         rows = F.normalize(table.float(), dim=1)
         present = owner.unique()
         if cls.media == "audio":
-            fit = _ctc(tokens, owner, answers, rows, words)  # (present,)
+            fit = _ctc(tokens, owner, answers, rows, words, options.ctc_scale)  # (present,)
         else:
-            fit = _bag_of_words(tokens, owner, answers, rows, words, documents)
+            fit = _bag_of_words(tokens, owner, answers, rows, words, documents, options.scale)
         by_document = by_document.index_add(0, present, fit.detach())
         length = tokens.norm(dim=1) / (table.norm(dim=1).mean() * scale)
         off = (length - 1).square()  # (N,)
         loss = loss + fit.sum()
-        loss = loss + NORM_WEIGHT * (off.sum() / total) * labelled
-        each = NORM_WEIGHT * off.detach() * labelled / total
+        loss = loss + options.norm_weight * (off.sum() / total) * labelled
+        each = options.norm_weight * off.detach() * labelled / total
         by_document = by_document.index_add(0, owner, each)
-    return loss / label_count, by_document
+    return Loss(loss / label_count, by_document)
 
 
-def align_counts(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def align_counts(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Count what `align` weighs by; the counts of batches add up.
 
     Returns:
@@ -80,7 +105,7 @@ def align_counts(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([words, words.new_tensor(totals)])
 
 
-def _answers(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def _answers(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return each token's document, (T,), and each document's labels."""
     labels = batch["labels"][0]
     document = (batch["position_ids"][0] == 0).cumsum(0) - 1
@@ -95,6 +120,7 @@ def _bag_of_words(
     table: torch.Tensor,
     frequency: torch.Tensor,
     documents: torch.Tensor,
+    scale: float,
 ) -> torch.Tensor:
     """Let each document's mean token predict its answer's words, rare words weighing most.
 
@@ -104,7 +130,7 @@ def _bag_of_words(
     """
     present = owner.unique()
     mean = torch.stack([tokens[owner == d].mean(0) for d in present])
-    scores = F.log_softmax(SCALE * F.normalize(mean, dim=1) @ table.T, dim=1)  # (docs, V)
+    scores = F.log_softmax(scale * F.normalize(mean, dim=1) @ table.T, dim=1)  # (docs, V)
     losses = []
     for row, d in enumerate(present.tolist()):
         words = answers[d].unique()
@@ -122,13 +148,14 @@ def _ctc(
     answers: list[torch.Tensor],
     table: torch.Tensor,
     frequency: torch.Tensor,
+    scale: float,
 ) -> torch.Tensor:
     """Let each document's frames spell its answer.
 
     The blank is the first row of the table that no answer uses, an end-of-text token in most.
     """
     present = owner.unique().tolist()
-    scores = F.log_softmax(CTC_SCALE * F.normalize(tokens, dim=1) @ table.T, dim=1)  # (N, V)
+    scores = F.log_softmax(scale * F.normalize(tokens, dim=1) @ table.T, dim=1)  # (N, V)
     frames = [scores[owner == d] for d in present]
     targets = [answers[d] for d in present]
     blank = int((frequency == 0).nonzero()[0])
