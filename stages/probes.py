@@ -95,8 +95,8 @@ def measure(
     drift = text_drift(model, started.language_model.to(accelerator.device), processor)
     del started
     rows = _rows(recipe, stage, model, processor, shards, missing)
-    return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift, "rows": rows,
-            "missing": missing}  # fmt: skip
+    return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift,
+            "rows": rows, "missing": missing}  # fmt: skip
 
 
 def _heldout_shards(
