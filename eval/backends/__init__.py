@@ -1,24 +1,13 @@
 """Who answers: a checkpoint of ours, any model of transformers, or an endpoint."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omni.imports import undisturbed
 
-from ..batching import Answerer
+from .opened import Opened
 
 PREFIXES = ("hf:", "openai:")
-
-
-@dataclass
-class Opened:
-    """Something that answers. `weights` identifies it; `model` and `processor` are ours or None."""
-
-    answerer: Answerer
-    weights: str
-    model: Any = None
-    processor: Any = None
 
 
 def open_model(spec: str, model_name: str = "", **limits: Any) -> Opened:

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from ..nearest import nearest
-from . import Part, WeightsError, cache_dir
 from .convert import convert_ctranslate2_whisper, convert_efficientnet_lite, convert_gguf
+from .part import Part, WeightsError, cache_dir
 
 
 @dataclass(frozen=True)
