@@ -13,10 +13,7 @@ from .remote import RemoteError, beside, chunks, find, read_bytes, retrying, sho
 from .sidecar import HOME, LISTING, SCHEMA, Sidecar
 
 TABLES = ("samples.npy", "parts.npy", "keys.npy")
-_ADVICE = (
-    f"run `omni-shards index` where the shards lie, and upload {HOME}/ with them (shards without "
-    "an index can be streamed, without exact resume)"
-)
+_ADVICE = f"run `omni-shards index` where the shards lie, and upload {HOME}/ with them"
 
 
 def remote_sidecars(pattern: str) -> list[tuple[Sidecar, list[str]]]:
