@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from omni.imports import undisturbed
-
 from .batching import Answerer, Messages
 from .benchmark import Benchmark
 from .bridge import TaskResult, load_task, run_task
@@ -83,8 +81,7 @@ class Official:
             MissingDataError: there are no docs for this benchmark, or they lack a column; says
                 what to do.
         """
-        with undisturbed():
-            task, docs, unusable = self.load(source, limit, scratch)
+        task, docs, unusable = self.load(source, limit, scratch)
         from .adapter import ChatModel, convert
 
         chat = ChatModel(answerer, condition == "blind", self.max_new_tokens, docs)

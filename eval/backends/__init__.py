@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from omni.imports import undisturbed
-
 from .opened import Opened
 
 PREFIXES = ("hf:", "openai:")
@@ -23,15 +21,14 @@ def open_model(spec: str, model_name: str = "", **limits: Any) -> Opened:
         ValueError: an endpoint without a model name; CheckpointError: not a checkpoint of ours;
             OSError: transformers does not find the model.
     """
-    with undisturbed():
-        if spec.startswith("openai:"):
-            from .endpoint import open_endpoint
+    if spec.startswith("openai:"):
+        from .endpoint import open_endpoint
 
-            return open_endpoint(spec.removeprefix("openai:"), model_name, **limits)
-        if spec.startswith("hf:"):
-            from .hf import open_transformers
+        return open_endpoint(spec.removeprefix("openai:"), model_name, **limits)
+    if spec.startswith("hf:"):
+        from .hf import open_transformers
 
-            return open_transformers(spec.removeprefix("hf:"), **limits)
-        from .ours import open_checkpoint
+        return open_transformers(spec.removeprefix("hf:"), **limits)
+    from .ours import open_checkpoint
 
-        return open_checkpoint(Path(spec), **limits)
+    return open_checkpoint(Path(spec), **limits)
