@@ -27,6 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from omni.files import put_in_place
 from omni.weights import cache_dir
 
 from .manifest import sha256
@@ -202,11 +203,10 @@ class ShardCache:
             try:
                 self._reserve(file, remote.size)
                 retrying(remote.url, lambda: _download(remote, file), self.attempts)
-                os.fsync(file.fileno())
+                put_in_place(partial, path)
             except BaseException:
-                partial.unlink()  # gives the room back
+                partial.unlink(missing_ok=True)  # gives the room back
                 raise
-            partial.rename(path)
             self._count(remote.url)
             return path.open("rb", buffering=0)  # while the lock keeps eviction away (invariant 5)
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .mixture import PlanConfig
+
 if TYPE_CHECKING:
     from .index import Index, Lengths
-    from .plan import PlanConfig
 
 CHUNK = 1024  # rows whose lengths are looked up at once
 BIG = 1 << 100  # no limit
@@ -34,7 +35,7 @@ class Source:
     Position p is row `order(epoch)[p - epoch * N]`; the position is all there is to remember.
     """
 
-    def __init__(self, name: str, index: "Index", lengths: "Lengths", config: "PlanConfig"):
+    def __init__(self, name: str, index: "Index", lengths: "Lengths", config: PlanConfig):
         self.name, self.lengths, self.config = name, lengths, config
         self.order = Order(name, index, config.seed, config.shuffle_shards)
         self.position = self.skipped = self.truncated = self.split = 0

@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-from .manifest import read_manifest, write_text
+from omni.files import write_text
+
+from .manifest import read_manifest
 from .shard import scan_shard
 
 # split of ours -> of Energon, which knows three

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from omni.facts import KINDS
+from omni.files import replacing
 from omni.lock import exclusive
 from omni.messages import Message, MessageError
 from omni.weights import cache_dir
@@ -276,9 +277,8 @@ def text_tokens(side: Sidecar, processor: Processor, shards: list[Shard]) -> np.
             rows = slice(shard.first, shard.first + shard.rows)
             if (counts[rows] == UNKNOWN).any():
                 counts[rows] = list(_count_text(side, shard, processor))
-        partial = path.with_name(f"{path.name}.partial")
-        write_table(partial, counts)
-        partial.rename(path)
+        with replacing(path) as scratch:
+            write_table(scratch, counts)
     return counts[first:end]
 
 

@@ -1,11 +1,13 @@
 """What of a build is finished, so that a killed one goes on and ends with the same bytes."""
 
 import json
-import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from omni.files import write_text
+from omni.jsonl import append_lines
 
 JOURNAL = "journal.jsonl"
 
@@ -36,12 +38,7 @@ class Journal:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             lines = [head]
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:  # drops a line that was cut
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(self.path)
+        write_text(self.path, "".join(f"{line}\n" for line in lines))  # drops a line that was cut
 
     def _lines(self) -> list[str]:
         text = self.path.read_text(encoding="utf-8", errors="replace")
@@ -61,8 +58,5 @@ class Journal:
 
     def finish(self, name: str, shard: dict[str, Any]) -> None:
         """Note a shard whose file is whole and synced."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"shard": name, **shard}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.path, [{"shard": name, **shard}])
         self.shards[name] = shard

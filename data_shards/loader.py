@@ -114,7 +114,7 @@ class Loader:
         quarantine: a jsonl file: source, key, shard, offset, reason, pack.
         max_bad_share: of the samples of this rank, checked from ten bad ones on.
         max_bad_run: bad samples one after the other.
-        reading: options of `Reader`: workers, processes, prefetch_bytes, timeout, retries.
+        reading: options of `Reader`: workers, prefetch_bytes, timeout, retries.
 
     Raises (while iterating):
         TooManyBad: more bad samples than that, or the first `quarantine.FEW` of a modality.

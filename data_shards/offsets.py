@@ -4,10 +4,11 @@ Its layout: little-endian u64, the offset of each sample's first header, then th
 sample.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
+
+from omni.files import replacing
 
 from .sidecar import Sidecar
 from .tar import BLOCK
@@ -27,11 +28,7 @@ def write_offsets(side: Sidecar) -> list[Path]:
         offsets = np.append(rows["offset"], -(-end // BLOCK) * BLOCK).astype("<u8")
         path = Path(f"{side.place(shard)}.idx")
         if not path.is_file() or path.read_bytes() != offsets.tobytes():
-            partial = path.with_name(f"{path.name}.partial")
-            with partial.open("wb") as file:
-                file.write(offsets.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.rename(path)
+            with replacing(path) as scratch:
+                scratch.write_bytes(offsets.tobytes())
         written.append(path)
     return written

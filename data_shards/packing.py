@@ -1,16 +1,12 @@
 """Mix sources by weight and pack their draws, step by step."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import mul
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .draws import BIG, Item, Source
-
-if TYPE_CHECKING:
-    from .plan import Plan
-
-SCALE = 1 << 28  # the weights of a step sum to it
+from .mixture import SCALE, PlanConfig, Schedule
 
 
 class Pack(NamedTuple):
@@ -63,19 +59,23 @@ class Snapshot(NamedTuple):
 class Planner:
     """The moving part of a plan."""
 
-    def __init__(self, plan: "Plan"):
-        self.plan, self.config = plan, plan.config
-        self.sources = [
-            Source(n, plan.sources[n], plan.lengths[n], plan.config) for n in plan.names
-        ]
+    def __init__(
+        self,
+        config: PlanConfig,
+        sources: Sequence[Source],
+        schedule: Schedule,
+        identity: dict[str, Any],
+    ):
+        self.config, self.sources = config, sources
+        self.schedule, self.identity = schedule, identity
         self.step = self.drawn = self.oldest = 0  # oldest: no undelivered draw is older
         self.credits = [0] * len(self.sources)
         self.items: dict[int, Item] = {}  # the window, by serial number of the draw
         self.sizes: list[int] = []  # the window by length, see invariant 3
         self.serials: list[int] = []
         self.draws = [source.draws for source in self.sources]
-        self.active = plan.schedule[0][1]
-        self.by_tokens = plan.config.by == "tokens"
+        self.active = schedule[0][1]
+        self.by_tokens = config.by == "tokens"
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.step, self.drawn = state["step"], state["drawn"]
@@ -92,7 +92,7 @@ class Planner:
     def plan_step(self) -> Step:
         # 2. What this method does depends on nothing but `Snapshot`: all else is derived from
         #    it or from the plan. A planner that was restored continues as one never stopped.
-        self.active = [w for first, w in self.plan.schedule if first <= self.step][-1]
+        self.active = [w for first, w in self.schedule if first <= self.step][-1]
         count = self.config.packs_per_step
         first = self.step * count
         packs = [self._pack(first + i) for i in range(count)]
@@ -102,7 +102,7 @@ class Planner:
     def snapshot(self) -> Snapshot:
         counts = [source.counts() for source in self.sources]
         return Snapshot(
-            self.step, self.drawn, self.credits[:], counts, self.items.copy(), self.plan.identity
+            self.step, self.drawn, self.credits[:], counts, self.items.copy(), self.identity
         )
 
     def _pack(self, number: int) -> Pack:

@@ -9,70 +9,22 @@ each source; with `shuffle_shards`, only of one window of shards.
 import hashlib
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omni.entry import EntryError
 
-from .draws import BIG, Item
-from .packing import SCALE, Pack, Planner, Snapshot, Step
+from .draws import BIG, Item, Source
+from .mixture import PlanConfig, check_mixture, schedule_of
+from .packing import Pack, Planner, Snapshot, Step
 
 if TYPE_CHECKING:
     from .index import Index, Lengths
 
 __all__ = ["Item", "Pack", "Plan", "PlanConfig", "Snapshot", "Step", "check_mixture", "deal"]
 VERSION = 2
-Weight = float | Mapping[int, float]
-
-
-@dataclass(frozen=True)
-class PlanConfig:
-    """Everything that decides the plan besides the data; lengths in tokens, patches, frames."""
-
-    mixture: Mapping[str, Weight]
-    """source -> weight, or {from_step: weight}; before its first step a source is not drawn"""
-    by: str = "samples"
-    """what the weights are shares of: samples or tokens"""
-    seed: int = 0
-    packs_per_step: int = 1
-    """packs of one optimizer step, over all ranks"""
-    max_tokens: int | None = None
-    """of a pack; None: packs are `max_samples` consecutive draws"""
-    max_samples: int | None = None
-    max_patches: int | None = None
-    max_frames: int | None = None
-    window: int = 256
-    """draws among which a pack may choose; no sample waits longer"""
-    max_length: int | None = None
-    """of a document in tokens; default: `max_tokens`"""
-    overlong: str = "skip"
-    """skip, truncate, or split (documents without media; others are truncated)"""
-    shuffle_shards: int | None = None
-    """shuffle within windows of this many shards; None: the whole source"""
-    cost: tuple[float, float, float, float] = (1.0, 1 / 12288, 0.25, 0.1)
-    """in the time of one token: a token, a squared document length, a patch, a frame"""
-
-    def __post_init__(self) -> None:
-        if self.by not in ("samples", "tokens"):
-            raise EntryError(f"by: {self.by!r}; use samples or tokens", "by")
-        if self.overlong not in ("skip", "truncate", "split"):
-            raise EntryError(
-                f"overlong: {self.overlong!r}; use skip, truncate or split", "overlong"
-            )
-        for field in fields(self):
-            value = getattr(self, field.name)
-            counts = field.name.startswith(("max_", "packs", "window", "shuffle"))
-            if counts and value is not None and value < 1:
-                raise EntryError(f"{field.name} must be at least 1, not {value}", field.name)
-        if not (self.max_tokens or self.max_samples):
-            raise EntryError("a pack needs a limit: set max_tokens, max_samples or both")
-        if self.max_tokens and self.max_length and self.max_length > self.max_tokens:
-            raise EntryError(
-                f"max_length {self.max_length} does not fit into a pack of {self.max_tokens} "
-                "tokens", "max_length",
-            )  # fmt: skip
 
 
 class Plan:
@@ -89,7 +41,7 @@ class Plan:
         """
         self.config, self.sources, self.lengths = config, dict(sources), dict(lengths)
         self.names = sorted(config.mixture)
-        self.schedule = _schedule(config.mixture, self.names)
+        self.schedule = schedule_of(config.mixture, self.names)
         for name in self.names:
             if name not in sources:
                 have = ", ".join(sources) or "none"
@@ -135,9 +87,13 @@ class Plan:
                     f"and is {self.identity.get(name)!r} now; restore it, or start the stage anew"
                 )
 
+    def _planner(self) -> Planner:
+        of = [Source(n, self.sources[n], self.lengths[n], self.config) for n in self.names]
+        return Planner(self.config, of, self.schedule, self.identity)
+
     def start(self) -> Snapshot:
         """Return the state before the first step."""
-        return Planner(self).snapshot()
+        return self._planner().snapshot()
 
     def steps(self, state: Mapping[str, Any] | None = None) -> Iterator[Step]:
         """Yield the steps, without end.
@@ -145,42 +101,12 @@ class Plan:
         Raises:
             ValueError: `state` belongs to another plan.
         """
-        planner = Planner(self)
+        planner = self._planner()
         if state:
             self.check(state)
             planner.restore(state)
         while True:
             yield planner.plan_step()
-
-
-def check_mixture(mixture: Mapping[str, Weight]) -> None:
-    """Raise EntryError if weights are wrong, or at some step none is above 0."""
-    _schedule(mixture, sorted(mixture))
-
-
-def _schedule(
-    mixture: Mapping[str, Weight], names: Sequence[str]
-) -> list[tuple[int, list[tuple[int, int]]]]:
-    """Return (from_step, [(source number, whole weight)]) in order; weights sum to SCALE."""
-    given = {n: w if isinstance(w, Mapping) else {0: w} for n, w in mixture.items()}
-    for name, weights in given.items():
-        for step, weight in weights.items():
-            numbers = isinstance(step, int) and isinstance(weight, int | float)
-            if not (numbers and step >= 0 and 0 <= weight < float("inf")):
-                raise EntryError(
-                    f"source {name!r}: {step}: {weight} is no from_step: weight >= 0",
-                    "mixture", name,
-                )  # fmt: skip
-    schedule = []
-    for first in sorted({0, *(step for weights in given.values() for step in weights)}):
-        now = [max((s, w) for s, w in ((-1, 0.0), *given[n].items()) if s <= first)[1]
-               for n in names]  # fmt: skip
-        if not sum(now) > 0:
-            raise EntryError(f"the mixture has no weight above 0 at step {first}", "mixture")
-        whole = [round(SCALE * w / sum(now)) for w in now]
-        whole[whole.index(max(whole))] += SCALE - sum(whole)
-        schedule.append((first, [(i, w) for i, w in enumerate(whole) if w]))
-    return schedule
 
 
 def _digest(lengths: "Lengths") -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from omni.files import write_text
 from omni.media import MediaError, load_image
 
 from .read import BadSample, read_entry, scan_shard
@@ -54,7 +55,7 @@ def write_preview(samples: list[Sample], out: Path) -> None:
     if out.suffix == ".html":
         cards = "\n".join(_card(sample) for sample in samples)
         page = f"<!doctype html><meta charset=utf-8><title>{len(samples)} samples</title>"
-        out.write_text(f"{page}<style>{STYLE}</style><main>{cards}</main>", encoding="utf-8")
+        write_text(out, f"{page}<style>{STYLE}</style><main>{cards}</main>")
     elif out.suffix == ".png":
         _sheet(samples).save(out)
     else:

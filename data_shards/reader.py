@@ -1,4 +1,4 @@
-"""Call a function on many samples: in threads or processes, in order, within memory and time.
+"""Call a function on many samples: in threads, in order, within memory and time.
 
 Workers hold no state: they take the next sample from one queue, so their number changes nothing
 but the speed. Nothing here sleeps; a wait ends when something happens, or its time is over.
@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from .child import Child
 from .shard import Bad, BadSample, Entry
 
 Tag = TypeVar("Tag")
@@ -44,19 +43,16 @@ class _Task:
 
 
 class _Worker(threading.Thread):
-    """Calls the function on one task after the other, itself or in a child process of its own."""
+    """Calls the function on one task after the other."""
 
     def __init__(
         self,
         call: Callable[[Any], Any],
         prepare: Callable[[Any], None],
         tasks: SimpleQueue,
-        processes: bool,
     ):
         super().__init__(name="read", daemon=True)  # a stuck one must not keep the program alive
-        self.prepare, self.tasks, self.retired = prepare, tasks, False
-        self.child = Child(call) if processes else None
-        self.call = self.child or call
+        self.call, self.prepare, self.tasks, self.retired = call, prepare, tasks, False
         self.now: tuple[_Task, float] | None = None  # what it is at, and since when
         self.start()
 
@@ -68,12 +64,6 @@ class _Worker(threading.Thread):
                 outcome = attempt(self.call, task.request)
             task.settle(outcome)
             self.now = None
-        self.stop()
-
-    def stop(self) -> None:
-        self.retired = True
-        if self.child:
-            self.child.stop()
 
 
 class Reader(Generic[Tag]):
@@ -84,8 +74,6 @@ class Reader(Generic[Tag]):
             other exception ends the reading.
         size: bytes that a result holds.
         workers: how many; 0 calls in the thread that iterates, where `timeout` cannot work.
-        processes: give each worker a child process, for calls that hold the GIL. They cost
-            copies of every result; `call` and the results must be picklable.
         prefetch_bytes: what may wait to be asked for, besides one job. It is known before
             reading, from the spans of the samples and how much samples have grown so far.
         timeout: seconds for one sample; then its worker is replaced.
@@ -98,13 +86,12 @@ class Reader(Generic[Tag]):
         call: Callable[[Any], Any],
         size: Callable[[Any], int],
         workers: int = 2,
-        processes: bool = False,
         prefetch_bytes: int = 256 << 20,
         timeout: float = 120.0,
         retries: int = 1,
         prepare: Callable[[Any], None] = lambda request: None,
     ):
-        self.call, self.size, self.workers, self.processes = call, size, workers, processes
+        self.call, self.size, self.workers = call, size, workers
         self.prefetch_bytes, self.timeout, self.retries = prefetch_bytes, timeout, retries
         self.prepare = prepare
         self.read = self.grown = 0  # bytes on disk, and of the results made of them
@@ -150,7 +137,7 @@ class Reader(Generic[Tag]):
         return max(1.0, self.grown / self.read) if self.read else FIRST_GROWTH
 
     def _worker(self, tasks: SimpleQueue) -> _Worker:
-        return _Worker(self.call, self.prepare, tasks, self.processes)
+        return _Worker(self.call, self.prepare, tasks)
 
     def _results(self, tasks: list[_Task]) -> list[Any | Bad]:
         """Wait for the last task first: the others are done by then, or nearly, so this thread
@@ -205,7 +192,7 @@ class Reader(Generic[Tag]):
             return
         reason = f"no answer within {self.timeout:g} s"
         if now[0].settle(("unread", bad_at(now[0].request.entry, reason))):
-            worker.stop()
+            worker.retired = True
             self._pool.remove(worker)
             if worker.tasks is self._tasks:
                 self._pool.append(self._worker(self._tasks))

@@ -160,17 +160,12 @@ def read_bytes(url: str, attempts: int = 4) -> bytes:
 
 def chunks(url: str) -> Iterator[bytes]:
     """Yield the contents of a file in pieces of at most `BLOCK` bytes, from the store as it is."""
-    with open_stream(url) as file:
-        while piece := file.read(BLOCK):
-            yield piece
-
-
-def open_stream(url: str) -> Any:
-    """Open a file for reading it once, front to back; raises what the store raises."""
     fs, path = _open_store(url)
     # one request for the whole file on the web, where servers may not know ranges
     size = 0 if url.startswith("http") else BLOCK
-    return fs.open(path, "rb", block_size=size, cache_type="readahead")
+    with fs.open(path, "rb", block_size=size, cache_type="readahead") as file:
+        while piece := file.read(BLOCK):
+            yield piece
 
 
 def retrying(url: str, action: Callable[[], T], attempts: int) -> T:

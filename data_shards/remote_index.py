@@ -1,23 +1,19 @@
 """The index of remote shards: its tables are fetched once and mapped from the local disk."""
 
 import json
-import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
 
+from omni.files import replacing, write_json
 from omni.lock import exclusive
 from omni.weights import cache_dir
 
-from .manifest import write_json
 from .remote import RemoteError, beside, chunks, find, read_bytes, retrying, shown
 from .sidecar import HOME, LISTING, SCHEMA, Sidecar
 
 TABLES = ("samples.npy", "parts.npy", "keys.npy")
-_ADVICE = (
-    f"run `omni-shards index` where the shards lie, and upload {HOME}/ with them (shards without "
-    "an index can be streamed, without exact resume)"
-)
+_ADVICE = f"run `omni-shards index` where the shards lie, and upload {HOME}/ with them"
 
 
 def remote_sidecars(pattern: str) -> list[tuple[Sidecar, list[str]]]:
@@ -59,12 +55,10 @@ def _fetch(folder: str) -> Sidecar:
     home = cache_dir() / "index" / sha256(shown(folder).encode()).hexdigest()[:16]
     with exclusive(home / "index"):
         if not (home / tables).is_dir():
-            building = home / f"{tables}.building"
-            shutil.rmtree(building, ignore_errors=True)
-            building.mkdir(parents=True)
-            for name in TABLES:
-                _download(beside(folder, f"{HOME}/{tables}/{name}"), building / name)
-            building.rename(home / tables)
+            with replacing(home / tables) as building:
+                building.mkdir()
+                for name in TABLES:
+                    _download(beside(folder, f"{HOME}/{tables}/{name}"), building / name)
             for path in home.iterdir():  # what is mapped by someone stays readable for him
                 if path.is_dir() and path.name != tables:
                     shutil.rmtree(path, ignore_errors=True)
@@ -74,12 +68,11 @@ def _fetch(folder: str) -> Sidecar:
 
 def fetch_table(side: Sidecar, name: str) -> None:
     """Fetch a further table of a remote index if it has that one, such as token counts."""
-    partial = side.tables / f"{name}.{os.getpid()}.partial"
+    url = beside(str(side.folder), f"{HOME}/{side.tables.name}/{name}")
     try:
-        _download(beside(str(side.folder), f"{HOME}/{side.tables.name}/{name}"), partial)
-        partial.rename(side.tables / name)
+        with replacing(side.tables / name, shared=True) as scratch:
+            _download(url, scratch)
     except RemoteError as error:
-        partial.unlink(missing_ok=True)
         if not error.missing:
             raise
 
@@ -87,9 +80,6 @@ def fetch_table(side: Sidecar, name: str) -> None:
 def _download(url: str, path: Path) -> None:
     def fill() -> None:
         with path.open("wb") as file:
-            for piece in chunks(url):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+            file.writelines(chunks(url))
 
     retrying(url, fill, 4)

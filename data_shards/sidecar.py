@@ -16,10 +16,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from omni.facts import KINDS
+from omni.files import replacing, write_json
 from omni.lock import exclusive
 from omni.weights import cache_dir
 
-from .manifest import write_json
 from .remote import beside
 from .rows import PART, SAMPLE, Rows, scan_rows
 from .shard import Bad
@@ -217,9 +217,8 @@ def _scan_one(home: Path, path: Path) -> int:
     """Scan a shard into a file of its own, so that a kill loses no other; return its bytes."""
     target = _scan_file(home, path)
     if not target.is_file():
-        partial = target.with_suffix(".partial")
-        scan_rows(path).save(partial)
-        partial.rename(target)
+        with replacing(target) as scratch:
+            scan_rows(path).save(scratch)
     return path.stat().st_size
 
 
@@ -265,14 +264,11 @@ def _publish(
         digest = kept.digest if kept else rows.digest()
         shards.append(Shard(path.name, now.st_size, now.st_mtime_ns, digest, *sizes, bad))
     tables = hashlib.sha256("".join(s.digest for s in shards).encode()).hexdigest()[:16]
-    building = home / f"{tables}.building"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    names = _write_tables(building, shards, map(rows_of, paths))
-    if old:
-        _carry_tokens(old, building, shards)
-    shutil.rmtree(home / tables, ignore_errors=True)
-    building.rename(home / tables)
+    with replacing(home / tables) as building:
+        building.mkdir()
+        names = _write_tables(building, shards, map(rows_of, paths))
+        if old:
+            _carry_tokens(old, building, shards)
     listing = {
         "schema": SCHEMA,
         "tables": tables,
@@ -309,14 +305,12 @@ def _write_tables(building: Path, shards: list[Shard], all_rows: Iterable[Rows])
 
 
 def write_table(path: Path, table: np.ndarray) -> None:
-    """Make sure that a table is on the disk; a memory-mapped one lies at `path` already."""
+    """Write a table; a memory-mapped one lies at `path` already."""
     if isinstance(table, np.memmap):
         table.flush()
     else:
         with path.open("wb") as file:  # np.save would mend the name
             np.save(file, table)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _carry_tokens(old: Sidecar, building: Path, shards: list[Shard]) -> None:

@@ -1,7 +1,6 @@
 """Write a set of shards with its manifest: all of it appears at once, or nothing does."""
 
 import io
-import os
 import shutil
 import tarfile
 from collections import Counter
@@ -10,8 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from omni.files import flush, write_json
+
 from .journal import JOURNAL, Journal
-from .manifest import MANIFEST, sha256, write_json
+from .manifest import MANIFEST, sha256
 from .sample import SCHEMA, Sample, SampleError, check
 
 SHARD_SAMPLES = 10_000
@@ -190,10 +191,9 @@ class ShardSet:
     def _close(self, split: str, next_row: int) -> None:
         name, archive, file = self._open.pop(split)
         archive.close()
-        file.flush()
-        os.fsync(file.fileno())
         file.close()
         path, shard = self.building / name, self.shards[name]
+        flush(path)
         shard["bytes"], shard["sha256"] = path.stat().st_size, sha256(path)
         shard["next_row"], shard["skipped"] = next_row, self._skipped.pop(split, [])
         if self.journal:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omni.imports import without
-
 from .decoding import tolerant
 
 TRIES = 5  # of a download
@@ -59,7 +57,7 @@ def prepare() -> None:
     stub.__spec__ = importlib.machinery.ModuleSpec("evaluate", None)
     stubbed = sys.modules.setdefault("evaluate", stub) is stub
     try:
-        with without("wandb"):
+        with _without("wandb"):
             import lmms_eval.evaluator  # noqa: F401
             from loguru import logger
     finally:
@@ -68,6 +66,23 @@ def prepare() -> None:
             del sys.modules["evaluate"]
     for noisy in ("lmms_eval", "utils", "en_utils", "evaluate_hb"):  # names its yaml loader gives
         logger.disable(noisy)
+
+
+@contextlib.contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Let an import of these packages fail, as if they were not installed.
+
+    For what others import if they can, at the cost of seconds. Packages that are there already
+    stay, and can be imported afterwards by whoever wants them.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules |= dict.fromkeys(absent)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            if sys.modules.get(name, name) is None:
+                del sys.modules[name]
 
 
 def _fail_at_once(local: bool) -> None:

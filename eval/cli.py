@@ -2,7 +2,6 @@
 
 import resource
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ def _run(
     from .suites import SUITES
 
     # whatever is wrong with what was given should not cost the time to load a model
-    first = choose(suite, rows)[0]
+    choose(suite, rows)
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
     data = _found(suite, data)
@@ -149,7 +148,6 @@ def _run(
     if not spec.startswith(PREFIXES):
         check_checkpoint(Path(spec))
     with _alone_in(out, ranks), Harness(suite, data) as harness:
-        _begin(harness, first, judging, ranks, asking["limit"], out)
         limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
         opened = _open(console, spec, model_name, heldout, limits)
         with AnswerProgress(console) as progress:
@@ -184,30 +182,14 @@ def _found(suite: str, data: Path | None) -> Path | None:
     return data
 
 
-def _begin(
-    harness: Any, first: Any, judging: Any, ranks: Any, limit: int | None, out: Path
-) -> None:
-    """Import lmms-eval, and read the first row, while the model loads."""
-    from .official import Official
-
-    if isinstance(first, Official):
-        harness.start()
-        if not ranks.rank:  # the others read into folders that `evaluate` makes
-            harness.begin(replace(first, judge=judging), limit, out / "work")
-
-
 def _open(
     console: Any, spec: str, model_name: str, heldout: Path | None, limits: dict[str, Any]
 ) -> Any:
     """Open the model, and refuse one that was trained on what is held out here."""
-    from omni.imports import import_transformers
-
     from .backends import open_model
     from .heldout import refuse_other_split
 
     with console.status("loading the model"):
-        if not spec.startswith("openai:"):
-            import_transformers()
         opened = open_model(spec, model_name, **limits)
         if opened.model is not None and heldout:
             refuse_other_split(opened.model.config.parts, heldout)

@@ -2,12 +2,10 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .benchmark import Benchmark
 from .own import MissingDataError
-
-if TYPE_CHECKING:
-    from .official import Benchmark
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +14,7 @@ class UnaskableError(ValueError):
     """A doc of which the official code can make no question."""
 
 
-def scorable(task: Any, benchmark: "Benchmark") -> tuple[list[int], list[str]]:
+def scorable(task: Any, benchmark: Benchmark) -> tuple[list[int], list[str]]:
     """Let the official code take every doc's true answer, before a model spends hours on them.
 
     Returns the docs that it takes without an error, and in words those that it does not. What the
@@ -50,7 +48,7 @@ def scorable(task: Any, benchmark: "Benchmark") -> tuple[list[int], list[str]]:
 
 
 def keep(
-    task: Any, benchmark: "Benchmark", usable: Sequence[int], limit: int | None
+    task: Any, benchmark: Benchmark, usable: Sequence[int], limit: int | None
 ) -> Sequence[int]:
     """Cut a task down to `limit` units of the usable docs; returns which docs are left.
 

@@ -1,7 +1,6 @@
-"""lmms-eval in a process of its own, which starts while the model loads.
+"""lmms-eval in a process of its own.
 
-Importing it and reading the first row takes seconds, and both need Python's one lock; and what it
-does to random states, streams and modules, it does to itself alone.
+What it does to random states, streams and modules, it does to itself alone.
 """
 
 import multiprocessing
@@ -17,8 +16,6 @@ from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
-
-from omni.imports import undisturbed
 
 from .batching import Answerer, Messages
 from .bridge import prepare
@@ -42,7 +39,6 @@ class Harness:
         self.pipe, self.theirs = context.Pipe()
         arguments = self.theirs, suite, data
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
-        self.begun: tuple[Any, ...] | None = None
 
     def __enter__(self) -> "Harness":
         return self
@@ -53,14 +49,10 @@ class Harness:
             self.process.join()
 
     def start(self) -> None:
-        """Start the process, which imports lmms-eval; `begin` and `run` do it where it was not."""
+        """Start the process, which imports lmms-eval, unless it runs; `run` does so."""
         if self.process.pid is None:
             self.process.start()
             self.theirs.close()
-
-    def begin(self, row: Official, limit: int | None, scratch: Path) -> None:
-        """Let the row that is run first get ready to be asked as it is seen."""
-        self._send(_wanted(row, "seen", limit, scratch))
 
     def run(
         self, row: Official | Own, answerer: Answerer, source: Any, condition: str,
@@ -73,11 +65,10 @@ class Harness:
         """
         if not isinstance(row, Official):
             return row.run(answerer, source, condition, limit, scratch)
-        wanted = _wanted(row, condition, limit, scratch)
-        if self.begun is None:
-            self._send(wanted)
-        assert self.begun == wanted, f"begun with {self.begun}"
-        self.begun, cause = None, None
+        self.start()
+        # its functions cannot be sent
+        self.tell(row.name, condition, limit, scratch, row.judge.name if row.judge else "")
+        cause = None
         asks = {"model": answerer} | ({"judge": row.judge.answerer} if row.judge else {})
         while True:
             match self.hear():
@@ -97,11 +88,6 @@ class Harness:
             return error
         self.tell("answered", texts, answerer.problems[before:])
         return None
-
-    def _send(self, wanted: tuple[Any, ...]) -> None:
-        self.start()
-        self.begun = wanted
-        self.tell(*wanted)
 
     def tell(self, *message: Any) -> None:
         """Send; raises RuntimeError, as `hear` does, where the other process is gone."""
@@ -164,11 +150,6 @@ class _Asking:
                     raise error
 
 
-def _wanted(row: Official, condition: str, limit: int | None, scratch: Path) -> tuple[Any, ...]:
-    """What `_serve` is told of a row; its functions cannot be sent."""
-    return row.name, condition, limit, scratch, row.judge.name if row.judge else ""
-
-
 def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
     """Run rows as they are wanted."""
     from tqdm import tqdm
@@ -176,9 +157,9 @@ def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which Python misses after a kill
-    with undisturbed():
-        prepare()
-        from .suites import SUITES
+    prepare()
+    from .suites import SUITES
+
     rows: dict[str, Any] = {row.name: row for row in SUITES[suite].rows}
     source = cache(lambda: SUITES[suite].open(data))
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .benchmark import Benchmark
 from .decoding import tolerant
 from .grid import Grid
 from .minisuite.schema import SCHEMAS
-from .official import Benchmark, Official
+from .official import Official
 from .own import MissingDataError
 from .sources import RAW, Local, split_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from data_shards.manifest import write_text
+from omni.files import write_json, write_text
 from omni.nearest import nearest
 
 from .batching import Answerer, CannotAskError
@@ -280,7 +280,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
 
 def write_result(result: dict[str, Any], out: Path) -> None:
     """Write OUT/rows.json."""
-    write_text(out / "rows.json", json.dumps(result, indent=1, ensure_ascii=False))
+    write_json(out / "rows.json", result)
 
 
 def _write(

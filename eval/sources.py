@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from .benchmark import Benchmark
 from .benchmarks import EVERY
 from .decoding import PICTURES
-from .official import Benchmark, Source
+from .official import Source
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 RAW = (".tsv", ".csv", ".jsonl", ".json", ".arrow")  # what `omni-eval prepare` reads

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import own
+from .benchmark import Benchmark
 from .benchmarks.audio import AUDIO
 from .benchmarks.image import IMAGE10
 from .benchmarks.more_image import MORE_IMAGE
@@ -14,7 +15,7 @@ from .benchmarks.text import TEXT
 from .benchmarks.video import VIDEO
 from .heldout import HeldOut, load_heldout
 from .minisuite import build_minisuite
-from .official import Benchmark, Official, Source
+from .official import Official, Source
 from .sources import files_of, open_source
 
 CAP = 128  # new tokens: what the yaml files of most benchmarks ask for at most

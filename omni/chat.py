@@ -141,9 +141,6 @@ def _part(kind: str, path: str) -> dict[str, Any]:
 
 def _load(checkpoint: Path, max_new_tokens: int) -> Ask:
     """Load the model and return the function that answers a conversation."""
-    from .imports import import_transformers
-
-    import_transformers()
     import torch
     from transformers import TextStreamer
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import soundfile
 from PIL import Image
 
+from .jpeg import plain_size
 from .media import ORIENTATION, MediaError, open_av, reason_of
 
 KINDS = ("", "image", "audio", "video")  # numbers on disk: append only
 _MOST = 2**32 - 1
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that begin a frame
-_PAIR, _SIZES, _CHUNK = (struct.Struct(f).unpack_from for f in (">HH", ">II", ">I4s"))
+_SIZES, _CHUNK = (struct.Struct(f).unpack_from for f in (">II", ">I4s"))
 _SWAPPED = (5, 6, 7, 8)  # EXIF orientations that turn width and height
 
 
@@ -48,29 +48,13 @@ def facts_of(kind: str, data: Any) -> Facts:
 
 
 def _image(data: memoryview) -> Facts:
-    if size := _jpeg_size(data) or _png_size(data):
+    if size := plain_size(data) or _png_size(data):
         return Facts(*size)
     image = Image.open(io.BytesIO(data))  # reads the header only
     width, height = image.size
     if image.getexif().get(ORIENTATION, 1) in _SWAPPED:
         width, height = height, width
     return Facts(width, height)
-
-
-def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
-    """Return (width, height) of a plain JPEG; None where Pillow should look: EXIF, oddities."""
-    at = 2
-    if data[:2] != b"\xff\xd8":
-        return None
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker in _FRAMES:
-            height, width = _PAIR(data, at + 5)
-            return (width, height) if width and height else None
-        if marker == 0xE1 and data[at + 4 : at + 8] == b"Exif":
-            return None
-        at += 2 + length
-    return None
 
 
 def _png_size(data: memoryview) -> tuple[int, int] | None:

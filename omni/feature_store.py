@@ -14,6 +14,8 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from .files import write_json
+
 log = logging.getLogger(__name__)
 # content, where in the data file, shape (0: no such dimension), dtype, checksum of all of it
 RECORD = struct.Struct("<16sQ4I16sI")
@@ -58,10 +60,7 @@ class FeatureStore:
                 "%s: %.0f MB of features of other %s are not used; remove the folder if no run "
                 "needs it", old.parent, _bytes(old.parent) / 1e6, " and ".join(changed),
             )  # fmt: skip
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False) as file:
-            json.dump(about, file, indent=1)
-        os.replace(file.name, self.folder / "about.json")
+        write_json(self.folder / "about.json", about, shared=True)
 
     def get(self, digest: bytes) -> torch.Tensor | None:
         """Return the features of a medium, mapped, or None; `digest` is 16 bytes."""

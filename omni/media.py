@@ -14,13 +14,10 @@ import soundfile
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
+from .jpeg import plain_size
+
 ORIENTATION = Base.Orientation.value
 _FORMAT = struct.Struct("<IHHIIHH").unpack_from  # of a WAV: bytes, codec, channels, Hz, .., bits
-_FRAME = struct.Struct(">BHHB").unpack_from  # of a JPEG: bits, height, width, components
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
-# What libjpeg passes over by its length, as we do, so that both see the same frame: tables,
-# comments, and what programs add but for APP1, where EXIF or XMP may say how to turn the picture.
-_SEGMENTS = _FRAMES | {0xC4, 0xDB, 0xDD, 0xFE, 0xE0, *range(0xE2, 0xF0)}
 RATES = (4_000, 192_000)  # Hz; outside, a header lies
 # of FFmpeg's formats those that are one file; playlists and lists would open files and hosts
 FORMATS = (
@@ -80,8 +77,10 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
         img, data = source, b""
         if not isinstance(source, Image.Image):
             data = read_limited(source, limits)
-            if (pixels := _plain_jpeg(data, limits)) is not None:
-                return Image.fromarray(pixels)
+            # the header is read here, and not by libjpeg, for whom this thread would wait again
+            if size := plain_size(data):
+                _check_pixels(*size, limits)
+                return Image.fromarray(simplejpeg.decode_jpeg(data))
             img = Image.open(io.BytesIO(data))  # reads the header only
         _check_pixels(img.size[0], img.size[1], limits)
         orientation = img.getexif().get(ORIENTATION, 1)
@@ -100,52 +99,6 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
         raise MediaError(f"too many pixels: {error}") from error
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise MediaError(f"not a readable image: {reason_of(error)}") from error
-
-
-def load_pixels(source: Any, limits: Limits = LIMITS) -> np.ndarray:
-    """Decode to an array (H, W, 3) uint8: `load_image` for those who need no PIL image.
-
-    Raises:
-        MediaError: see `load_image`.
-    """
-    if isinstance(source, bytes):
-        check_size(len(source), limits)
-        try:
-            if (pixels := _plain_jpeg(source, limits)) is not None:
-                return pixels
-        except ValueError as error:
-            if isinstance(error, MediaError):
-                raise
-            raise MediaError(f"not a readable image: {reason_of(error)}") from error
-    return np.array(load_image(source, limits))
-
-
-def _plain_jpeg(data: bytes, limits: Limits) -> np.ndarray | None:
-    """Decode a JPEG that is to be shown as it is stored; None: Pillow should look at it.
-
-    Pillow reads all that a file says of itself, and libjpeg's pixels are copied twice on their
-    way into its images; most files say nothing. The header is read here, and not by libjpeg, for
-    whom this thread would wait again.
-    """
-    at, frame = 2, 0
-    if data[:2] != b"\xff\xd8":
-        return None
-    try:
-        while data[at] == 0xFF and (kind := data[at + 1]) in _SEGMENTS:
-            if kind in _FRAMES:
-                if frame:
-                    return None
-                frame = at + 4
-            at += 2 + (data[at + 2] << 8 | data[at + 3])
-        if data[at : at + 2] != b"\xff\xda" or not frame:  # no scan, or what Pillow should judge
-            return None
-        bits, height, width, components = _FRAME(data, frame)
-    except (IndexError, struct.error):
-        return None
-    if bits != 8 or components not in (1, 3):  # grey or colours; not CMYK
-        return None
-    _check_pixels(width, height, limits)
-    return simplejpeg.decode_jpeg(data)
 
 
 def _check_pixels(width: Any, height: Any, limits: Limits) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from omni.files import replacing
 from omni.jsonl import append_lines, read_lines
 
 
@@ -25,10 +26,8 @@ def move_stages(output: Path, names: Sequence[str]) -> Path:
     gone = [row for row in rows if row.get("stage", row.get("name")) in names]
     if gone:
         append_lines(old / "log.jsonl", gone)
-        partial = log.with_name("log.jsonl.partial")
-        partial.unlink(missing_ok=True)
-        append_lines(partial, [row for row in rows if row not in gone])
-        partial.replace(log)
+        with replacing(log) as scratch:
+            append_lines(scratch, [row for row in rows if row not in gone])
     return old
 
 

@@ -1,7 +1,6 @@
 """Atomic save and resume. A folder that bears its final name is complete."""
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
+from omni.files import put_in_place
 from omni.load import CheckpointError
 
 from .engine import whole
@@ -40,26 +40,13 @@ def write_atomically(
         fill(scratch)
         wait()
         if main:
-            for path in scratch.rglob("*"):
-                _flush(path)
-            _flush(scratch)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(scratch, folder)
-            _flush(folder.parent)
+            put_in_place(scratch, folder)
     except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
         shutil.rmtree(scratch, ignore_errors=True)  # a full disk is any of them
         raise CheckpointError(
             f"{folder}: could not be written ({error}); earlier checkpoints are untouched"
         ) from error
     wait()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_model(

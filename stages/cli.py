@@ -117,6 +117,8 @@ def _prepare(output: Path, config, fresh: bool, again: list[str]) -> None:
     """Make the run's folder, and the recipe in it, after what is to be made anew moved aside."""
     from omegaconf import OmegaConf
 
+    from omni.files import write_text
+
     from .aside import move_run, move_stages
 
     if fresh and output.exists():
@@ -124,7 +126,7 @@ def _prepare(output: Path, config, fresh: bool, again: list[str]) -> None:
     elif again and output.exists():
         print(f"the earlier {', '.join(again)}: in {move_stages(output, again)}")
     output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_text(output / "recipe.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 @app.command()
@@ -174,7 +176,7 @@ def report(
     every row, and a worked example. Several runs, such as the seeds of one recipe, are also printed
     side by side with their mean.
     """
-    import json
+    from omni.files import write_json
 
     from .page import write_page
     from .report import build_report, compare, describe_report
@@ -187,7 +189,7 @@ def report(
             _fail(error)
         try:
             reports.append(build_report(run, evaluation or run / "eval"))
-            (run / "report.json").write_text(json.dumps(reports[-1], indent=1))
+            write_json(run / "report.json", reports[-1])
             print(describe_report(reports[-1]))
             print(f"written: {run / 'report.json'}, {page}")
         except (FileNotFoundError, KeyError) as error:

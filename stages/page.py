@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -13,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.table import HEAD, cells, notes
+from omni.files import write_text
 
 from .chart import Points, bars, figure, lines
 from .history import StageHistory, history
@@ -40,9 +40,7 @@ def write_page(run: Path, evaluation: Path) -> Path:
     )  # fmt: skip
     environment.filters["figure"] = figure
     text = environment.get_template("page.html").render(**gather(run, evaluation))
-    path, scratch = run / "report.html", run / f".report.{os.getpid()}.html"
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    write_text(path := run / "report.html", text, shared=True)
     return path
 
 

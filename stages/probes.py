@@ -1,7 +1,6 @@
 """A look at a finished stage: held-out loss, what was forgotten of text, a few suite rows."""
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from data_shards.shard import find_shards
 from eval.drift import text_drift
 from eval.run import choose, run_suite
 from omni.encoders import encoder_class
+from omni.files import write_json
 from omni.jsonl import append_lines
 from omni.load import load
 from omni.media import MediaError
@@ -49,9 +49,7 @@ def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: A
         began = time.monotonic()
         result = {"settings": settings, **measure(recipe, stage, target, accelerator)}
         result["seconds"] = round(time.monotonic() - began, 1)
-        scratch = target / f".probe.{os.getpid()}"
-        scratch.write_text(json.dumps(result, indent=1))
-        scratch.replace(target / "probe.json")
+        write_json(target / "probe.json", result)
         row = {"event": "probe", "name": stage.name, **result}
         append_lines(Path(recipe.output) / "log.jsonl", [row])
         print(f"{stage.name}: {_told(result)}", flush=True)

@@ -256,27 +256,6 @@ def test_importing_the_harness_is_light():
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.slow
-def test_commands_import_transformers_without_what_others_need():
-    code = """
-import sys
-from importlib.util import find_spec
-from transformers.utils import is_scipy_available
-before = is_scipy_available()
-from omni.imports import import_transformers
-import_transformers()
-from transformers import LlamaForCausalLM, models
-from transformers.utils.import_utils import create_import_structure_from_path as scan
-print(LlamaForCausalLM.__name__, scan.cache_info().hits > 0)
-print([name for name in ("scipy", "boto3") if name in sys.modules])
-assert before == is_scipy_available() == bool(find_spec("scipy"))
-if before:
-    import scipy.optimize
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.stdout == "LlamaForCausalLM True\n[]\n", found.stderr
-
-
 def test_the_drift_pairs_are_not_trained_on():
     from data_shards.sources.text import builtin
     from eval.drift import PAIRS

@@ -1,7 +1,6 @@
 """Whatever reads, is killed or joins: the same samples in every step, and every bad one named."""
 
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -21,7 +20,7 @@ from data_shards.loader import Encode, Loader, TooManyBad, documents
 from data_shards.plan import Plan, PlanConfig
 from data_shards.reader import Reader
 from data_shards.sample import Sample
-from data_shards.shard import Entry, scan_shard
+from data_shards.shard import scan_shard
 from data_shards.write import write_shards
 from omni.media import load_audio, load_image
 from omni.messages import assistant, audio, image, media_refs, user
@@ -390,39 +389,6 @@ def test_a_sample_that_hangs_is_tried_again_and_then_given_up(tmp_path, times, l
     if lost:
         [row] = rows_of(tmp_path / "q.jsonl")
         assert row["reason"] == "no answer within 0.1 s"
-
-
-FATAL = """
-import os
-from typing import Any, NamedTuple
-
-class Request(NamedTuple):
-    entry: Any
-
-def call(request):
-    if request.entry.key == "3":
-        os._exit(9)
-    if request.entry.key == "bug":
-        raise KeyError("bug")
-    return os.getpid(), request.entry.key
-"""
-
-
-def test_processes_survive_a_crash(tmp_path, monkeypatch):
-    (tmp_path / "fatal.py").write_text(FATAL)
-    monkeypatch.syspath_prepend(tmp_path)
-    fatal = importlib.import_module("fatal")
-    reader = Reader(fatal.call, lambda _: 1, workers=2, processes=True, retries=0)
-
-    def job(*keys):
-        return [fatal.Request(Entry("s.tar", key, 0, 1, ())) for key in keys]
-
-    [(_, found), (_, others)] = reader.run([("a", job(*"0123")), ("b", job(*"456"))])
-    assert str(found[3]) == "s.tar:3 at byte 0: its reader process died with exit code 9"
-    assert [key for _, key in found[:3] + others] == [*"012456"]
-    assert os.getpid() not in {pid for pid, _ in found[:3] + others}
-    with pytest.raises(RuntimeError, match="KeyError: 'bug'"):
-        list(reader.run([("a", job("bug"))]))
 
 
 def test_no_more_is_read_ahead_than_the_limit(folders):

@@ -7,8 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from omni.files import write_json
+
 from .data import Bare
-from .life import digest, load, plan_of, save, start, write_sources
+from .life import digest, load, plan_of, start, write_sources
 from .result import Result
 
 PACKS = 8  # of a step
@@ -51,7 +53,7 @@ def _run(folder: Path, phases: list[tuple[int, int]], tamper: Tamper | None) -> 
     state, steps, equal = None, {}, True
     for number, (ranks, batches) in enumerate(phases):
         told = folder / "phase.json"
-        save(folder / "state.json", tamper(state) if tamper and state else state)
+        write_json(folder / "state.json", tamper(state) if tamper and state else state)
         told.unlink(missing_ok=True)
         meet = folder / "meet"
         meet.unlink(missing_ok=True)
@@ -92,7 +94,7 @@ def work(folder: Path, rank: int, ranks: int, batches: int, last: bool) -> None:
         equal &= all(other == shared for _, other in all_mine)
         packs += [pack for pack, _ in all_mine]
     if rank == 0:
-        save(folder / "phase.json", {"packs": packs, "equal": equal, "state": state})
+        write_json(folder / "phase.json", {"packs": packs, "equal": equal, "state": state})
     dist.destroy_process_group()
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,13 +58,6 @@ def digest(batch: dict[str, Any]) -> str:
     return found.hexdigest()[:16]
 
 
-def save(path: Path, told: Any) -> None:
-    """Put json in place of a file; a kill leaves the old one or the new one."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(told), encoding="utf-8")
-    os.replace(partial, path)
-
-
 def load(path: Path) -> Any:
-    """Read what `save` wrote, None if it did not get there."""
+    """Read a json file, None if it is not there."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

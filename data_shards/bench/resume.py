@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from omni.files import write_json
+
 from .data import Bare
-from .life import digest, load, plan_of, save, start, write_sources
+from .life import digest, load, plan_of, start, write_sources
 from .result import Result
 
 THREADS = (0, 1, 2, 3, 5)
@@ -39,7 +41,7 @@ def run(folder: Path, small: bool = False, tamper: Tamper | None = None) -> Resu
     for number, (workers, stop) in enumerate(zip(threads, at, strict=True)):
         lives.append(_live(shards, batches, workers, stop, rng, number))
         if tamper and (told := load(shards / "checkpoint.json")):
-            save(shards / "checkpoint.json", {**told, "state": tamper(told["state"])})
+            write_json(shards / "checkpoint.json", {**told, "state": tamper(told["state"])})
     lives.append(_live(shards, batches, 2, None, rng, kills))
     logged = _logged(shards)
     differ = [n for n, found in logged.items() if found != {expected[n]}]
@@ -65,7 +67,7 @@ def train(folder: Path, batches: int, workers: int, pipe: Any) -> None:
     for number, (batch, state) in enumerate(loader, told["batches"]):
         log.write(f"{number} {digest(batch)}\n")
         if (number + 1) % EVERY == 0:
-            save(folder / "checkpoint.json", {"batches": number + 1, "state": state})
+            write_json(folder / "checkpoint.json", {"batches": number + 1, "state": state})
         pipe.send(number)
         if number + 1 == batches:
             return

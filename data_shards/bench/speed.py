@@ -36,7 +36,7 @@ from data_shards.loader import Loader
 from data_shards.plan import Plan, PlanConfig
 from data_shards.read import read_entry
 from data_shards.write import ShardSet
-from omni.media import load_audio, load_pixels
+from omni.media import load_audio, load_image
 from omni.processor import Encoded
 
 from .data import Bare, samples
@@ -90,7 +90,7 @@ def _write(folder: Path, count: int) -> Path:
     rng = np.random.default_rng(1)
     with ShardSet(folder, shard_samples=count // SHARDS) as shards:
         for sample in samples(count, size=(256, 256), seconds=1.0):
-            pixels = load_pixels(sample.parts["img0.jpg"]).astype(np.int16)
+            pixels = np.array(load_image(sample.parts["img0.jpg"]), np.int16)
             pixels += rng.integers(-9, 10, pixels.shape, np.int16)
             grainy = pixels.clip(0, 255).astype(np.uint8)
             sample.parts["img0.jpg"] = simplejpeg.encode_jpeg(grainy, quality=90)
@@ -164,7 +164,7 @@ def _ones(count: int) -> torch.Tensor:
 
 
 class Arrays(Bare):
-    """Decodes to arrays, and no further."""
+    """Decodes as training does, and no further: pictures become tensors as they are stored."""
 
     def encode(self, messages: list[dict[str, Any]]) -> Any:
         """Return media as arrays, and as many tokens as the plan counts."""
@@ -172,7 +172,7 @@ class Arrays(Bare):
         tokens = 0
         for part in (part for message in messages for part in message["content"]):
             if part["type"] == "image":
-                pixels = load_pixels(part["image"])
+                pixels = np.array(load_image(part["image"]))
                 media["vision"].append({"pixels": torch.from_numpy(pixels)})
                 tokens += -(-pixels.shape[0] // 16) * -(-pixels.shape[1] // 16)
             elif part["type"] == "audio":

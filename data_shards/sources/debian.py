@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from omni.files import put_in_place
 from omni.weights import cache_dir
 
 from .base import SourceUnavailable
@@ -28,7 +29,7 @@ def fetch_package(package: str, say: Callable[[str], None] = print) -> Path:
     try:
         archive = _download(package, work)
         _run(["dpkg-deb", "-x", str(archive), str(work / "root")], work)
-        (work / "root").rename(target)
+        put_in_place(work / "root", target)
     except (OSError, subprocess.SubprocessError) as error:
         raise SourceUnavailable(
             f"the Debian package {package} could not be fetched. Tried `apt-get download` with the "

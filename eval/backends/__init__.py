@@ -1,24 +1,11 @@
 """Who answers: a checkpoint of ours, any model of transformers, or an endpoint."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omni.imports import undisturbed
-
-from ..batching import Answerer
+from .opened import Opened
 
 PREFIXES = ("hf:", "openai:")
-
-
-@dataclass
-class Opened:
-    """Something that answers. `weights` identifies it; `model` and `processor` are ours or None."""
-
-    answerer: Answerer
-    weights: str
-    model: Any = None
-    processor: Any = None
 
 
 def open_model(spec: str, model_name: str = "", **limits: Any) -> Opened:
@@ -34,15 +21,14 @@ def open_model(spec: str, model_name: str = "", **limits: Any) -> Opened:
         ValueError: an endpoint without a model name; CheckpointError: not a checkpoint of ours;
             OSError: transformers does not find the model.
     """
-    with undisturbed():
-        if spec.startswith("openai:"):
-            from .endpoint import open_endpoint
+    if spec.startswith("openai:"):
+        from .endpoint import open_endpoint
 
-            return open_endpoint(spec.removeprefix("openai:"), model_name, **limits)
-        if spec.startswith("hf:"):
-            from .hf import open_transformers
+        return open_endpoint(spec.removeprefix("openai:"), model_name, **limits)
+    if spec.startswith("hf:"):
+        from .hf import open_transformers
 
-            return open_transformers(spec.removeprefix("hf:"), **limits)
-        from .ours import open_checkpoint
+        return open_transformers(spec.removeprefix("hf:"), **limits)
+    from .ours import open_checkpoint
 
-        return open_checkpoint(Path(spec), **limits)
+    return open_checkpoint(Path(spec), **limits)

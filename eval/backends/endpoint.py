@@ -12,7 +12,7 @@ from omni.media import load_image
 
 from ..batching import Answerer, Messages
 from ..store import omni_digest
-from . import Opened
+from .opened import Opened
 
 TRIES = 4  # with pauses that double, or as long as the endpoint asks for
 SECONDS = 120.0  # for one answer

@@ -7,7 +7,7 @@ from omni.media import load_image
 
 from ..batching import Answerer, Messages
 from ..store import settings_digest, weights_fingerprint
-from . import Opened
+from .opened import Opened
 from .ours import device
 
 TOKENS_PER_IMAGE = 600  # a guess for the order and the size of batches; OOM halves them

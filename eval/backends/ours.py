@@ -8,7 +8,7 @@ from omni.messages import media_refs
 
 from ..batching import Answerer, Messages
 from ..store import settings_digest, weights_fingerprint
-from . import Opened
+from .opened import Opened
 
 FEATURES_MB = 500  # of images and sounds that are shown more than once
 

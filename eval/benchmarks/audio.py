@@ -12,8 +12,8 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
+from ..benchmark import Benchmark
 from ..bridge import TaskResult
-from ..official import Benchmark
 from ..scoring import Scored, agree
 from ..statistics import interval
 from .luck import NO_DRAW, without_luck

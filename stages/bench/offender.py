@@ -8,6 +8,7 @@ and no more (`RLIMIT_AS`), so that it is the system that refuses.
 import resource
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,6 @@ def limited(room: int) -> Iterator[None]:
 def rank(arguments: list[str], fault: str, room: int) -> None:
     """Be one rank: `omni-train` itself, but for the memory of its steps."""
     from stages import offenders, trainer
-    from stages.cli import app
 
     if fault == "blind":
         offenders.halve = lambda *_, **__: []
@@ -165,4 +165,5 @@ def rank(arguments: list[str], fault: str, room: int) -> None:
 
     if room:  # not for several ranks, whose threads begin when they please
         trainer._step = step
-    app(arguments)
+    [command] = entry_points(group="console_scripts", name="omni-train")
+    command.load()(arguments)
