@@ -12,6 +12,7 @@ from typing import Any
 
 from data_shards.sources.questions import ASK_CATEGORY
 from omni.messages import bind, image, media_refs, user
+from omni.settings import Generation
 
 from .batching import Answerer, Messages
 from .failures import keep_pictures
@@ -64,8 +65,7 @@ class Own:
         docs = self.sample(held, limit)
         texts = answerer(
             apply_condition(docs, condition, SEED),
-            self.max_new_tokens,
-            stop=("\n\n",),
+            Generation(self.max_new_tokens, ("\n\n",)),
             names=[f"{self.name}:{doc.name}" for doc in docs],
         )
         outcomes = [
