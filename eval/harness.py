@@ -166,7 +166,7 @@ class _Asking:
 
 def _wanted(row: Official, condition: str, limit: int | None, scratch: Path) -> tuple[Any, ...]:
     """What `_serve` is told of a row; its functions cannot be sent."""
-    return row.name, condition, limit, scratch, row.judge.name if row.judge else ""
+    return row.name, row.cap, condition, limit, scratch, row.judge.name if row.judge else ""
 
 
 def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
@@ -182,8 +182,10 @@ def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
     rows: dict[str, Any] = {row.name: row for row in SUITES[suite].rows}
     source = cache(lambda: SUITES[suite].open(data))
 
-    def run(name: str, condition: str, limit: int | None, scratch: Path, judge: str) -> Scored:
-        row, judging = rows[name], cast(Answerer, _Asking(pipe, "judge"))
+    def run(
+        name: str, cap: int | None, condition: str, limit: int | None, scratch: Path, judge: str
+    ) -> Scored:
+        row, judging = replace(rows[name], cap=cap), cast(Answerer, _Asking(pipe, "judge"))
         if judge:
             row = replace(row, judge=Judge(judging, judge, ""))
         return row.run(_Asking(pipe, "model"), source(), condition, limit, scratch)

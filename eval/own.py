@@ -6,7 +6,7 @@ No lmms-eval here. Conditions: "seen" (as it is), "blind" (images removed), "shu
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ class Own:
     @property
     def title(self) -> str:
         return self.name
+
+    def with_limit(self, max_new_tokens: int) -> "Own":
+        """The same row with other most new tokens."""
+        return replace(self, max_new_tokens=max_new_tokens)
 
     def run(
         self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path

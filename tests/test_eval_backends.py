@@ -5,6 +5,7 @@ import resource
 import shutil
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -201,6 +202,28 @@ def test_the_command_takes_an_endpoint(endpoint, kinds, tmp_path):
         assert "one model" in CliRunner().invoke(app, ["run", *wrong]).output
 
 
+def test_the_command_says_how_answers_are_drawn(endpoint, kinds, tmp_path):
+    out = tmp_path / "out"
+    arguments = [endpoint, "--model-name", "tiny", "--data", str(kinds), "--out", str(out),
+                 "--no-controls", "--limit", "1"]  # fmt: skip
+    drawing = ["--temperature", "0.5", "--top-p", "0.9", "--max-new-tokens", "3", "--seed"]
+    rows = ["--rows", "category,mini-realworldqa"]  # of ours, and of the other process
+    done = CliRunner().invoke(app, [*arguments, *drawing, "7", *rows])
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "rows.json").read_text())
+    assert result["sampling"] == {"temperature": 0.5, "top_p": 0.9, "seed": 7}
+    assert [row["details"]["max_new_tokens"] for row in result["rows"]] == [3, 3]
+    assert "temperature 0.5, top_p 0.9, seed 7" in (out / "table.md").read_text()
+    for seed in ("7", "8"):  # the store has answers of the first
+        CliRunner().invoke(app, [*arguments, *drawing, seed, "--rows", "category"])
+    names = "max_tokens", "temperature", "top_p", "seed"
+    drawn = [tuple(sent[name] for name in names) for sent in Endpoint.asked]
+    assert drawn == [(3, 0.5, 0.9, seed) for seed in (7, 7, 8)]
+    wrong = CliRunner().invoke(app, [*arguments, "--top-p", "0"])
+    assert (wrong.exit_code, len(Endpoint.asked)) == (2, 3)
+    assert "top_p must be a number above 0, at most 1, not 0.0" in wrong.output
+
+
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory):
     """A tiny random LLaVA with a processor of its own, saved."""
@@ -245,9 +268,13 @@ def test_a_model_of_transformers_answers_in_batches_as_alone(llava, make_picture
         [user(*([image(make_picture(n))] if n % 3 else []), "What? " * n)] for n in range(1, 6)
     ]
     one, many = (open_model(f"hf:{llava}", max_batch=n, token_budget=10**6) for n in (1, 5))
-    texts = one.answerer(conversations, Generation(6))
-    assert many.answerer(conversations, Generation(6)) == texts
-    assert many.answerer.batches == 2
+    for generation in (Generation(6), Generation(6, temperature=2.0)):
+        texts = one.answerer(conversations, generation)
+        assert many.answerer(conversations, generation) == texts
+    assert one.answerer(conversations, replace(generation, seed=1)) != texts
+    with pytest.raises(ValueError, match="n is 2, but a question has one score"):
+        one.answerer(conversations, Generation(6, n=2))
+    assert many.answerer.batches == 3
     assert len(set(texts)) > 1
     assert one.weights == many.weights
     with pytest.raises(CannotAskError):
