@@ -11,6 +11,7 @@ from eval.batching import key_of
 from omni.answer import answer, complete, prompts
 from omni.identity import identify
 from omni.messages import audio, image, user
+from omni.prefix import Shared
 from omni.settings import Generation
 
 DRAWN = Generation(max_new_tokens=8, temperature=0.8, top_p=0.9, seed=3)
@@ -35,12 +36,12 @@ def talker(make_model, specs):
 def talks(make_picture, make_sound):
     """Prompts of all lengths and media; those of one beginning share it where that is wanted."""
     one, two, tone = image(make_picture(1)), image(make_picture(2)), audio(make_sound(0.4))
-    look = "See which of the two is red, and say so at once. "
+    look = 4 * "See which of the two is red, and say so at once. "
     return [
         [user("Two and two?")],
         [user(one, two, look, "A. left")],
         [user(one, two, look, "B. right")],
-        [user(two, one, look, "B. right")],
+        [user(one, two, look, "So?")],
         [user(tone, one, "And now, what is said?")],
     ]
 
@@ -55,6 +56,7 @@ def test_logprobs_are_those_of_a_forward_pass(talker, talks, mode, sharing):
     model, processor = talker
     generation = MODES[mode]
     batch = prompts(processor, talks, sharing)
+    assert isinstance(batch, Shared) == sharing
     found = complete(model, processor, batch, generation, keys=asked(talks))
     assert len(found) == len(talks) * generation.n
     placeholders = [m["token_id"] for m in model.config.modalities.values()]
@@ -97,6 +99,7 @@ def test_no_answer_depends_on_its_batch(talker, talks, mode):
         rows = [n * generation.n + number for n in order for number in range(generation.n)]
         for sharing in (False, True):
             batch = prompts(processor, [talks[n] for n in order], sharing)
+            assert isinstance(batch, Shared) == sharing
             together = complete(model, processor, batch, generation, keys=[keys[n] for n in order])
             for row, completion in zip(rows, together, strict=True):
                 assert completion.ids.tolist() == alone[row].ids.tolist()
