@@ -6,6 +6,7 @@ from typing import Any
 
 from omni.media import MediaError
 from omni.messages import image
+from omni.settings import Generation
 
 from .batching import Answerer, Messages
 from .bridge import prepare
@@ -42,24 +43,25 @@ class ChatModel(lmms):
         self.longest = self.official = 0  # new tokens: the limit in force, and the task's own
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        groups: dict[tuple[int, tuple[str, ...]], list[Instance]] = {}
+        groups: dict[Generation, list[Instance]] = {}
         for request in requests:
-            groups.setdefault(self._limits(request.arguments[2]), []).append(request)
+            groups.setdefault(self._limited(request.arguments[2]), []).append(request)
         texts: dict[int, str] = {}
-        for (most, stop), group in groups.items():
+        for generation, group in groups.items():
             conversations = Conversations(self, group)
-            answers = self.answerer(conversations, most, stop, conversations.names)
+            answers = self.answerer(conversations, generation, conversations.names)
             texts |= {id(request): text for request, text in zip(group, answers, strict=True)}
         self.answered = True
         return [texts[id(request)] for request in requests]
 
-    def _limits(self, generation: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
-        until = generation.get("until") or ()
+    def _limited(self, wanted: dict[str, Any]) -> Generation:
+        """What a task asks for, within `cap`; how tokens are drawn is not for tasks to say."""
+        until = wanted.get("until") or ()
         stop = (until,) if isinstance(until, str) else tuple(until)
-        official = int(generation.get("max_new_tokens", 64))
+        official = int(wanted.get("max_new_tokens", 64))
         most = min(official, self.cap)
         self.official, self.longest = max(self.official, official), max(self.longest, most)
-        return most, stop
+        return Generation(most, stop)
 
     def clean(self) -> None:
         """Keep everything: the inherited method deletes the model's modules after a run."""

@@ -1,22 +1,23 @@
 """Many conversations, few batches: longest first, within a token budget, never answered twice."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log2
-from pathlib import Path
 from typing import Any
 
+from omni.identity import Identity, identify
 from omni.messages import MEDIA, media_refs
+from omni.settings import Generation
 
 from .ranks import Ranks
 from .store import AnswerStore
 
 Messages = list[dict[str, Any]]
-# (what `encode` made of one batch, most new tokens, stop strings) -> one text each, or the error
-# why there is none
-AnswerBatch = Callable[[Any, int, tuple[str, ...]], Sequence[str | ValueError]]
+# (what `encode` made of one batch, how to answer, digests of its questions) -> one text each, or
+# the error why there is none
+AnswerBatch = Callable[[Any, Generation, Sequence[str]], Sequence[str | ValueError]]
 LONGEST = 1 << 16  # characters of an answer that scorers are shown
 KEEP = 1 << 30  # bytes of media that wait for their turn; others are decoded once more
 
@@ -32,7 +33,7 @@ class Answerer:
     A batch holds at most `max_batch` conversations and `token_budget` tokens, padding and new
     tokens included. While it is answered, `encode` makes the next one ready in a thread. Out of
     memory halves the batch. Bad input costs only the conversation that holds it: it is answered
-    "" and named in `problems`. Identical conversations (same words, same media, same limits) are
+    "" and named in `problems`. Identical conversations (same words, media and `Generation`) are
     answered once and kept in `store`, batch by batch; problems are not, and are tried again. The
     very first batch is one conversation, the longest.
 
@@ -46,6 +47,8 @@ class Answerer:
     encode: Callable[[list[Messages]], Any] = lambda batch: batch
     settings: str = ""
     """Digest of what decides the answers besides weights and questions."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `Generation` that hold for every question, whatever a row asks for."""
     reads: frozenset[str] = frozenset(MEDIA)
     """Kinds of media that the model takes."""
     token_budget: int = 4096
@@ -60,19 +63,25 @@ class Answerer:
     def __call__(
         self,
         conversations: Sequence[Messages],
-        max_new_tokens: int,
-        stop: tuple[str, ...] = (),
+        generation: Generation,
         names: Sequence[str] = (),
     ) -> list[str]:
         """Answer `conversations`, which may make each item anew; `names` name them in problems.
 
         Raises:
             CannotAskError: they hold media of a kind that is not in `reads`.
+            ValueError: several answers to each are wanted.
         """
-        keys, fresh, errors = self._look(conversations, max_new_tokens, stop)
+        generation = replace(generation, **self.sampling)
+        if generation.n != 1:
+            raise ValueError(
+                f"n is {generation.n}, but a question has one score: ask with other seeds instead"
+            )
+        keys, fresh, errors = self._look(conversations, generation)
         self.progress(len(keys) - len(fresh))
-        mine = self.ranks.share({key: q.cost + max_new_tokens for key, q in fresh.items()})
-        errors |= self._ask({key: fresh[key] for key in mine}, mine, max_new_tokens, stop)
+        most = generation.max_new_tokens
+        mine = self.ranks.share({key: q.cost + most for key, q in fresh.items()})
+        errors |= self._ask({key: fresh[key] for key in mine}, mine, generation)
         for others, theirs in self.ranks.gather(
             ({k: self.store.answers.get(k) for k in mine}, errors)
         ):
@@ -82,7 +91,7 @@ class Answerer:
         return self._tell(keys, errors, names)
 
     def _look(
-        self, conversations: Sequence[Messages], max_new_tokens: int, stop: tuple[str, ...]
+        self, conversations: Sequence[Messages], generation: Generation
     ) -> "tuple[list[str], dict[str, _Question], dict[str, str]]":
         """Return keys of all conversations, questions not answered yet, and why some cannot be."""
         keys: list[str] = []
@@ -99,12 +108,13 @@ class Answerer:
             if unread := {kind for kind, _ in media_refs(messages)} - self.reads:
                 kinds = " and ".join(sorted(unread))
                 raise CannotAskError(f"there is {kinds} in the questions, but the model takes none")
-            key, media, size = identify(messages, max_new_tokens, stop)
+            identity = identify(messages)
+            key = key_of(identity.whole, generation)
             keys.append(key)
             if key not in self.store and key not in fresh:
-                room -= size
+                room -= identity.size
                 kept = messages if room >= 0 else None
-                fresh[key] = _Question(conversations, number, self._cost(messages), media, kept)
+                fresh[key] = _Question(conversations, number, self._cost(messages), identity, kept)
         return keys, fresh, errors
 
     def _cost(self, messages: Messages) -> int:
@@ -117,19 +127,18 @@ class Answerer:
         self,
         questions: "dict[str, _Question]",
         costs: dict[str, int],
-        max_new_tokens: int,
-        stop: tuple[str, ...],
+        generation: Generation,
     ) -> dict[str, str]:
         """Answer into the store; return why some have no answer."""
         errors: dict[str, str] = {}
-        media = {key: questions[key].media for key in costs}
+        media = {key: questions[key].identity.media for key in costs}
         batches = plan_batches(costs, media, self.token_budget, self.max_batch)
         if batches and not self.batches:  # the longest by itself: what fails does so at once
             longest = max(costs, key=costs.__getitem__)
             others = [[key for key in batch if key != longest] for batch in batches]
             batches = [[longest], *filter(None, others)]
         for batch, ready in self._ahead([[questions[key] for key in b] for b in batches]):
-            found = self._answer(batch, max_new_tokens, stop, ready)
+            found = self._answer(batch, generation, ready)
             answers = dict(zip(batches.pop(0), found, strict=True))
             self.store.add({key: text for key, text in answers.items() if isinstance(text, str)})
             for key, error in answers.items():
@@ -154,14 +163,14 @@ class Answerer:
     def _answer(
         self,
         batch: "list[_Question]",
-        max_new_tokens: int,
-        stop: tuple[str, ...],
+        generation: Generation,
         ready: "Future[Any] | None" = None,
     ) -> list[str | ValueError]:
         try:
             encoded = ready.result() if ready else self._encode(batch)
             self.batches += 1
-            return list(self.answer_batch(encoded, max_new_tokens, stop))
+            keys = [question.identity.whole for question in batch]
+            return list(self.answer_batch(encoded, generation, keys))
         except ValueError as error:  # MessageError, MediaError, PlaceholderError
             if len(batch) == 1:
                 return [error]
@@ -169,9 +178,7 @@ class Answerer:
             if len(batch) == 1 or not _out_of_memory(error):
                 raise
         half = len(batch) // 2
-        return self._answer(batch[:half], max_new_tokens, stop) + self._answer(
-            batch[half:], max_new_tokens, stop
-        )
+        return self._answer(batch[:half], generation) + self._answer(batch[half:], generation)
 
     def _tell(self, keys: list[str], errors: dict[str, str], names: Sequence[str]) -> list[str]:
         """Return the answers in order; note what is wrong with them."""
@@ -195,7 +202,7 @@ class _Question:
     conversations: Sequence[Messages]
     number: int
     cost: int
-    media: str
+    identity: Identity
     kept: Messages | None
 
     @property
@@ -229,40 +236,9 @@ def plan_batches(
     return batches
 
 
-def identify(
-    messages: Messages, max_new_tokens: int, stop: tuple[str, ...]
-) -> tuple[str, str, int]:
-    """Digest of a question: its limits, words and media; of its media; and their bytes."""
-    whole, media, size = hashlib.sha256(f"{max_new_tokens}|{stop}".encode()), hashlib.sha256(), 0
-    for turn in messages:
-        whole.update(f"|{turn['role']}".encode())
-        for part in turn["content"]:
-            kind = part["type"]
-            about = {name: value for name, value in part.items() if name not in ("type", kind)}
-            whole.update(f"|{kind}|{sorted(about.items())}".encode())
-            content = _content(kind, part[kind])
-            size += len(content)
-            digest = hashlib.sha256(content).digest()
-            whole.update(digest)
-            if kind != "text":
-                media.update(digest)
-    return whole.hexdigest(), media.hexdigest(), size
-
-
-def _content(kind: str, value: Any) -> bytes:
-    """What is in a part: of a medium its bytes, wherever they lie; a changed file is another."""
-    if kind != "text" and isinstance(value, str | Path) and Path(value).is_file():
-        with Path(value).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    if isinstance(value, dict):  # a sound: its samples and their rate
-        return b"|".join(f"{name}:".encode() + _content(kind, value[name]) for name in value)
-    if isinstance(value, bytes):
-        return value
-    if hasattr(value, "tobytes"):  # a PIL image or an array: its shape belongs to its content
-        shape = getattr(value, "size", ""), getattr(value, "shape", ""), getattr(value, "mode", "")
-        palette = value.getpalette() if hasattr(value, "getpalette") else None
-        return f"{shape}{palette}".encode() + value.tobytes()
-    return str(value).encode()
+def key_of(question: str, generation: Generation) -> str:
+    """What an answer is kept under: the digest of a question and of all of how it is answered."""
+    return hashlib.sha256(f"{generation.key}|{question}".encode()).hexdigest()
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -35,6 +35,10 @@ def evaluate(
     model_name: options.ModelName = "",
     judge: options.Judge = "",
     judge_model: options.JudgeModel = "",
+    max_new_tokens: options.MaxNewTokens = None,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
     max_batch: options.MaxBatch = 16,
     token_budget: options.TokenBudget = 4096,
 ) -> None:
@@ -54,9 +58,10 @@ def evaluate(
 
     OUT holds report.html (categories and failed answers to look at), rows.json, table.md, table.txt
     and answers.jsonl (every question, expected and given answer). Answers are kept in OUT/store as
-    they are given, and are reused only for the same weights, words and media; of an endpoint for
-    the same address and name, so use another --out when the model behind it has changed. The exit
-    status is 1 where not one row has a score.
+    they are given, and are reused only for the same weights, words, media and way to answer; of an
+    endpoint for the same address and name, so use another --out when the model behind it has
+    changed. Answers are greedy, unless --temperature says otherwise. The exit status is 1 where not
+    one row has a score.
     `torchrun --nproc-per-node 2 -m eval.cli …` shares the questions out.
     """
     from rich.console import Console
@@ -71,8 +76,10 @@ def evaluate(
         result = _run(
             console, _named(checkpoint, model), suite, data, out,
             rows=rows, limit=limit, controls=controls, parent=parent,
-            model_name=model_name, judge=judge, judge_model=judge_model, max_batch=max_batch,
-            token_budget=token_budget,
+            model_name=model_name, judge=judge, judge_model=judge_model,
+            max_new_tokens=max_new_tokens,
+            sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
+            max_batch=max_batch, token_budget=token_budget,
         )  # fmt: skip
     except (ValueError, OSError, MissingDataError, CheckpointError, WeightsError) as error:
         raise refused(error) from error
@@ -121,12 +128,15 @@ def _run(
     model_name: str,
     judge: str,
     judge_model: str,
+    max_new_tokens: int | None,
+    sampling: dict[str, Any],
     max_batch: int,
     token_budget: int,
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
     from omni.load import check_checkpoint
+    from omni.settings import Generation
     from omni.weights import resolve
 
     from .backends import PREFIXES
@@ -137,7 +147,8 @@ def _run(
     from .suites import SUITES
 
     # whatever is wrong with what was given should not cost the time to load a model
-    choose(suite, rows)
+    choose(suite, rows, max_new_tokens)
+    Generation(**sampling)
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
     data = _found(suite, data)
@@ -148,14 +159,15 @@ def _run(
     if not spec.startswith(PREFIXES):
         check_checkpoint(Path(spec))
     with _alone_in(out, ranks), Harness(suite, data) as harness:
-        limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks}
+        limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks,
+                  "sampling": sampling}  # fmt: skip
         opened = _open(console, spec, model_name, heldout, limits)
         with AnswerProgress(console) as progress:
             opened.answerer.progress = progress.answered
             result = evaluate(
                 opened.answerer, opened.weights, suite, data, out, rows=rows,
-                on_condition=progress.condition, model=f"{spec} {model_name}".strip(),
-                judge=judging, run_row=harness.run, **asking,
+                max_new_tokens=max_new_tokens, on_condition=progress.condition,
+                model=f"{spec} {model_name}".strip(), judge=judging, run_row=harness.run, **asking,
             )  # fmt: skip
     if ranks.rank:
         return None

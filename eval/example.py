@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from omni.messages import bind, media_refs
+from omni.settings import Generation
 
 from .heldout import load_heldout, prompt_and_expected, question_text
 from .own import MissingDataError
@@ -39,6 +40,6 @@ def worked_example(
     was_training = model.training
     model.eval()
     conversation = bind(prompt, sample.parts)
-    found["answer"] = answer(model, processor, [conversation], max_new_tokens=16)[0]
+    found["answer"] = answer(model, processor, [conversation], Generation(16))[0]
     model.train(was_training)
     return found

@@ -67,7 +67,8 @@ class Harness:
             return row.run(answerer, source, condition, limit, scratch)
         self.start()
         # its functions cannot be sent
-        self.tell(row.name, condition, limit, scratch, row.judge.name if row.judge else "")
+        judge = row.judge.name if row.judge else ""
+        self.tell(row.name, row.cap, condition, limit, scratch, judge)
         cause = None
         asks = {"model": answerer} | ({"judge": row.judge.answerer} if row.judge else {})
         while True:
@@ -163,8 +164,10 @@ def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
     rows: dict[str, Any] = {row.name: row for row in SUITES[suite].rows}
     source = cache(lambda: SUITES[suite].open(data))
 
-    def run(name: str, condition: str, limit: int | None, scratch: Path, judge: str) -> Scored:
-        row, judging = rows[name], cast(Answerer, _Asking(pipe, "judge"))
+    def run(
+        name: str, cap: int | None, condition: str, limit: int | None, scratch: Path, judge: str
+    ) -> Scored:
+        row, judging = replace(rows[name], cap=cap), cast(Answerer, _Asking(pipe, "judge"))
         if judge:
             row = replace(row, judge=Judge(judging, judge, ""))
         return row.run(_Asking(pipe, "model"), source(), condition, limit, scratch)

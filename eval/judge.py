@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omni.messages import user
+from omni.settings import Generation
 
 from .batching import Answerer
 from .bridge import random_state_kept
@@ -57,7 +58,8 @@ class Judge:
             for most in {most for _, most in self.wanted}:
                 prompts = [prompt for prompt, tokens in self.wanted if tokens == most]
                 names = [f"{of}: judge {self.name}: {number}" for number in range(len(prompts))]
-                texts = self.answerer([[user(prompt)] for prompt in prompts], most, (), names)
+                asked = [[user(prompt)] for prompt in prompts]
+                texts = self.answerer(asked, Generation(most), names)
                 replies = zip(prompts, texts, strict=True)
                 self.replies |= {(prompt, most): text for prompt, text in replies if text}
             return score()
@@ -76,7 +78,7 @@ def open_judge(address: str, model: str, **limits: Any) -> Judge:
     if not model:
         raise ValueError(f"--judge {address} needs --judge-model: which model is to judge")
     opened = open_endpoint(address, model, key="OMNI_JUDGE_KEY", max_batch=PARALLEL, **limits)
-    opened.answerer([[user('Say "ready".')]], 8)
+    opened.answerer([[user('Say "ready".')]], Generation(8))
     if opened.answerer.problems:
         raise OSError(f"the judge at {address} does not answer: {opened.answerer.problems[0]}")
     return Judge(opened.answerer, model, opened.weights)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,6 +69,10 @@ class Official:
     @property
     def max_new_tokens(self) -> int:
         return self.cap or self.benchmark.max_new_tokens
+
+    def with_limit(self, max_new_tokens: int) -> "Official":
+        """The same row with other most new tokens; the official limit, if less, holds as well."""
+        return replace(self, cap=max_new_tokens)
 
     def run(
         self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path

@@ -45,5 +45,18 @@ Judge = Annotated[
     ),
 ]
 JudgeModel = Annotated[str, typer.Option(help="Which model of it.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Most tokens of an answer, instead of each row's own; never more than official."
+    ),
+]
+Temperature = Annotated[
+    float, typer.Option(min=0, help="How freely answers are drawn; 0 takes the likeliest tokens.")
+]
+TopP = Annotated[
+    float, typer.Option(help="Draw from the likeliest tokens with this much of the probability.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Another one draws other answers.")]
 MaxBatch = Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")]
 TokenBudget = Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")]

@@ -6,12 +6,13 @@ No lmms-eval here. Conditions: "seen" (as it is), "blind" (images removed), "shu
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_shards.sources.questions import ASK_CATEGORY
 from omni.messages import bind, image, media_refs, user
+from omni.settings import Generation
 
 from .batching import Answerer, Messages
 from .failures import keep_pictures
@@ -53,6 +54,10 @@ class Own:
     def title(self) -> str:
         return self.name
 
+    def with_limit(self, max_new_tokens: int) -> "Own":
+        """The same row with other most new tokens."""
+        return replace(self, max_new_tokens=max_new_tokens)
+
     def run(
         self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
@@ -64,8 +69,7 @@ class Own:
         docs = self.sample(held, limit)
         texts = answerer(
             apply_condition(docs, condition, SEED),
-            self.max_new_tokens,
-            stop=("\n\n",),
+            Generation(self.max_new_tokens, ("\n\n",)),
             names=[f"{self.name}:{doc.name}" for doc in docs],
         )
         outcomes = [

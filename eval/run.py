@@ -107,6 +107,7 @@ def evaluate(
     rows: str | Iterable[str] = (),
     limit: int | None = None,
     controls: bool = True,
+    max_new_tokens: int | None = None,
     on_condition: OnCondition = lambda row, condition: None,
     model: str = "",
     judge: Judge | None = None,
@@ -117,11 +118,12 @@ def evaluate(
     Answers are kept in OUT/store under `weights`, which identifies the model, so that a run that
     was killed goes on and another table of the same answers is made in seconds. Ranks other than
     0 do and return the same, but write only what they answered. `model` is how it was named.
+    `max_new_tokens` takes the place of the rows' own.
     A `judge` reads the answers of the benchmarks whose published scores one did. `run_row` may be
     `Harness.run`.
     """
     start = time.monotonic()
-    chosen = choose(suite, rows)
+    chosen = choose(suite, rows, max_new_tokens)
     source = SUITES[suite].open(data)
     if judge is not None:
         judge.keep(out / "judge")
@@ -146,6 +148,7 @@ def evaluate(
             "data": source.digest,
             "seconds": round(time.monotonic() - start, 1),
             "limit": limit,
+            "sampling": dict(answerer.sampling),
             "problems": answerer.problems + (judge.problems if judge else []),
             "shortened": answerer.shortened,
             "rows": [asdict(row) for row in table],
@@ -167,8 +170,12 @@ def _own_folder(out: Path, ranks: Ranks) -> Iterator[Path]:
         yield Path(folder)
 
 
-def choose(suite: str, names: str | Iterable[str]) -> list[Official | Own]:
+def choose(
+    suite: str, names: str | Iterable[str], max_new_tokens: int | None = None
+) -> list[Official | Own]:
     """The rows of a suite, or those named, in a list or with commas in between.
+
+    Their answers are of at most `max_new_tokens`, where that is given.
 
     Raises:
         ValueError: an unknown name; says the nearest, or the known ones.
@@ -180,7 +187,8 @@ def choose(suite: str, names: str | Iterable[str]) -> list[Official | Own]:
     known = {row.name: row for row in SUITES[suite].rows}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown row {', '.join(unknown)}; {nearest(unknown[0], known)}")
-    return [known[name] for name in names] or list(known.values())
+    chosen = [known[name] for name in names] or list(known.values())
+    return [row.with_limit(max_new_tokens) for row in chosen] if max_new_tokens else chosen
 
 
 def ask(

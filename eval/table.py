@@ -82,6 +82,10 @@ def notes(result: dict[str, Any]) -> list[str]:
             said.append(f"{row['name']} by type of question: {kinds} (yes/no by guessing: 50).")
     if result["limit"]:
         said.append(f"Limited to {result['limit']} questions a row: not a full run.")
+    sampling = result.get("sampling", {})
+    if sampling.get("temperature"):
+        how = ", ".join(f"{name} {value}" for name, value in sampling.items())
+        said.append(f"Answers were drawn, not the likeliest taken: {how}.")
     if result["problems"]:
         said.append(
             f"{len(result['problems'])} questions have no answer and count as wrong; the first: "

@@ -11,6 +11,7 @@ import typer
 
 from .load import CheckpointError, check_checkpoint, load
 from .messages import Message, assistant, audio, image, user, video
+from .settings import Generation
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -46,6 +47,13 @@ def chat(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="most tokens in an answer; more are cut off")
     ] = 256,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="how freely tokens are drawn; 0 takes the most likely ones")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="draw from the likeliest tokens with this much probability")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="another one draws other tokens")] = 0,
 ) -> None:
     """Ask a model about pictures and sounds, once or in a conversation.
 
@@ -54,14 +62,17 @@ def chat(
         omni-chat runs/quickstart/sft "What is this?" --image photo.jpg
 
     A spoken question needs no text: `omni-chat CHECKPOINT --image photo.jpg --audio question.wav`
+
+    The same question has the same answer. Others are drawn with `--temperature 0.7 --seed 1`.
     """
     given = {"image": images, "audio": sounds, "video": videos}
     media = [(kind, path) for kind, paths in given.items() for path in paths or []]
     try:
+        generation = _generation(max_new_tokens, temperature, top_p, seed)
         # a wrong path should not cost the time to load a model
         parts = [_part(kind, path) for kind, path in media]
         check_checkpoint(checkpoint)
-        ask = _load(checkpoint, max_new_tokens)
+        ask = _load(checkpoint, generation)
         if text is None and not parts:
             converse(ask)
         else:
@@ -139,7 +150,16 @@ def _part(kind: str, path: str) -> dict[str, Any]:
     return PARTS[kind](file)
 
 
-def _load(checkpoint: Path, max_new_tokens: int) -> Ask:
+def _generation(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Generation:
+    try:
+        return Generation(
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+        )
+    except ValueError as error:
+        raise ChatError(str(error)) from error
+
+
+def _load(checkpoint: Path, generation: Generation) -> Ask:
     """Load the model and return the function that answers a conversation."""
     import torch
     from transformers import TextStreamer
@@ -156,9 +176,7 @@ def _load(checkpoint: Path, max_new_tokens: int) -> Ask:
     def ask(messages: list[Message]) -> str:
         streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         try:
-            return answer(
-                model, processor, [messages], max_new_tokens=max_new_tokens, streamer=streamer
-            )[0]
+            return answer(model, processor, [messages], generation, streamer)[0]
         except (MediaError, MessageError, PlaceholderError, RuntimeError) as error:
             raise ChatError(_one_line(error)) from error
 

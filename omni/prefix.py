@@ -1,5 +1,6 @@
 """Prompts that begin alike: what they have in common runs through the LLM once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +30,28 @@ class Shared:
     tails: dict[str, torch.Tensor]
     of: torch.Tensor
 
-    def to_generate(self, model: "OmniForConditionalGeneration") -> dict[str, Any]:
-        """Run the beginnings; return what `model.generate` needs to go on from there."""
-        heads, tails = ({name: tensor.to(model.device) for name, tensor in part.items()}
-                        for part in (self.heads, self.tails))  # fmt: skip
-        of = self.of.to(model.device)
+    def to_generate(self, model: "OmniForConditionalGeneration", times: int = 1) -> dict[str, Any]:
+        """Run the beginnings; return what `model.generate` needs to go on from there.
+
+        Each prompt is there as many `times`, one after the other.
+        """
+        heads, tails = repeated(model, self.heads), repeated(model, self.tails, times)
+        of = self.of.repeat_interleave(times).to(model.device)
         places = (heads["attention_mask"].cumsum(1) - 1).clamp(min=0)
         cache = model(**heads, position_ids=places, use_cache=True, logits_to_keep=1)
         cache.past_key_values.batch_select_indices(of)
         whole = {name: torch.cat([heads[name][of], tails[name]], 1)
                  for name in ("input_ids", "attention_mask")}  # fmt: skip
         return {**tails, **whole, "past_key_values": cache.past_key_values}
+
+
+def repeated(
+    model: Any, batch: Mapping[str, torch.Tensor], times: int = 1
+) -> dict[str, torch.Tensor]:
+    """Move prompts (B, L) and their media to the model, each prompt `times` in a row."""
+    moved = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    ids, rest = model._expand_inputs_for_generation(times, **moved)
+    return {"input_ids": ids, **rest}
 
 
 def shares(model: "OmniForConditionalGeneration") -> bool:

@@ -206,3 +206,26 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     word = Sample(messages, {"aud0.wav": _sound(0.5)}, meta, split="heldout")
     write_shards([word], folder / "speech")
     return folder
+
+
+@pytest.fixture
+def spell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function: let a model answer these messages with this text, whatever follows."""
+
+    def let(model: Any, processor: Any, messages: list[dict[str, Any]], text: str) -> None:
+        from transformers import LogitsProcessorList
+
+        spelled = processor.tokenizer(text)["input_ids"]
+        start = len(processor.encode(messages, generation=True))
+
+        def say(ids: Any, scores: Any) -> Any:
+            scores[:] = -1.0
+            scores[:, spelled[min(ids.shape[1] - start, len(spelled) - 1)]] = 1.0
+            return scores
+
+        monkeypatch.setattr(
+            model, "_get_logits_processor",
+            lambda *_, logits_processor, **__: LogitsProcessorList([say, *logits_processor]),
+        )  # fmt: skip
+
+    return let

@@ -94,7 +94,7 @@ def answerer(answer_batch) -> Answerer:
 
 
 def constant(text: str) -> Answerer:
-    return answerer(lambda batch, most, stop: [text] * len(batch))
+    return answerer(lambda batch, generation, keys: [text] * len(batch))
 
 
 def answers(out: Path) -> list[dict]:
@@ -204,7 +204,7 @@ def test_a_killed_evaluation_resumes(data, tmp_path):
     asked = []
 
     def counting(limit):
-        def answer_batch(batch, most, stop):
+        def answer_batch(batch, generation, keys):
             asked.extend(batch)
             if len(asked) > limit:
                 raise Killed

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.batching import LONGEST, Answerer, identify
+from eval.batching import LONGEST, Answerer
 from eval.bench import prefix, resume, speed, stale
 from eval.ranks import Ranks, join
 from eval.run import evaluate
 from eval.store import AnswerStore, code_digest
+from omni.identity import identify
 from omni.messages import audio, image, user
 from omni.prefix import Shared
+from omni.settings import Generation
 
 KINDS = ("animal", "food", "plant", "tool")
 
@@ -25,7 +27,7 @@ def said(messages) -> str:
     return messages[-1]["content"][-1]["text"]
 
 
-def shout(batch, most, stop) -> list[str]:
+def shout(batch, generation, keys) -> list[str]:
     return [said(messages).upper() for messages in batch]
 
 
@@ -67,20 +69,21 @@ class Killed(BaseException):
 def test_a_kill_costs_one_batch(tmp_path):
     asked = []
 
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         asked.extend(map(said, batch))
         if len(asked) > 12:
             raise Killed
-        return shout(batch, most, stop)
+        return shout(batch, generation, keys)
 
     conversations = [[user(f"question {n}")] for n in range(30)]
     with pytest.raises(Killed):
-        Answerer(answer_batch, cost, max_batch=4, store=AnswerStore(tmp_path))(conversations, 8)
+        answerer = Answerer(answer_batch, cost, max_batch=4, store=AnswerStore(tmp_path))
+        answerer(conversations, Generation(8))
     answered = asked[:12]
     asked[:] = []
-    again = Answerer(lambda b, m, s: asked.extend(map(said, b)) or shout(b, m, s), cost,
+    again = Answerer(lambda b, g, keys: asked.extend(map(said, b)) or shout(b, g, keys), cost,
                      store=AnswerStore(tmp_path))  # fmt: skip
-    assert again(conversations, 8) == [f"QUESTION {n}" for n in range(30)]
+    assert again(conversations, Generation(8)) == [f"QUESTION {n}" for n in range(30)]
     assert not set(asked) & set(answered)
 
 
@@ -94,32 +97,33 @@ def test_the_next_batch_is_encoded_while_one_is_answered():
             second.set()
         return batch
 
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         assert second.wait(5), "nothing is encoded while this batch is being answered"
         assert len(encoded) <= ord(said(batch[0])) - ord("a") + 2  # nor is all held ready
-        return shout(batch, most, stop)
+        return shout(batch, generation, keys)
 
     answerer = Answerer(answer_batch, cost, encode, max_batch=1)
-    assert answerer([[user(c)] for c in "abcd"], 1) == list("ABCD")
+    assert answerer([[user(c)] for c in "abcd"], Generation(1)) == list("ABCD")
     assert encoded == list("abcd")
 
 
 def test_an_endless_answer_loses_its_middle():
-    answerer = Answerer(lambda b, m, s: ["A" + "x" * 100_000 + "B"] * len(b), cost)
-    (text,) = answerer([[user("?")]], 1, names=["task:7"])
+    answerer = Answerer(lambda b, g, keys: ["A" + "x" * 100_000 + "B"] * len(b), cost)
+    (text,) = answerer([[user("?")]], Generation(1), names=["task:7"])
     assert len(text) < LONGEST + 10
     assert text[0] + text[-1] == "AB"
     assert answerer.shortened == ["task:7: 100,002 characters"]
 
 
 def test_what_is_wrong_is_named_and_tried_again(tmp_path):
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         return [ValueError("no") if said(m) == "bad" else "fine" for m in batch]
 
     conversations = [[user("good")], [user("bad")], [user("bad")]]
     for _ in range(2):
         answerer = Answerer(answer_batch, cost, store=AnswerStore(tmp_path))
-        assert answerer(conversations, 1, names=["t:0", "t:1", "t:2"]) == ["fine", "", ""]
+        texts = answerer(conversations, Generation(1), names=["t:0", "t:1", "t:2"])
+        assert texts == ["fine", "", ""]
         assert answerer.problems == ["t:1: ValueError: no", "t:2: ValueError: no"]
     assert list(AnswerStore(tmp_path).answers.values()) == ["fine"]
 
@@ -133,11 +137,11 @@ def test_a_changed_medium_is_another_question(tmp_path, make_picture):
         paletted = Image.new("P", (2, 2))
         paletted.putpalette([seed, 0, 0])
         media = image(str(file)), image(file.read_bytes()), image(paletted), audio(sound)
-        found |= {identify([user(medium, "?")], 8, ())[0] for medium in media}
+        found |= {identify([user(medium, "?")]).whole for medium in media}
     assert len(found) == 8
-    text = {identify([user(str(file))], 8, stop)[0] for stop in ((), ("\n",))}
+    text = identify([user(str(file))])
     file.write_bytes(b"another file of that name")
-    assert text == {identify([user(str(file))], 8, stop)[0] for stop in ((), ("\n",))}
+    assert text == identify([user(str(file))])
 
 
 def rank_of_two(rank: int, port: int, kinds, out, queue) -> None:
@@ -145,8 +149,8 @@ def rank_of_two(rank: int, port: int, kinds, out, queue) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     asked: list[str] = []
 
-    def answer_batch(batch, most, stop):
-        asked.extend(identify(messages, 0, ())[0] for messages in batch)
+    def answer_batch(batch, generation, keys):
+        asked.extend(keys)
         return [KINDS[int(key[0], 16) % 4] for key in asked[-len(batch) :]]
 
     result = evaluate(Answerer(answer_batch, lambda messages: 50, ranks=join()), "w", "mini",
@@ -155,8 +159,8 @@ def rank_of_two(rank: int, port: int, kinds, out, queue) -> None:
 
 
 def test_two_ranks_give_the_table_of_one(kinds, tmp_path):
-    def single(batch, most, stop):
-        return [KINDS[int(identify(messages, 0, ())[0][0], 16) % 4] for messages in batch]
+    def single(batch, generation, keys):
+        return [KINDS[int(key[0], 16) % 4] for key in keys]
 
     rows = ["mini-realworldqa", "category"]
     alone = evaluate(Answerer(single, lambda messages: 50), "w", "mini", kinds, tmp_path / "1",
@@ -191,7 +195,7 @@ def test_shares_are_of_equal_cost_and_disjoint():
 
 
 def test_a_row_without_a_single_answer_has_no_score(kinds, tmp_path):
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         return [ValueError("gone")] * len(batch)
 
     result = evaluate(Answerer(answer_batch, lambda messages: 1), "w", "mini", kinds, tmp_path,

@@ -5,6 +5,7 @@ import resource
 import shutil
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from eval.batching import CannotAskError
 from eval.cli import app
 from eval.run import evaluate
 from omni.messages import audio, image, user
+from omni.settings import Generation
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,8 @@ def test_answers_do_not_depend_on_the_batch(talker, make_picture):
         for n in range(12)
     ]
     one, many = (for_model(model, processor, max_batch=n, token_budget=10**6) for n in (1, 12))
-    texts = one(conversations, 12)
-    assert many(conversations, 12) == texts
+    texts = one(conversations, Generation(12))
+    assert many(conversations, Generation(12)) == texts
     assert not one.problems
     assert (one.batches, many.batches) == (12, 2)
     assert len(set(texts)) > 3
@@ -46,12 +48,12 @@ def test_answers_do_not_depend_on_the_batch(talker, make_picture):
 
 def test_generation_ends_with_a_stop_string(talker):
     model, processor = talker
-    (free,) = for_model(model, processor)([[user("Hello")]], 40)
+    (free,) = for_model(model, processor)([[user("Hello")]], Generation(40))
     stop = next(c for n, c in enumerate(free) if n > 2 and c.isascii() and c.isalnum())
     steps: list[int] = []
     hook = model.register_forward_pre_hook(lambda *inputs: steps.append(1))
     answerer = for_model(model, processor)
-    assert answerer([[user("Hello")]], 40, (stop,)) == [free.split(stop)[0].strip()]
+    assert answerer([[user("Hello")]], Generation(40, (stop,))) == [free.split(stop)[0].strip()]
     hook.remove()
     assert not answerer.problems
     assert len(steps) < 20
@@ -60,7 +62,7 @@ def test_generation_ends_with_a_stop_string(talker):
 def test_a_model_without_ears_misses_the_row(kinds, tmp_path, make_model, specs):
     seeing = for_model(*make_model(vision=specs.vision))
     with pytest.raises(CannotAskError, match="audio"):
-        seeing([[user(audio(b""), "?")]], 1)
+        seeing([[user(audio(b""), "?")]], Generation(1))
     result = evaluate(seeing, "w", "mini", kinds, tmp_path, rows=["spoken_word"], controls=False)
     assert "audio" in result["rows"][0]["missing"]
 
@@ -130,7 +132,7 @@ def test_an_endpoint_that_fails_costs_the_answers_it_owes(endpoint, make_picture
     asks = ("hello", "busy", "busy once", "down", "garbage", "half", "nothing", "silence", "world")
     opened = open_model(endpoint, "tiny", tries=2, seconds=1.0)
     conversations = [[user(image(make_picture(1)), text)] for text in asks]
-    texts = opened.answerer(conversations, 8, ("\n",), names=asks)
+    texts = opened.answerer(conversations, Generation(8, ("\n",)), names=asks)
     assert dict(zip(asks, texts, strict=True)) == dict.fromkeys(asks, "") | {
         "hello": "olleh", "busy once": "ecno ysub", "world": "dlrow",
     }  # fmt: skip
@@ -148,24 +150,24 @@ def test_an_endpoint_that_fails_costs_the_answers_it_owes(endpoint, make_picture
 def test_an_endpoint_that_refuses_ends_the_run(endpoint):
     opened = open_model(endpoint, "tiny")
     with pytest.raises(OSError, match="refuses to answer"):
-        opened.answerer([[user("denied")]], 8)
+        opened.answerer([[user("denied")]], Generation(8))
     with pytest.raises(ValueError, match="--model-name"):
         open_model(endpoint)
     absent = open_model("openai:http://127.0.0.1:9/v1", "tiny", tries=1)
     with pytest.raises(OSError, match="cannot be reached"):
-        absent.answerer([[user("anybody there?")]], 8)
+        absent.answerer([[user("anybody there?")]], Generation(8))
 
 
 def test_an_endpoint_that_hangs_ends_the_run(endpoint, make_picture):
     opened = open_model(endpoint, "tiny", tries=1, seconds=0.2, max_batch=2)
     hanging = [[user(image(make_picture(n)), "silence")] for n in range(8)]
     with pytest.raises(OSError, match="silent for 3 batches"):
-        opened.answerer(hanging, 8)
+        opened.answerer(hanging, Generation(8))
     assert Endpoint.tries["silence"] == 1 + 1 + 2  # the first batch begins with one
     asks = ["silence", "hello", "silence"]
     mixed = [[user(image(make_picture(n)), text)] for n, text in enumerate(asks * 3)]
     opened = open_model(endpoint, "tiny", tries=1, seconds=0.5, max_batch=3)
-    assert opened.answerer(mixed, 8).count("olleh") == 3
+    assert opened.answerer(mixed, Generation(8)).count("olleh") == 3
 
 
 def test_another_model_at_the_same_address_is_another(endpoint):
@@ -198,6 +200,28 @@ def test_the_command_takes_an_endpoint(endpoint, kinds, tmp_path):
     assert "spoken_word is missing: there is audio" in deaf.output
     for wrong in ([], [endpoint, "--model", endpoint]):
         assert "one model" in CliRunner().invoke(app, ["run", *wrong]).output
+
+
+def test_the_command_says_how_answers_are_drawn(endpoint, kinds, tmp_path):
+    out = tmp_path / "out"
+    arguments = [endpoint, "--model-name", "tiny", "--data", str(kinds), "--out", str(out),
+                 "--no-controls", "--limit", "1"]  # fmt: skip
+    drawing = ["--temperature", "0.5", "--top-p", "0.9", "--max-new-tokens", "3", "--seed"]
+    rows = ["--rows", "category,mini-realworldqa"]  # of ours, and of the other process
+    done = CliRunner().invoke(app, [*arguments, *drawing, "7", *rows])
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "rows.json").read_text())
+    assert result["sampling"] == {"temperature": 0.5, "top_p": 0.9, "seed": 7}
+    assert [row["details"]["max_new_tokens"] for row in result["rows"]] == [3, 3]
+    assert "temperature 0.5, top_p 0.9, seed 7" in (out / "table.md").read_text()
+    for seed in ("7", "8"):  # the store has answers of the first
+        CliRunner().invoke(app, [*arguments, *drawing, seed, "--rows", "category"])
+    names = "max_tokens", "temperature", "top_p", "seed"
+    drawn = [tuple(sent[name] for name in names) for sent in Endpoint.asked]
+    assert drawn == [(3, 0.5, 0.9, seed) for seed in (7, 7, 8)]
+    wrong = CliRunner().invoke(app, [*arguments, "--top-p", "0"])
+    assert (wrong.exit_code, len(Endpoint.asked)) == (2, 3)
+    assert "top_p must be a number above 0, at most 1, not 0.0" in wrong.output
 
 
 @pytest.fixture(scope="module")
@@ -244,13 +268,17 @@ def test_a_model_of_transformers_answers_in_batches_as_alone(llava, make_picture
         [user(*([image(make_picture(n))] if n % 3 else []), "What? " * n)] for n in range(1, 6)
     ]
     one, many = (open_model(f"hf:{llava}", max_batch=n, token_budget=10**6) for n in (1, 5))
-    texts = one.answerer(conversations, 6)
-    assert many.answerer(conversations, 6) == texts
-    assert many.answerer.batches == 2
+    for generation in (Generation(6), Generation(6, temperature=2.0)):
+        texts = one.answerer(conversations, generation)
+        assert many.answerer(conversations, generation) == texts
+    assert one.answerer(conversations, replace(generation, seed=1)) != texts
+    with pytest.raises(ValueError, match="n is 2, but a question has one score"):
+        one.answerer(conversations, Generation(6, n=2))
+    assert many.answerer.batches == 3
     assert len(set(texts)) > 1
     assert one.weights == many.weights
     with pytest.raises(CannotAskError):
-        one.answerer([[user(audio(b""), "?")]], 1)
+        one.answerer([[user(audio(b""), "?")]], Generation(1))
 
 
 def test_another_template_or_tokenizer_is_another_model(llava, tmp_path):

@@ -5,13 +5,14 @@ import sys
 
 import pytest
 
-from eval.batching import Answerer, identify
+from eval.batching import Answerer, key_of
 from eval.bench.life import write_pictures
 from eval.harness import Harness
 from eval.judge import Judge
 from eval.official import Official
 from eval.run import evaluate
 from eval.suites import SUITES
+from omni.settings import Generation
 
 MINI = [row.name for row in SUITES["mini"].rows if isinstance(row, Official)]
 
@@ -27,9 +28,9 @@ def harness(data):
         yield harness
 
 
-def digests(batch, most, stop):
+def digests(batch, generation, keys):
     """Answers that tell all words and pixels apart; to some questions there is none."""
-    found = [identify(messages, most, stop)[0] for messages in batch]
+    found = [key_of(key, generation) for key in keys]
     return [ValueError("gone") if digest < "2" else digest for digest in found]
 
 
@@ -57,8 +58,10 @@ def test_a_judge_is_asked_in_this_process(harness, data, tmp_path):
     rows = ["mini-mmbench_en", "mini-mathvista"]
 
     def judge():
-        replies = asking(lambda batch, most, stop: ["A" if most == 256 else "?"] * len(batch))
-        return Judge(replies, "wise", "j")
+        def answer_batch(batch, generation, keys):
+            return ["A" if generation == Generation(256) else "?"] * len(batch)
+
+        return Judge(asking(answer_batch), "wise", "j")
 
     here = results(asking(), data, tmp_path / "here", rows=rows, judge=judge())
     judging = judge()
@@ -74,7 +77,7 @@ def test_errors_come_back(harness, data, tmp_path):
     deaf = results(asking(reads=frozenset()), data, tmp_path, rows=MINI[:2], run_row=harness.run)
     assert "the model takes none" in deaf[0]["rows"][1]["missing"]
 
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         raise RuntimeError("a fault of the model")
 
     with pytest.raises(RuntimeError, match="a fault of the model"):
@@ -85,7 +88,7 @@ def test_errors_come_back(harness, data, tmp_path):
 
 @pytest.mark.slow
 def test_the_end_of_the_other_process_is_told(data, tmp_path):
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         harness.process.kill()
         harness.process.join()
         return ["A"] * len(batch)

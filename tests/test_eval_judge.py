@@ -91,7 +91,7 @@ def answerer(files, tmp_path):
             return {"Yes": "indeed", "No": "by no means"}[truth]
         return NUMBERED.get(truth, f"value is {truth}, not 999999")
 
-    return Answerer(lambda batch, most, stop: [say(oracle.answer(m)) for m in batch], lambda m: 1)
+    return Answerer(lambda batch, *_: [say(oracle.answer(m)) for m in batch], lambda m: 1)
 
 
 def run(answerer, files, out, judge=None, names=ROWS):
@@ -118,7 +118,7 @@ def test_a_judge_reads_what_no_rule_can(answerer, files, address, tmp_path):
 
 
 def test_no_reply_is_wrong_named_and_not_drawn(files, address, tmp_path):
-    broken = Answerer(lambda batch, most, stop: ["broken"] * len(batch), lambda m: 1)
+    broken = Answerer(lambda batch, generation, keys: ["broken"] * len(batch), lambda m: 1)
     judge = judging.open_judge(address, "wise", tries=1)
     rows, problems = run(broken, files, tmp_path, judge)
     for name in ROWS:
@@ -130,7 +130,7 @@ def test_no_reply_is_wrong_named_and_not_drawn(files, address, tmp_path):
 
 def test_what_had_no_reply_is_asked_again_and_named_again():
     replies = iter([ValueError("busy"), ValueError("busy"), "yes"])
-    judge = judging.Judge(Answerer(lambda b, most, stop: [next(replies)], lambda m: 1), "wise", "w")
+    judge = judging.Judge(Answerer(lambda *_: [next(replies)], lambda m: 1), "wise", "w")
 
     def hear(of: str) -> tuple[str, list[str]]:
         before = len(judge.problems)
@@ -144,7 +144,7 @@ def test_what_had_no_reply_is_asked_again_and_named_again():
 
 
 def test_garbage_from_the_judge_is_wrong(files, address, tmp_path):
-    odd = Answerer(lambda batch, most, stop: ["hm"] * len(batch), lambda m: 1)
+    odd = Answerer(lambda batch, generation, keys: ["hm"] * len(batch), lambda m: 1)
     judge = judging.open_judge(address, "wise")
     rows, problems = run(odd, files, tmp_path, judge, ["mmbench_en"])
     assert (rows["mmbench_en"]["score"], problems) == (0, [])

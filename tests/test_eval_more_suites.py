@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from eval.batching import Answerer, identify
+from eval.batching import Answerer, key_of
 from eval.bench.oracle import Oracle
 from eval.benchmarks import EVERY
 from eval.bridge import tasks_folder
@@ -67,7 +67,7 @@ def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
     assert all(found["score"] == pytest.approx(100) for found in categories(right).values())
     assert [outcome.correct for outcome in right.outcomes] == [1.0] * COUNT
     assert right.chance < 60
-    nonsense = Answerer(lambda batch, most, stop: ["Hm"] * len(batch), lambda m: 50)
+    nonsense = Answerer(lambda batch, generation, keys: ["Hm"] * len(batch), lambda m: 50)
     wrong = row.run(nonsense, source, "seen", None, tmp_path / "wrong")
     assert wrong.score < 10
     assert len(wrong.outcomes) == COUNT
@@ -78,9 +78,9 @@ def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
 def test_another_process_shows_the_same_pictures_and_sounds(public, tmp_path):
     (row,) = [row for row in SUITES["omni"].rows if row.name == "omnibench"]
 
-    def digests(batch, most, stop):
+    def digests(batch, generation, keys):
         assert all({kind for kind, _ in media_refs(m)} == {"image", "audio"} for m in batch)
-        return [identify(messages, most, stop)[0] for messages in batch]
+        return [key_of(key, generation) for key in keys]
 
     asked = Answerer(digests, lambda m: 50), Local(public), "seen", None, tmp_path
     with Harness("omni", public) as harness:
@@ -103,8 +103,8 @@ def test_transcripts_may_be_as_long_as_officially(public, tmp_path):
     (row,) = [row for row in ROWS if row.name == "librispeech_test_clean"]
     limits = set()
 
-    def answer_batch(batch, most, stop):
-        limits.add(most)
+    def answer_batch(batch, generation, keys):
+        limits.add(generation.max_new_tokens)
         return ["a"] * len(batch)
 
     scored = row.run(Answerer(answer_batch, lambda m: 50), Local(public), "seen", None, tmp_path)
@@ -116,7 +116,7 @@ def test_transcripts_may_be_as_long_as_officially(public, tmp_path):
 def test_the_official_error_rate_is_divided_among_the_docs(public, tmp_path):
     (row,) = [row for row in ROWS if row.name == "librispeech_test_clean"]
     said = "Mister Quilter, is the apostle."
-    answerer = Answerer(lambda batch, most, stop: [said] * len(batch), lambda m: 50)
+    answerer = Answerer(lambda batch, generation, keys: [said] * len(batch), lambda m: 50)
     scored = row.run(answerer, Local(public), "seen", None, tmp_path)
     # "he said it is $25" and "nor is he" as the official normaliser writes them
     assert [scored.units[str(n)] for n in range(3)] == [[(5, 5)], [(0, 5)], [(-1, 3)]]
@@ -133,7 +133,7 @@ def test_a_missing_video_costs_one_answer_and_is_named(public, tmp_path):
             (folder / file.name).write_bytes(file.read_bytes())
     shown = []
 
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         shown.extend(ref for messages in batch for _, ref in media_refs(messages))
         return ["A"] * len(batch)
 
@@ -157,7 +157,7 @@ def test_a_video_may_be_a_folder_of_frames(public, make_picture, tmp_path):
         (folder / name).write_bytes((public / row.name / name).read_bytes())
     shown = set()
 
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         shown.update(tuple(kind for kind, _ in media_refs(messages)) for messages in batch)
         return ["A"] * len(batch)
 

@@ -27,6 +27,7 @@ from eval.scoring import (
 from eval.store import weights_fingerprint
 from omni.media import MediaError, load_image
 from omni.messages import image, user
+from omni.settings import Generation
 
 
 @pytest.mark.parametrize(
@@ -109,73 +110,74 @@ def test_the_longest_question_is_asked_first_and_alone():
     def length(messages):
         return len(messages[0]["content"][1]["text"])
 
-    def answers(batch, most, stop):
+    def answers(batch, generation, keys):
         asked.append([length(messages) for messages in batch])
         return ["x"] * len(batch)
 
     questions = [
         [user(image(about), "w" * n)] for about, n in ((b"a", 99), (b"b", 105), (b"a", 100))
     ]
-    Answerer(answers, length)(questions, 1)
+    Answerer(answers, length)(questions, Generation(1))
     assert asked == [[105], [100, 99]]
 
 
 def test_order_is_restored_and_nothing_is_asked_twice():
     asked = []
 
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         asked.extend(batch)
         return [messages[0]["content"][0]["text"].upper() for messages in batch]
 
     words = ["ccc", "a", "bb", "a", "dddd", "ccc"]
     answerer = Answerer(answer_batch, lambda m: len(m[0]["content"][0]["text"]), max_batch=2)
     conversations = [[user(word)] for word in words]
-    assert answerer(conversations, 4) == [word.upper() for word in words]
+    assert answerer(conversations, Generation(4)) == [word.upper() for word in words]
     assert [m[0]["content"][0]["text"] for m in asked] == ["dddd", "ccc", "bb", "a"]
-    assert answerer(conversations[:2], 4) == ["CCC", "A"]
+    assert answerer(conversations[:2], Generation(4)) == ["CCC", "A"]
     assert len(asked) == 4
-    answerer(conversations[:2], 5)  # another limit is another question
+    answerer(conversations[:2], Generation(5))  # another limit is another question
     assert len(asked) == 6
 
 
 def test_pictures_of_the_same_bytes_but_another_shape_are_other_questions():
     asked = []
-    answerer = Answerer(lambda b, m, s: [asked.extend(b) or "x"] * len(b), lambda m: 1)
-    answerer([[user(image(Image.new("RGB", size)), "?")] for size in ((2, 3), (3, 2))], 1)
+    answerer = Answerer(lambda b, g, keys: [asked.extend(b) or "x"] * len(b), lambda m: 1)
+    pictures = [image(Image.new("RGB", size)) for size in ((2, 3), (3, 2))]
+    answerer([[user(picture, "?")] for picture in pictures], Generation(1))
     assert len(asked) == 2
 
 
 def test_out_of_memory_halves_the_batch():
     sizes = []
 
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return ["ok"] * len(batch)
 
     answerer = Answerer(answer_batch, lambda m: 1, max_batch=8)
-    assert answerer([[user(str(k))] for k in range(8)], 4) == ["ok"] * 8
+    assert answerer([[user(str(k))] for k in range(8)], Generation(4)) == ["ok"] * 8
     assert sizes == [1, 7, 3, 1, 2, 4, 2, 2]
 
 
 def test_other_failures_are_not_swallowed():
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         raise RuntimeError("shape mismatch")
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        Answerer(answer_batch, lambda m: 1)([[user("a")], [user("b")]], 4)
+        Answerer(answer_batch, lambda m: 1)([[user("a")], [user("b")]], Generation(4))
 
 
 def test_one_unreadable_medium_costs_one_answer():
-    def answer_batch(batch, most, stop):
+    def answer_batch(batch, generation, keys):
         if any("bad" in m[0]["content"][0]["text"] for m in batch):
             raise MediaError("img: not a readable image")
         return ["fine"] * len(batch)
 
     answerer = Answerer(answer_batch, lambda m: 1)
     conversations = [[user(word)] for word in ("a", "bad", "c", "d", "e")]
-    assert answerer(conversations, 4) == ["fine", "", "fine", "fine", "fine"]
+    assert answerer(conversations, Generation(4)) == ["fine", "", "fine", "fine", "fine"]
     assert answerer.problems == ["MediaError: img: not a readable image"]
 
 

@@ -48,7 +48,7 @@ def files(held, tmp_path_factory) -> Path:
 
 
 def constant(text: str) -> Answerer:
-    return Answerer(lambda batch, most, stop: [text] * len(batch), cost=lambda messages: 50)
+    return Answerer(lambda batch, generation, keys: [text] * len(batch), cost=lambda messages: 50)
 
 
 def ask(
@@ -152,7 +152,7 @@ def test_a_broken_image_costs_one_answer_and_is_named(copy, tmp_path):
         rows[0]["image"]["bytes"] = b"\x89PNG nothing"  # the first is decoded to make the task
         rows[2]["image"]["bytes"] = rows[2]["image"]["bytes"][:60]
 
-    answers = Answerer(lambda batch, most, stop: ["B"] * len(batch), cost=lambda m: 50)
+    answers = Answerer(lambda batch, generation, keys: ["B"] * len(batch), cost=lambda m: 50)
     folder = copy("RealWorldQA", lambda rows: (spoil(rows), [r.update(answer="B") for r in rows]))
     result = ask(folder, tmp_path / "out", "realworldqa", answerer=answers)
     (row,) = result["rows"]
@@ -168,7 +168,7 @@ def test_a_broken_image_costs_one_answer_and_is_named(copy, tmp_path):
                           ("HallusionBench", "image"), ("OCRBench", "question_type")],
 )  # fmt: skip
 def test_a_missing_column_is_named_before_anything_is_asked(title, column, copy, tmp_path):
-    def never(batch, most, stop):
+    def never(batch, generation, keys):
         raise AssertionError("asked")
 
     name = next(spec.name for spec in SUITES["image10"].rows if spec.benchmark.title == title)

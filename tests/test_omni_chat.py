@@ -52,6 +52,16 @@ def test_one_question_streams_what_answer_returns(run, omni_pair, files, monkeyp
     assert said["text"][0].strip() == result.stdout.strip()
 
 
+def test_other_seeds_draw_other_answers(run):
+    def drawn(seed: str) -> str:
+        how = ["--temperature", "1.5", "--top-p", "0.95", "--seed", seed, "--max-new-tokens", "8"]
+        result = run("Hi?", *how)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert drawn("1") == drawn("1") != drawn("2")
+
+
 def test_media_alone_are_a_question(run, files):
     assert run("--image", str(files / "a b.png"), "--max-new-tokens", "2").exit_code == 0
 
@@ -63,9 +73,10 @@ def test_media_alone_are_a_question(run, files):
         (["x", "--image", "{}/not.png"], "not.png: not a readable image"),
         (["x", "--audio", "{}/a b.png"], "a b.png: not readable audio"),
         (["x", "--video", "{}/a b.png"], "a b.png: not a readable video"),
+        (["x", "--top-p", "0"], "top_p must be a number above 0, at most 1, not 0.0"),
     ],
 )
-def test_bad_files_are_one_line(run, files, arguments, reason):
+def test_bad_files_and_numbers_are_one_line(run, files, arguments, reason):
     result = run(*[a.format(files) for a in arguments])
     assert result.exit_code == 2
     assert reason in result.stderr

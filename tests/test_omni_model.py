@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoProcessor, LogitsProcessorList
+from transformers import AutoModelForCausalLM, AutoProcessor
 
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.answer import answer
 from omni.messages import assistant, image, user
 from omni.model import load_text_tokenizer
 from omni.processor import IGNORE_INDEX, PlaceholderError
+from omni.settings import Generation
 from omni.weights import resolve
 
 
@@ -93,18 +94,15 @@ def test_the_cache_changes_no_answer(omni_pair, talks):
     assert torch.equal(*outputs)
 
 
-def test_answer_cuts_at_stop_strings_and_end_markers(omni_pair, talks, monkeypatch):
+def test_answer_cuts_at_stop_strings_and_end_markers(omni_pair, talks, spell):
     model, processor = omni_pair
-    said = processor.tokenizer(" red. Or blue<|im_end|>", return_tensors="pt")["input_ids"]
-    monkeypatch.setattr(
-        model, "generate", lambda input_ids, **_: torch.cat([input_ids, said], dim=1)
-    )
+    spell(model, processor, talks[0][:-1], " red. Or blue<|im_end|>")
     assert answer(model, processor, [talks[0][:-1]]) == ["red. Or blue"]
-    assert answer(model, processor, [talks[0][:-1]], stop=[".", "Or"]) == ["red"]
+    assert answer(model, processor, [talks[0][:-1]], Generation(stop=(".", "Or"))) == ["red"]
 
 
 @pytest.mark.parametrize("marker", ["<|im_start|>", "\n### end\n"])
-def test_generation_stops_where_the_template_ends_a_turn(make_model, specs, marker, monkeypatch):
+def test_generation_stops_where_the_template_ends_a_turn(make_model, specs, marker, spell):
     """At a token that is nobody's eos, and at words."""
     model, processor = make_model()
     model.generation_config.eos_token_id = 258
@@ -113,16 +111,8 @@ def test_generation_stops_where_the_template_ends_a_turn(make_model, specs, mark
     model.attach("vision", specs.vision, processor)
     if marker.startswith("<"):
         assert model.generation_config.eos_token_id == [258, 257]  # plain `generate` stops too
-    spelled = processor.tokenizer("Yes." + marker + "more")["input_ids"]
-
-    def say(ids, scores):
-        scores[:] = -1.0
-        scores[:, spelled[min(ids.shape[1] - start, len(spelled) - 1)]] = 1.0
-        return scores
-
-    monkeypatch.setattr(model, "_get_logits_processor", lambda *_, **__: LogitsProcessorList([say]))
-    start = len(processor.encode([user("?")], generation=True))
-    assert answer(model, processor, [[user("?")]], max_new_tokens=30) == ["Yes."]
+    spell(model, processor, [user("?")], "Yes." + marker + "more")
+    assert answer(model, processor, [[user("?")]], Generation(30)) == ["Yes."]
 
 
 def test_media_reach_the_answer(omni_pair, make_picture):

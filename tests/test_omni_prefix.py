@@ -10,6 +10,7 @@ import omni.answer
 from eval.backends.ours import for_model
 from omni.messages import audio, image, user
 from omni.prefix import share, shares
+from omni.settings import Generation
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_evaluation_shares(omni_pair, make_picture, monkeypatch):
     model, processor = omni_pair
     asked = [[user(image(make_picture(seed)), "Which one is it, then? ", options)]
              for options in ("A. red", "A. blue", "A. pink") for seed in (1, 2)]  # fmt: skip
-    found = [for_model(model, processor, max_batch=1)(asked, 8)]
+    found = [for_model(model, processor, max_batch=1)(asked, Generation(8))]
     made = []
 
     def noted(*given):
@@ -81,7 +82,7 @@ def test_the_evaluation_shares(omni_pair, make_picture, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(omni.answer, "share", noted)
-    found.append(for_model(model, processor)(asked, 8))
+    found.append(for_model(model, processor)(asked, Generation(8)))
     assert [len(shared.heads["input_ids"]) for shared in made if shared] == [2]
     assert found[0] == found[1]
 

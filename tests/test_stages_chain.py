@@ -20,6 +20,7 @@ from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.answer import answer
 from omni.load import CheckpointError, load
 from omni.messages import image, user
+from omni.settings import Generation
 from stages import trainer
 from stages.chain import run_recipe
 from stages.cli import app
@@ -103,7 +104,7 @@ def test_what_a_stage_freezes_is_its_parents_to_the_bit(chain):
 def test_the_checkpoint_answers_in_a_few_lines(chain, make_picture):
     model = OmniForConditionalGeneration.from_pretrained(chain / "sft").eval()
     processor = OmniProcessor.from_pretrained(chain / "sft")
-    [text] = answer(model, processor, [[user(image(make_picture(0)), "What?")]], max_new_tokens=4)
+    [text] = answer(model, processor, [[user(image(make_picture(0)), "What?")]], Generation(4))
     assert isinstance(text, str)
     assert set(model.config.parts) >= {"text"}
 

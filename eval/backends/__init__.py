@@ -15,7 +15,7 @@ def open_model(spec: str, model_name: str = "", **limits: Any) -> Opened:
         spec: the folder of a checkpoint of ours, "hf:" and a hub id or folder of transformers, or
             "openai:" and the address of an endpoint, such as openai:http://localhost:8000/v1.
         model_name: which model of the endpoint.
-        limits: `token_budget`, `max_batch`, `ranks` and `progress` of `Answerer`.
+        limits: `token_budget`, `max_batch`, `sampling`, `ranks` and `progress` of `Answerer`.
 
     Raises:
         ValueError: an endpoint without a model name; CheckpointError: not a checkpoint of ours;

@@ -4,11 +4,13 @@ import base64
 import io
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from omni.media import load_image
+from omni.settings import Generation
 
 from ..batching import Answerer, Messages
 from ..store import omni_digest
@@ -62,7 +64,7 @@ def open_endpoint(
         Endpoint(client, address, model_name),
         cost=lambda messages: sum(len(turn["content"]) for turn in messages),
         encode=lambda batch: [as_chat(messages) for messages in batch],
-        settings=f"temperature 0 {address} {model_name} {omni_digest()}",
+        settings=f"{address} {model_name} {omni_digest()}",
         reads=frozenset({"image"}),
         **limits,
     )
@@ -96,27 +98,26 @@ class Endpoint:
     """Batches in a row in which it said nothing."""
 
     def __call__(
-        self, batch: list[list[dict[str, Any]]], most: int, stop: tuple[str, ...]
+        self, batch: list[list[dict[str, Any]]], generation: Generation, keys: Sequence[str]
     ) -> list[str | ValueError]:
         with ThreadPoolExecutor(len(batch), "endpoint") as threads:
-            found = list(threads.map(lambda messages: self.ask(messages, most, stop), batch))
+            found = list(threads.map(lambda messages: self.ask(messages, generation), batch))
         silent = all(isinstance(answer, SilentError) for answer in found)
         self.silences = self.silences + 1 if silent else 0
         if self.silences == SILENCES:
             raise RefusedError(f"{self.address} was silent for {SILENCES} batches: {found[0]}")
         return found
 
-    def ask(self, messages: Any, most: int, stop: tuple[str, ...]) -> str | ValueError:
+    def ask(self, messages: Any, generation: Generation) -> str | ValueError:
         """Return the answer to one conversation, or why there is none."""
         import openai
 
         from omni.answer import cut
 
-        more: dict[str, Any] = {"stop": list(stop[:4])} if stop else {}  # services take four
         refusals = openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError
         try:
             reply = self.client.chat.completions.create(
-                model=self.model_name, messages=messages, max_tokens=most, temperature=0, **more
+                model=self.model_name, messages=messages, **as_parameters(generation)
             )
             self.reached = True
             text = reply.choices[0].message.content
@@ -131,7 +132,21 @@ class Endpoint:
             return kind(f"{type(error).__name__}: {error}")
         except (AttributeError, IndexError, TypeError, ValueError):
             return EndpointError("the reply is not a chat completion")
-        return cut(text, stop) if isinstance(text, str) else EndpointError("the reply has no text")
+        if not isinstance(text, str):
+            return EndpointError("the reply has no text")
+        return cut(text, generation.stop)
+
+
+def as_parameters(generation: Generation) -> dict[str, Any]:
+    """`Generation` as the API has it; what greedy answers do not heed is not sent."""
+    sent: dict[str, Any] = {
+        "max_tokens": generation.max_new_tokens, "temperature": generation.temperature
+    }  # fmt: skip
+    if generation.temperature:
+        sent |= {"top_p": generation.top_p, "seed": generation.seed}
+    if generation.stop:
+        sent["stop"] = list(generation.stop[:4])  # services take four; all are cut off here
+    return sent
 
 
 def as_chat(messages: Messages) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """Any image-text-to-text model of transformers as an `Answerer`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from omni.answer import complete
 from omni.media import load_image
+from omni.settings import Generation
 
 from ..batching import Answerer, Messages
 from ..store import settings_digest, weights_fingerprint
@@ -37,8 +39,10 @@ def open_transformers(name: str, **limits: Any) -> Opened:
             return_dict=True, return_tensors="pt", processor_kwargs={"padding": True},
         )  # fmt: skip
 
-    def answer_batch(batch: Any, most: int, stop: tuple[str, ...]) -> list[str]:
-        return complete(model, processor, batch.to(model.device, model.dtype), most, stop)
+    def answer_batch(batch: Any, generation: Generation, keys: Sequence[str]) -> list[str]:
+        batch = batch.to(model.device, model.dtype)
+        found = complete(model, processor, batch, generation, keys=keys)
+        return [completion.text for completion in found]
 
     answerer = Answerer(
         answer_batch,

@@ -1,10 +1,12 @@
 """A checkpoint of ours as an `Answerer`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omni.messages import media_refs
+from omni.settings import Generation
 
 from ..batching import Answerer, Messages
 from ..store import settings_digest, weights_fingerprint
@@ -49,8 +51,9 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
 
     sharing = shares(model)
 
-    def answer_batch(batch: Any, most: int, stop: tuple[str, ...]) -> list[str]:
-        return complete(model, processor, batch, most, stop)
+    def answer_batch(batch: Any, generation: Generation, keys: Sequence[str]) -> list[str]:
+        found = complete(model, processor, batch, generation, keys=keys)
+        return [completion.text for completion in found]
 
     kinds = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
     return Answerer(

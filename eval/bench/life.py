@@ -12,7 +12,7 @@ from data_shards.bench import forked
 from omni.jsonl import append_lines, read_lines
 
 from ..backends import open_model
-from ..batching import Answerer, identify
+from ..batching import Answerer
 from ..harness import Harness
 from ..run import RunRow, evaluate, run_here
 
@@ -79,17 +79,13 @@ def live(
 
 
 def _watch(answerer: Answerer, ask: Callable[[list[str]], None]) -> None:
-    encode, answer_batch = answerer.encode, answerer.answer_batch
+    answer_batch = answerer.answer_batch
 
-    def noting(batch: Any) -> Any:
-        return [identify(messages, 0, ())[0] for messages in batch], encode(batch)
+    def telling(batch: Any, generation: Any, keys: Any) -> Any:
+        ask(keys)
+        return answer_batch(batch, generation, keys)
 
-    def telling(noted: Any, most: int, stop: tuple[str, ...]) -> Any:
-        digests, batch = noted
-        ask(digests)
-        return answer_batch(batch, most, stop)
-
-    answerer.encode, answerer.answer_batch = noting, telling
+    answerer.answer_batch = telling
 
 
 def start(model: Path, data: Path, out: Path, log: Path) -> BaseProcess:

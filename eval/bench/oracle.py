@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.bench.result import Result
+from omni.identity import identify
 
-from ..batching import Answerer, Messages, identify
+from ..batching import Answerer, Messages
 from ..decoding import tolerant
 from ..official import Official
 from ..own import Own
@@ -34,7 +35,7 @@ def run(folder: Path, small: bool = False) -> Result:
     knowing = evaluate(
         Answerer(oracle, _cost), "truth", SUITE, data, out, rows=names, on_condition=oracle.enter
     )["rows"]
-    always = Answerer(lambda batch, most, stop: ["A"] * len(batch), _cost)
+    always = Answerer(lambda batch, generation, keys: ["A"] * len(batch), _cost)
     constant = evaluate(always, "A", SUITE, data, out, rows=names, controls=False)["rows"]
     table = [_line(*pair) for pair in zip(knowing, constant, strict=True)]
     lowest = min(line["oracle"] for line in table)
@@ -94,7 +95,7 @@ class Oracle:
     def enter(self, row: str, condition: str) -> None:
         self.row = row
 
-    def __call__(self, batch: list[Messages], most: int, stop: tuple[str, ...]) -> list[str]:
+    def __call__(self, batch: list[Messages], generation: Any, keys: Sequence[str]) -> list[str]:
         return [self.answer(messages) for messages in batch]
 
     def answer(self, messages: Messages) -> str:
@@ -119,4 +120,4 @@ def _own(row: Own, source: Any) -> list[tuple[Messages, str]]:
 
 
 def _key(messages: Messages) -> str:
-    return identify(messages, 0, ())[0]
+    return identify(messages).whole

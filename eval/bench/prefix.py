@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from data_shards.bench.result import Result
+from omni.settings import Generation
 
 from ..backends.ours import for_model
 from ..suites import SUITES
@@ -62,7 +63,7 @@ def _race(
             if not sharing:
                 answerer.encode = lambda batch: prompts(processor, batch)
             start = time.process_time()
-            answers.add(tuple(answerer(questions, NEW)))
+            answers.add(tuple(answerer(questions, Generation(NEW))))
             if number:  # the first round encodes the pictures
                 seconds[sharing].append(time.process_time() - start)
     return seconds, answers

@@ -30,6 +30,7 @@ import yaml
 
 from data_shards.bench.result import Result
 from omni.answer import cut
+from omni.settings import Generation
 
 from ..bridge import prepare, tasks_folder
 from ..official import Official
@@ -237,7 +238,7 @@ def _first(spec: Official, data: Path, limit: int | None, folder: Path) -> Path:
         len(part.get("text", "")) for turn in said for part in turn["content"]
     ))  # fmt: skip
     file = folder / "question.pickle"
-    file.write_bytes(pickle.dumps(([longest], spec.max_new_tokens, _stops(spec))))
+    file.write_bytes(pickle.dumps(([longest], Generation(spec.max_new_tokens, _stops(spec)))))
     return file
 
 
