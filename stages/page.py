@@ -47,7 +47,7 @@ def gather(run: Path, evaluation: Path) -> dict[str, Any]:
         "recipe": (run / "recipe.yaml").read_text(encoding="utf-8"),
         "stages": stages,
         "missing": _missing(run, evaluation, stages, result),
-        "losses": [chart for stage in stages for chart in _losses(stage)],
+        "losses": [chart for stage in stages for chart in losses(stage)],
         "rates": _rates(stages),
         "consumed": _consumed(stages),
         "quarantine": _quarantine(stages),
@@ -74,7 +74,8 @@ def _missing(
     return said
 
 
-def _losses(stage: StageHistory) -> list[Markup]:
+def losses(stage: StageHistory) -> list[Markup]:
+    """Draw a stage's loss by modality, then by source; nothing before its first step."""
     if not stage.rows:
         return []
     charts = []

@@ -2,19 +2,20 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import escape, unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from eval.page import render
 from eval.report import report
 from stages.cli import app
 from stages.page import write_page
+from stages.picture import SIZE, browser
 
 HOSTILE = "<script>alert('x')</script>"
 LONG = "a_name_without_any_place_to_break_it_" * 8
@@ -140,8 +141,7 @@ def test_the_page_shows_evaluation_probes_and_example(run):
 
 def measured(pages: list[str], folder: Path) -> list[list[str]]:
     """Return what runs out of its card in each page at each width, in a real browser."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser:
+    if not browser():
         pytest.skip("no chromium is installed to lay the pages out")
     frames = "".join(
         f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{escape(page)}">'
@@ -149,7 +149,7 @@ def measured(pages: list[str], folder: Path) -> list[list[str]]:
     )  # fmt: skip
     page = folder / "all.html"
     page.write_text(f"<script>{MEASURE}</script><body>{frames}", encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
                f"--user-data-dir={folder / 'profile'}", f"file://{page}"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r"<body>(.*?)</body>", done.stdout, re.S)
@@ -182,6 +182,29 @@ def test_nothing_runs_out_of_its_card(run, tmp_path, make_picture):
         render("base.html", "eval", name="control") + f'<p class="card"><code>{"wide " * 99}',
     ]
     pages[-1] = pages[-1].replace("<code>", '<code style="white-space: pre">')
+    out = tmp_path / "docs" / "run.png"
+    done = CliRunner().invoke(app, ["report", str(run), "--picture", str(out)])
+    assert done.exit_code == 0, done.output
+    with Image.open(out) as picture:
+        assert picture.width == SIZE[0]
+        assert 300 < picture.height < SIZE[1]
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 50
     *found, broken = (measured(pages, tmp_path)[i : i + 3] for i in (0, 3, 6))
     assert found == [[[], [], []]] * 2
     assert all(broken)
+
+
+def test_a_picture_needs_an_evaluation_and_a_browser(run, monkeypatch):
+    asked = ["report", str(run), "--picture", str(run / "run.png")]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    assert "no rows.json; run omni-eval" in done.output
+    (run / "eval").mkdir()
+    (run / "eval" / "rows.json").write_text(json.dumps({
+        "images": "8", "rows": [scored("category")], "limit": None, "problems": [], "figures": {},
+        "seconds": 1}))  # fmt: skip
+    monkeypatch.setenv("PATH", "")
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    assert "none is installed" in done.output
+    assert not (run / "run.png").exists()
