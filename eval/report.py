@@ -1,12 +1,15 @@
-"""The page of a result: tables, categories, answers not fully right. One file without scripts."""
+"""The page of a result: scores, categories, answers not fully right."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
+from .chart import scores
 from .failures import SHOWN
 from .grid import Grid
+from .page import data_uri, render, worked_example
 from .table import grid, number
 
 DETECTABLE = (
@@ -24,20 +27,18 @@ def report(result: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
         answers: lines of answers.jsonl.
         out: where their pictures lie.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("eval", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     table = _with_detectable(grid(result), result["rows"])
     lost = [_failures(row, answers, out) for row in result["rows"]]
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
+        "eval",
         name=result.get("model") or out.resolve().name,
         result=result,
         head=table.head,
         table=[(row, number in table.ruled) for number, row in enumerate(table.rows)],
         notes=[*table.notes, DETECTABLE],
+        example=worked_example(result, out),
+        scores=Markup(scores("score of each row, per cent", result["rows"])),
         categories=[row for row in result["rows"] if row["categories"]],
         failures=[found for found in lost if found["listed"]],
     )
@@ -59,7 +60,7 @@ def _failures(row: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
         "title": row.get("title") or row["name"],
         "lost": len(lost),
         "of": len(mine),
-        "listed": [{**_cut(line), "picture": _data_uri(out, line["image"])} for line in listed],
+        "listed": [{**_cut(line), "picture": data_uri(out / line["image"])} for line in listed],
     }
 
 
@@ -69,10 +70,3 @@ def _cut(line: dict[str, Any]) -> dict[str, Any]:
         key: text if len(text) <= CUT_AT else f"{text[:CUT_AT]} … ({len(text):,} letters)"
         for key, text in texts.items()
     }
-
-
-def _data_uri(out: Path, name: str) -> str:
-    path = out / name
-    if not name or not path.is_file():
-        return ""
-    return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"

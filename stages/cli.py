@@ -168,6 +168,10 @@ def report(
     evaluation: Annotated[
         Path | None, typer.Option("--eval", help="output folder of omni-eval [default: RUN/eval]")
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="also draw example, scores and losses to this PNG; needs a Chromium"),
+    ] = None,
 ) -> None:
     """Write RUN/report.html, and RUN/report.json once there is an evaluation.
 
@@ -179,6 +183,7 @@ def report(
     from omni.files import write_json
 
     from .page import write_page
+    from .picture import write_picture
     from .report import build_report, compare, describe_report
 
     reports = []
@@ -194,6 +199,11 @@ def report(
             print(f"written: {run / 'report.json'}, {page}")
         except (FileNotFoundError, KeyError) as error:
             print(f"no report.json yet: {error}\nwritten: {page}")
+    if picture:
+        try:
+            write_picture(runs[0], evaluation or runs[0] / "eval", picture)
+        except (FileNotFoundError, ValueError) as error:
+            _fail(error)
     if len(reports) > 1:
         print(compare(reports))
 

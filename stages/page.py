@@ -1,6 +1,5 @@
-"""One page of a run, finished or not: no network, no scripts, everything in one file."""
+"""One page of a run, finished or not."""
 
-import base64
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,20 +7,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.chart import Points, bars, lines, scores
+from eval.page import render, worked_example
 from eval.table import HEAD, cells, notes
 from omni.files import write_text
 
-from .chart import Points, bars, figure, lines
 from .history import StageHistory, history
 from .tally import OF_GROUP
 
 LISTED = 200  # rows of a long list
-MEDIA = {".jpg": "image/jpeg", ".png": "image/png", ".flac": "audio/flac", ".wav": "audio/wav"}
 COUNTED = tuple(f".{count}" for count in OF_GROUP)  # ends of names that are no losses
-LARGEST = 4 << 20  # bytes of a medium shown in the page
 
 
 def write_page(run: Path, evaluation: Path) -> Path:
@@ -34,13 +31,8 @@ def write_page(run: Path, evaluation: Path) -> Path:
     Raises:
         FileNotFoundError: `run` is no output folder of omni-train.
     """
-    environment = Environment(
-        loader=PackageLoader("stages", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["figure"] = figure
-    text = environment.get_template("page.html").render(**gather(run, evaluation))
-    write_text(path := run / "report.html", text, shared=True)
+    path = run / "report.html"
+    write_text(path, render("page.html", "stages", **gather(run, evaluation)), shared=True)
     return path
 
 
@@ -55,7 +47,7 @@ def gather(run: Path, evaluation: Path) -> dict[str, Any]:
         "recipe": (run / "recipe.yaml").read_text(encoding="utf-8"),
         "stages": stages,
         "missing": _missing(run, evaluation, stages, result),
-        "losses": [chart for stage in stages for chart in _losses(stage)],
+        "losses": [chart for stage in stages for chart in losses(stage)],
         "rates": _rates(stages),
         "consumed": _consumed(stages),
         "quarantine": _quarantine(stages),
@@ -63,7 +55,8 @@ def gather(run: Path, evaluation: Path) -> dict[str, Any]:
         "head": HEAD,
         "table": [cells(row) for row in result["rows"]] if result else [],
         "notes": notes(result) if result else [],
-        "example": _example(result, run) if result else None,
+        "example": worked_example(result, evaluation) if result else None,
+        "scores": Markup(scores("score of each row, per cent", result["rows"])) if result else "",
     }
 
 
@@ -81,7 +74,8 @@ def _missing(
     return said
 
 
-def _losses(stage: StageHistory) -> list[Markup]:
+def losses(stage: StageHistory) -> list[Markup]:
+    """Draw a stage's loss by modality, then by source; nothing before its first step."""
     if not stage.rows:
         return []
     charts = []
@@ -89,8 +83,10 @@ def _losses(stage: StageHistory) -> list[Markup]:
         names = [key for row in stage.rows for key in row
                  if key.startswith(f"{kind}.") and not key.endswith(COUNTED)]  # fmt: skip
         series = {key.removeprefix(f"{kind}."): _curve(stage, key) for key in sorted({*names})}
-        title = f"{stage.name}: loss per label token by {kind}"
-        charts.append(Markup(lines(title, {"all": _curve(stage, "loss"), **series}, log=True)))
+        if len(series) != 1:  # one alone is all
+            series = {"all": _curve(stage, "loss"), **series}
+        title = f"{stage.name}: loss per label token by {kind}; bold: running mean"
+        charts.append(Markup(lines(title, series, log=True, noisy=True)))
     return charts
 
 
@@ -175,21 +171,3 @@ def _probes(stages: Sequence[StageHistory]) -> dict[str, Any]:
         ] if probed else [],
         "missing": [(name, said) for _, name, probe in probed for said in probe["missing"]],
     }  # fmt: skip
-
-
-def _example(result: dict[str, Any], run: Path) -> dict[str, Any] | None:
-    example = result.get("example")
-    if not example:
-        return None
-    media = {kind: _data_uri(example.get(kind), run) for kind in ("image", "audio")}
-    return {**{k: example.get(k, "") for k in ("question", "answer", "expected")}, **media}
-
-
-def _data_uri(name: str | None, run: Path) -> str:
-    """Return a file's content as an address; empty if there is none, or it is no known medium."""
-    candidates = [Path(name), run / "eval" / Path(name).name] if name else []
-    for path in candidates:
-        kind = MEDIA.get(path.suffix)
-        if kind and path.is_file() and path.stat().st_size <= LARGEST:
-            return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return ""

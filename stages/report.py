@@ -22,12 +22,8 @@ def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
     done = [run / n / "stage.json" for n in names if (run / n / "stage.json").is_file()]
     if not done:
         raise FileNotFoundError(f"{run}: no finished stage; run omni-train first")
-    if not (evaluation / "rows.json").is_file():
-        raise FileNotFoundError(
-            f"{evaluation}: no rows.json; run omni-eval {run / names[-1]} --out {evaluation}"
-        )
     stages = [json.loads(path.read_text()) for path in done]
-    result = json.loads((evaluation / "rows.json").read_text())
+    result = json.loads(evaluated(run, evaluation).read_text())
     peaks = [s["peak_rss_gb"] for s in stages] + [result.get("peak_rss_gb", 0.0)]
     return {
         "images": result["images"],
@@ -40,6 +36,21 @@ def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
                     "evaluation": result["seconds"]},
         "example": result.get("example"),
     }  # fmt: skip
+
+
+def evaluated(run: Path, evaluation: Path) -> Path:
+    """Return the file that holds a run's scores.
+
+    Raises:
+        FileNotFoundError: there is none yet; says what to run.
+    """
+    found = evaluation / "rows.json"
+    if not found.is_file():
+        last = recipe_of(run)["stages"][-1]["name"]
+        raise FileNotFoundError(
+            f"{evaluation}: no rows.json; run omni-eval {run / last} --out {evaluation}"
+        )
+    return found
 
 
 def describe_report(report: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from lxml import html
 from PIL import Image
 
 from eval.failures import SHOWN, choose, keep_pictures, thumbnail
@@ -57,8 +58,7 @@ def test_only_what_was_seen_and_is_not_fully_right_is_listed(out):
         line(4, correct=0.3, answer="a bit"), line(5, answer=""), line(6, answer="x" * 100_000),
     ]  # fmt: skip
     page = report(result(), lines, out)
-    cards = re.findall(r'<div class="card row1">.*?</div>\n<p>.*?</div>', page, re.S)
-    assert len(cards) == 4
+    assert len(html.fromstring(page).find_class("row1")) == 4
     assert "4 of 4" in page
     assert "rightly" not in page
     assert "a bit" in page  # it has points, and could have more
@@ -87,6 +87,26 @@ def test_categories_and_the_mean_are_shown(out):
     assert "12.5" in page
     assert "9 of 10, missing ChartQA" in page
     assert "4.5" in page
+    [bars] = html.fromstring(page).find_class("bars")
+    assert [e.text for e in bars.iter("dt")] == ["charts", "none"]
+    assert [float(e.get("value")) for e in bars.iter("progress")] == [12.5, 50.0]
+
+
+def test_scores_and_the_worked_example_come_first(tmp_path, make_picture, make_sound):
+    (tmp_path / "example.png").write_bytes(make_picture(1))
+    (tmp_path / "example.wav").write_bytes(make_sound(0.1))
+    example = {"image": "elsewhere/example.png", "audio": "elsewhere/example.wav",
+               "question": HOSTILE, "answer": "a tiger", "expected": "a lion"}  # fmt: skip
+    page = html.fromstring(report(result() | {"example": example}, [], tmp_path))
+    order = [e.tag for e in page.iter("img", "audio", "figure", "table")]
+    assert order == ["img", "audio", "figure", "table"]
+    [sound] = page.iter("audio")
+    assert "controls" in sound.attrib
+    assert sound.get("src").startswith("data:audio/wav;base64,")
+    assert HOSTILE in page.text_content()
+    right = report(result() | {"example": example | {"answer": "a lion"}}, [], tmp_path)
+    assert "expected: a lion" in page.text_content()
+    assert "(expected" not in html.fromstring(right).text_content()
 
 
 def test_failures_are_spread_and_one_for_each_unit():

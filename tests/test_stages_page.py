@@ -2,17 +2,45 @@
 
 import json
 import re
+import subprocess
+from html import escape, unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
-from stages.chart import bars, figure, lines
+from eval.page import render
+from eval.report import report
 from stages.cli import app
 from stages.page import write_page
+from stages.picture import SIZE, browser
 
 HOSTILE = "<script>alert('x')</script>"
+LONG = "a_name_without_any_place_to_break_it_" * 8
+WIDTHS = (400, 800, 1300)
+CARDS = ".card, figure"
+MEASURE = """
+function misfits(page) {
+  const found = [], say = (e, why) => found.push(why + ": " + e.textContent.slice(0, 60));
+  if (page.documentElement.scrollWidth > page.documentElement.clientWidth) found.push("page");
+  for (const card of page.querySelectorAll("CARDS")) {
+    if (card.scrollWidth > card.clientWidth) say(card, "scrolls");
+    const edge = card.getBoundingClientRect();
+    for (const e of card.querySelectorAll("text, li, dt, dd, p, img, audio")) {
+      const box = e.getBoundingClientRect();
+      if (box.right > edge.right + 1 || box.left < edge.left - 1) say(e, "runs out");
+      if (e.matches("dd") && e.getClientRects().length > 1) say(e, "breaks");
+    }
+  }
+  return found;
+}
+onload = () => {
+  const frames = [...document.querySelectorAll("iframe")];
+  document.body.textContent = JSON.stringify(frames.map(f => misfits(f.contentDocument)));
+};
+""".replace("CARDS", CARDS)
 RECIPE = """
 output: runs/x
 text: tiny:llama
@@ -50,6 +78,12 @@ def run(tmp_path) -> Path:
     return tmp_path
 
 
+def scored(name: str, **more) -> dict:
+    return {"name": name, "title": name, "score": 61.25, "n": 8, "ci_low": 50.0, "ci_high": 70.0,
+            "blind": 2.0, "chance": 25.0, "how": "own", "controls": {}, "details": {},
+            "missing": "", **more}  # fmt: skip
+
+
 def figures(page: str) -> list[str]:
     return re.findall(r"<figure>.*?</figure>", page, re.S)
 
@@ -85,9 +119,7 @@ def test_the_page_shows_evaluation_probes_and_example(run):
     evaluation = run / "eval"
     evaluation.mkdir()
     (evaluation / "example.jpg").write_bytes(b"\xff\xd8picture")
-    one = {"name": "category", "score": 61.25, "n": 8, "ci_low": 50.0, "ci_high": 70.0,
-           "blind": 2.0, "chance": 25.0, "how": "own", "controls": {}, "details": {},
-           "missing": ""}  # fmt: skip
+    one = scored("category")
     example = {"image": str(evaluation / "example.jpg"), "audio": "gone.flac", "question": HOSTILE,
                "answer": "red", "expected": "blue"}  # fmt: skip
     (evaluation / "rows.json").write_text(json.dumps({
@@ -103,25 +135,76 @@ def test_the_page_shows_evaluation_probes_and_example(run):
     assert 'src="data:image/jpeg;base64,' in page
     assert "<audio" not in page
     assert "<script" not in page.lower()
-    assert len(figures(page)) == 2 * 2 + 6 + 1 + 3
+    assert len(figures(page)) == 1 + 2 * 2 + 6 + 1 + 3  # the scores first
+    assert page.index("The model answers") < page.index("<h2>Stages</h2>")
 
 
-def test_a_line_keeps_to_its_frame_and_drops_what_is_no_number():
-    wild = [(n, 10.0 ** (n % 7)) for n in range(1, 2000)] + [(2000, float("nan"))]
-    svg = re.search(r"<svg.*</svg>", lines("t", {"a": wild, "b": []}, log=True), re.S).group()
-    [line] = [e for e in ElementTree.fromstring(svg).iter("polyline") if e.get("points")]
-    points = [tuple(map(float, p.split(","))) for p in line.get("points").split()]
-    assert 100 < len(points) <= 300
-    assert all(0 <= x <= 640 and 0 <= y <= 220 for x, y in points)
-    for flat in ([(1, 2.0)], [(1, 0.0), (2, 0.0)], [(1, -3.0), (2, 4.0)]):
-        assert "polyline" in lines("t", {"a": flat}, log=True)
-    assert "nothing yet" in lines("t", {"a": [(1, float("inf"))]})
-    assert "nothing yet" in bars("t", {})
+def measured(pages: list[str], folder: Path) -> list[list[str]]:
+    """Return what runs out of its card in each page at each width, in a real browser."""
+    if not browser():
+        pytest.skip("no chromium is installed to lay the pages out")
+    frames = "".join(
+        f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{escape(page)}">'
+        "</iframe>" for page in pages for width in WIDTHS
+    )  # fmt: skip
+    page = folder / "all.html"
+    page.write_text(f"<script>{MEASURE}</script><body>{frames}", encoding="utf-8")
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+               f"--user-data-dir={folder / 'profile'}", f"file://{page}"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = re.search(r"<body>(.*?)</body>", done.stdout, re.S)
+    assert found, done.stderr
+    return json.loads(unescape(found.group(1)))
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0, "0"), (0.00012345, "0.000123"), (3.14159, "3.14"), (1234, "1234"), (12345, "12.3k"),
-    (2.5e7, "25M"), (3e10, "30G"),
-])  # fmt: skip
-def test_figures_are_short(value, text):
-    assert figure(value) == text
+@pytest.mark.slow
+def test_nothing_runs_out_of_its_card(run, tmp_path, make_picture):
+    long = {f"{kind}.{LONG}{k}": 1.0 for kind in ("source", "modality") for k in range(6)}
+    rows = [json.dumps(row("one", step, **long)) for step in range(1, 40)]
+    (run / "log.jsonl").write_text("\n".join(rows))
+    categories = {name: {"score": 100.0, "n": 123456} for name in ("short", LONG, "two words")}
+    result = {
+        "images": "8 held-out pictures", "limit": None, "problems": [], "suite": "mini",
+        "rows": [scored(name, categories=categories) for name in ("category", LONG)],
+        "seconds": 1.0, "weights": "w" * 64, "data": "d" * 64, "mean": None, "model": LONG,
+        "example": {"image": "example.png", "audio": "example.wav", "question": LONG,
+                    "answer": LONG, "expected": "blue"},
+    }  # fmt: skip
+    (run / "eval").mkdir()
+    (run / "eval" / "rows.json").write_text(json.dumps(result))
+    (run / "eval" / "example.wav").write_bytes(b"RIFF")
+    (run / "eval" / "example.png").write_bytes(make_picture(1, (900, 600)))
+    lost = {"row": "category", "condition": "seen", "doc": LONG, "question": LONG, "image": "",
+            "expected": LONG, "answer": LONG, "correct": 0.0, "category": LONG}  # fmt: skip
+    pages = [
+        write_page(run, run / "eval").read_text(),
+        report(result, [lost], run / "eval"),
+        render("base.html", "eval", name="control") + f'<p class="card"><code>{"wide " * 99}',
+    ]
+    pages[-1] = pages[-1].replace("<code>", '<code style="white-space: pre">')
+    out = tmp_path / "docs" / "run.png"
+    done = CliRunner().invoke(app, ["report", str(run), "--picture", str(out)])
+    assert done.exit_code == 0, done.output
+    with Image.open(out) as picture:
+        assert picture.width == SIZE[0]
+        assert 300 < picture.height < SIZE[1]
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 50
+    *found, broken = (measured(pages, tmp_path)[i : i + 3] for i in (0, 3, 6))
+    assert found == [[[], [], []]] * 2
+    assert all(broken)
+
+
+def test_a_picture_needs_an_evaluation_and_a_browser(run, monkeypatch):
+    asked = ["report", str(run), "--picture", str(run / "run.png")]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    assert "no rows.json; run omni-eval" in done.output
+    (run / "eval").mkdir()
+    (run / "eval" / "rows.json").write_text(json.dumps({
+        "images": "8", "rows": [scored("category")], "limit": None, "problems": [], "figures": {},
+        "seconds": 1}))  # fmt: skip
+    monkeypatch.setenv("PATH", "")
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    assert "none is installed" in done.output
+    assert not (run / "run.png").exists()
