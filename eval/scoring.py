@@ -8,6 +8,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import editdistance
+
 from .statistics import interval
 
 ARTICLES = {"a", "an", "the"}
@@ -70,12 +72,7 @@ def exact(answer: str, expected: str) -> float:
 def word_errors(answer: str, expected: str) -> tuple[int, int]:
     """Substitutions, insertions and deletions between the normalised texts; words expected."""
     said, wanted = normalise(answer).split(), normalise(expected).split()
-    row = list(range(len(said) + 1))
-    for i, word in enumerate(wanted, 1):
-        previous, row[0] = row[0], i
-        for j, other in enumerate(said, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != other))
-    return row[-1], len(wanted)
+    return editdistance.eval(wanted, said), len(wanted)
 
 
 def majority(labels: Sequence[Hashable]) -> float:

@@ -10,7 +10,8 @@ from typing import Any
 from omni.files import write_json
 
 from .data import Bare
-from .life import digest, load, plan_of, start, write_sources
+from .forked import start, wait
+from .life import digest, load, plan_of, write_sources
 from .result import Result
 
 PACKS = 8  # of a step
@@ -58,11 +59,8 @@ def _run(folder: Path, phases: list[tuple[int, int]], tamper: Tamper | None) -> 
         meet = folder / "meet"
         meet.unlink(missing_ok=True)
         last = number + 1 == len(phases)
-        mine = [start(work, folder, rank, ranks, batches, last) for rank in range(ranks)]
-        for process in mine:
-            process.join()
-        if codes := [p.exitcode for p in mine if p.exitcode]:
-            raise RuntimeError(f"{ranks} ranks ended with {codes}")
+        of = [(folder, rank, ranks, batches, last) for rank in range(ranks)]
+        wait([process for mine in of for process in start(work, mine, 1, folder)], folder)
         found = load(told)
         state, equal = found["state"], equal and found["equal"]
         for step, *pack in found["packs"]:

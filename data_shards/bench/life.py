@@ -1,9 +1,7 @@
-"""Processes of their own that read data as a training run does; they start in milliseconds."""
+"""What is read, and how it is known again, where benches kill readers or change their number."""
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,6 @@ from .data import MEDIA, Bare, write
 
 SOURCES = {"both": MEDIA, "pictures": ("image",), "sounds": ("audio",), "text": ()}
 MIXTURE = {"both": 0.4, "pictures": {0: 0.3, 5: 0.2}, "sounds": {0: 0.2, 5: 0.3}, "text": 0.1}
-
-
-def start(target: Callable[..., None], *args: Any) -> Any:
-    """Start a process that calls a function of this package.
-
-    It is forked from a server that has done nothing but import, which takes seconds: so a life
-    can be as short as a batch, and still shares no data with any other.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_shards.bench.resume", "data_shards.bench.elastic",
-                                    "data_shards.loader", "torch.distributed"])  # fmt: skip
-    process = context.Process(target=target, args=args, daemon=True)
-    process.start()
-    return process
 
 
 def write_sources(folder: Path, count: int) -> Path:

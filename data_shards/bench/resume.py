@@ -11,7 +11,8 @@ from typing import Any
 from omni.files import write_json
 
 from .data import Bare
-from .life import digest, load, plan_of, start, write_sources
+from .forked import start, wait
+from .life import digest, load, plan_of, write_sources
 from .result import Result
 
 THREADS = (0, 1, 2, 3, 5)
@@ -77,16 +78,14 @@ def _start(folder: Path, batches: int, workers: int) -> tuple[Any, Any]:
     from multiprocessing import Pipe
 
     ours, theirs = Pipe(duplex=False)
-    process = start(train, folder, batches, workers, theirs)
+    [process] = start(train, (folder, batches, workers, theirs), 1, folder)
     theirs.close()
     return process, ours
 
 
 def _run_whole(folder: Path, batches: int) -> list[str]:
     process, _pipe = _start(folder, batches, 2)
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"the run that nobody kills ended with {process.exitcode}")
+    wait([process], folder)
     return [found.pop() for _, found in sorted(_logged(folder).items())]
 
 
