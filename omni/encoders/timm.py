@@ -33,10 +33,10 @@ class TimmEncoder(ImageEncoder):
         model_args: dict[str, Any] | None = None,
         resize: str | dict[str, Any] = LETTERBOX,
     ):
-        super().__init__(image_size, mean, std, grid, resize)
-        self.width = width
         import timm
 
+        super().__init__(image_size, mean, std, grid, resize)
+        self.width = width
         self.model = timm.create_model(architecture, num_classes=0, **(model_args or {}))
 
     @classmethod
