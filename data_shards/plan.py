@@ -1,6 +1,6 @@
 """What each step is trained on: a pure function of index hashes, lengths, config and seed.
 
-Order (Philox) -> mix (largest deficit) -> pack (oldest first, best fit) -> deal (largest first).
+Order (Philox) -> mix (largest deficit) -> pack (oldest first, best fit) -> assign (largest first).
 Nothing is read here. Any rank computes the whole plan, so ranks never talk about data, and the
 plan goes on from a few kilobytes of state. Memory: 8 bytes a row for the order of one epoch of
 each source; with `shuffle_shards`, only of one window of shards.
@@ -122,7 +122,7 @@ def check_ranks(config: PlanConfig, ranks: int) -> None:
     """Raise EntryError if the packs of a step cannot be shared equally by so many ranks."""
     if config.packs_per_step % ranks:
         raise EntryError(
-            f"{config.packs_per_step} packs of a step cannot be dealt equally to {ranks} ranks: "
+            f"{config.packs_per_step} packs of a step cannot be assigned equally to {ranks} ranks: "
             "choose a number of ranks that divides them", "packs_per_step",
         )  # fmt: skip
 
@@ -137,41 +137,41 @@ def deal(packs: Sequence[Pack], ranks: int) -> list[list[Pack]]:
     """
     if len(packs) % ranks:
         raise ValueError(
-            f"{len(packs)} packs of a step cannot be dealt equally to {ranks} ranks: choose a "
+            f"{len(packs)} packs of a step cannot be assigned equally to {ranks} ranks: choose a "
             "number of ranks that divides them"
         )
-    hands: list[list[Pack]] = [[] for _ in range(ranks)]
+    assigned: list[list[Pack]] = [[] for _ in range(ranks)]
     loads = [(0.0, rank) for rank in range(ranks)]
     for pack in sorted(packs, key=lambda p: (-p.cost, p.number)):
         load, rank = heapq.heappop(loads)
-        hands[rank].append(pack)
-        if len(hands[rank]) < len(packs) // ranks:
+        assigned[rank].append(pack)
+        if len(assigned[rank]) < len(packs) // ranks:
             heapq.heappush(loads, (load + pack.cost, rank))
-    _swap(hands)
-    return hands
+    _swap(assigned)
+    return assigned
 
 
-def _swap(hands: list[list[Pack]]) -> None:
+def _swap(assigned: list[list[Pack]]) -> None:
     """Swap packs of the rank with the most work for smaller ones of others while that helps.
 
-    Equal counts bind the hands: a rank with one costly pack gets three others all the same.
+    Equal counts bind the ranks: a rank with one costly pack gets three others all the same.
     """
-    loads = [sum(pack.cost for pack in hand) for hand in hands]
-    for _ in range(4 * len(hands)):
-        most = max(range(len(hands)), key=loads.__getitem__)
-        for other in sorted(range(len(hands)), key=loads.__getitem__):
+    loads = [sum(pack.cost for pack in mine) for mine in assigned]
+    for _ in range(4 * len(assigned)):
+        most = max(range(len(assigned)), key=loads.__getitem__)
+        for other in sorted(range(len(assigned)), key=loads.__getitem__):
             gap = loads[most] - loads[other]
             # moving d of the gap leaves the larger of the two at gap - d or d above the smaller
             left, i, j = min(
                 (max(gap - p.cost + q.cost, p.cost - q.cost), i, j)
-                for i, p in enumerate(hands[most])
-                for j, q in enumerate(hands[other])
+                for i, p in enumerate(assigned[most])
+                for j, q in enumerate(assigned[other])
             )
             if left < gap - 1e-9 * loads[most]:
                 break
         else:
             return
-        ours, theirs = hands[most][i], hands[other][j]
-        hands[most][i], hands[other][j] = theirs, ours
+        ours, theirs = assigned[most][i], assigned[other][j]
+        assigned[most][i], assigned[other][j] = theirs, ours
         loads[most] += theirs.cost - ours.cost
         loads[other] += ours.cost - theirs.cost

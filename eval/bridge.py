@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omni.imports import without
+
 from .decoding import tolerant
 
 TRIES = 5  # of a download
@@ -57,7 +59,7 @@ def prepare() -> None:
     stub.__spec__ = importlib.machinery.ModuleSpec("evaluate", None)
     stubbed = sys.modules.setdefault("evaluate", stub) is stub
     try:
-        with _without("wandb"):
+        with without("wandb"):
             import lmms_eval.evaluator  # noqa: F401
             from loguru import logger
     finally:
@@ -66,23 +68,6 @@ def prepare() -> None:
             del sys.modules["evaluate"]
     for noisy in ("lmms_eval", "utils", "en_utils", "evaluate_hb"):  # names its yaml loader gives
         logger.disable(noisy)
-
-
-@contextlib.contextmanager
-def _without(*names: str) -> Iterator[None]:
-    """Let an import of these packages fail, as if they were not installed.
-
-    For what others import if they can, at the cost of seconds. Packages that are there already
-    stay, and can be imported afterwards by whoever wants them.
-    """
-    absent = [name for name in names if name not in sys.modules]
-    sys.modules |= dict.fromkeys(absent)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in absent:
-            if sys.modules.get(name, name) is None:
-                del sys.modules[name]
 
 
 def _fail_at_once(local: bool) -> None:
@@ -207,7 +192,7 @@ def random_state_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Let lmms-eval see one process: it deals docs out by number, we questions by their cost."""
+    """Let lmms-eval see one process: it shards docs by number, we questions by their cost."""
     hidden = {name: os.environ.pop(name, None) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     try:
         yield

@@ -103,4 +103,4 @@ def _bars(cells: list[str]) -> str:
 
 
 def _ampersands(cells: list[str]) -> str:
-    return " & ".join("".join(LATEX.get(letter, letter) for letter in c) for c in cells) + r" \\"
+    return " & ".join("".join(LATEX.get(char, char) for char in c) for c in cells) + r" \\"

@@ -93,7 +93,7 @@ def proportion(outcomes: list[Outcome], chance: float, **details: Any) -> Scored
 def open_answers(outcomes: list[Outcome]) -> Scored:
     """Exact match after normalisation; chance is the most frequent expected answer.
 
-    `details` scores yes/no questions apart: swapped sounds mostly change the type of a question,
+    `details` scores yes/no questions apart: shuffled sounds mostly change the type of a question,
     which is easier to hear than the noun in it.
     """
     scored = proportion(outcomes, majority([normalise(o.expected) for o in outcomes]))

@@ -17,7 +17,7 @@ from .media import ORIENTATION, MediaError, open_av, reason_of
 KINDS = ("", "image", "audio", "video")  # numbers on disk: append only
 _MOST = 2**32 - 1
 _SIZES, _CHUNK = (struct.Struct(f).unpack_from for f in (">II", ">I4s"))
-_SWAPPED = (5, 6, 7, 8)  # EXIF orientations that turn width and height
+_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that turn width and height
 
 
 class Facts(NamedTuple):
@@ -52,7 +52,7 @@ def _image(data: memoryview) -> Facts:
         return Facts(*size)
     image = Image.open(io.BytesIO(data))  # reads the header only
     width, height = image.size
-    if image.getexif().get(ORIENTATION, 1) in _SWAPPED:
+    if image.getexif().get(ORIENTATION, 1) in _TRANSPOSED:
         width, height = height, width
     return Facts(width, height)
 

@@ -98,7 +98,7 @@ class _Memory:
 def weights_hash(encoder: torch.nn.Module) -> str:
     """Hash the names, dtypes and bytes of all parameters and buffers."""
     digest = hashlib.sha256()
-    # not state_dict, which would deal sharded weights out again in the middle of a step
+    # not state_dict, which would redistribute sharded weights in the middle of a step
     for name, tensor in [*encoder.named_parameters(), *encoder.named_buffers()]:
         raw = tensor.detach().contiguous().cpu().flatten().view(torch.uint8)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

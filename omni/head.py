@@ -15,7 +15,7 @@ LOGITS = {"cpu": 1 << 25, "cuda": 1 << 27}
 
 
 def find_labels(labels: torch.Tensor) -> torch.Tensor:
-    """Return the positions, in (B * T), before a label of (B, T): (N,). A GPU is waited for."""
+    """Positions, in (B * T), before a label of (B, T): (N,). Synchronises with the GPU."""
     following = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
     return (following != IGNORE_INDEX).flatten().nonzero()[:, 0]
 

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from omni.files import put_in_place
 from omni.load import CheckpointError
 
-from .engine import whole
+from .engine import full_tensor
 from .lora import merged, save_adapters
 
 DONE = "stage.json"
@@ -59,7 +59,7 @@ def save_model(
     weights, seen = {}, {}
     for name, tensor in model.state_dict(keep_vars=True).items():  # tied weights: one memory
         if id(tensor) not in seen:
-            full = whole(tensor.detach())
+            full = full_tensor(tensor.detach())
             seen[id(tensor)] = full.cpu() if accelerator.is_main_process else None
         weights[name] = seen[id(tensor)]
 

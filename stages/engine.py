@@ -1,4 +1,4 @@
-"""Many processes as one: gradients averaged (DDP), or weights dealt out as well (FSDP2).
+"""Many processes as one: gradients averaged (DDP), or weights sharded as well (FSDP2).
 
 A step never hangs on a modality that only some ranks have. DDP waits for the gradient of every
 trained parameter: `OmniForConditionalGeneration.anchor` gives one to what did not run. FSDP2
@@ -164,11 +164,11 @@ def gradients(task: Any, accelerator: Accelerator, last: bool) -> Iterator[None]
 
 def clip(parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
     """Scale gradients to a norm of at most `limit`; return their norm over all ranks."""
-    return whole(nn.utils.clip_grad_norm_(parameters, limit))
+    return full_tensor(nn.utils.clip_grad_norm_(parameters, limit))
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor that may be dealt out over ranks in full; every rank must ask."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that may be sharded in full; a collective: every rank must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -88,12 +88,12 @@ class Guard:
     def _read(self) -> None:
         """Take over what earlier runs of this stage found."""
         rows = [*read_lines(self.path)]
-        guilty = [row for row in rows if row["event"] == "guilty"]
-        for row in guilty if self.limit else ():
+        culprits = [row for row in rows if row["event"] == "guilty"]
+        for row in culprits if self.limit else ():
             self._exclude(row["source"], row["sample"], row["step"], row["reason"])
         left = {r["step"] for r in rows if r.get("why") == MEMORY and r["ranks"] > 1}
         if self.limit and not self._sharded:  # whose documents cannot be tried one by one
-            self._doubted = left - {row["step"] for row in guilty}
+            self._doubted = left - {row["step"] for row in culprits}
 
     @contextmanager
     def watch(self, micro: list[Batch]) -> Iterator[None]:
@@ -158,11 +158,11 @@ class Guard:
         ):
             raise error
         documents = [d for batch in micro for d in batch["meta"]["documents"]]
-        guilty = halve(
+        culprits = halve(
             documents, lambda some: self._fails(self.loader.pack(some)), self._everyone,
             self.accelerator.process_index, together=not self._sharded,
         )  # fmt: skip
-        names = gather_object([(d.item.source, d.entry.where) for d in guilty])
+        names = gather_object([(d.item.source, d.entry.where) for d in culprits])
         total = sum(self._everyone(len(documents)))
         if not names and doubted:
             return micro
@@ -284,14 +284,14 @@ def halve(
         together: ranks try at the same time; otherwise one after the other, for engines in which
             a failure shows on all ranks.
     """
-    work, guilty = [documents] if documents else [], []
+    work, culprits = [documents] if documents else [], []
     while any(left := everyone(len(work))):
         first = next(r for r, count in enumerate(left) if count)
         some = work.pop() if work and (together or rank == first) else []
         if not fails(some) or not some:
             continue
         if len(some) == 1:
-            guilty += some
+            culprits += some
         else:
             work += [some[: len(some) // 2], some[len(some) // 2 :]]
-    return guilty
+    return culprits

@@ -13,7 +13,7 @@ from torch import nn
 
 from omni.entry import EntryError
 
-from .engine import whole
+from .engine import full_tensor
 from .rule import rule_of
 
 
@@ -161,7 +161,12 @@ def frozen_hashes(model: nn.Module) -> dict[str, str]:
     for name, tensor in model.state_dict().items():
         if name in moving:
             continue
-        raw = whole(tensor).contiguous().cpu().view(torch.uint8 if tensor.ndim else tensor.dtype)
+        raw = (
+            full_tensor(tensor)
+            .contiguous()
+            .cpu()
+            .view(torch.uint8 if tensor.ndim else tensor.dtype)
+        )
         digests.setdefault(part_of(name), hashlib.sha256()).update(
             name.encode() + raw.numpy().tobytes()
         )

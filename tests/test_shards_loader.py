@@ -149,10 +149,10 @@ def test_the_number_of_ranks_may_change_at_any_batch(folders):
 
 def test_ranks_that_cannot_share_a_step_are_refused(folders):
     plan = plan_of(folders, **MIXED)
-    with pytest.raises(ValueError, match="4 packs of a step cannot be dealt equally to 3 ranks"):
+    with pytest.raises(ValueError, match="4 packs of a step cannot be assigned equally to 3 ranks"):
         Loader(plan, Bytes(), world_size=3)
     _, state = take(Loader(plan, Bytes(), workers=0), 1)
-    with pytest.raises(ValueError, match="3 packs of a step cannot be dealt equally to 2 ranks"):
+    with pytest.raises(ValueError, match="3 packs of a step cannot be assigned equally to 2 ranks"):
         Loader(plan, Bytes(), world_size=2).load_state_dict(state)
     with pytest.raises(ValueError, match="0 <= rank < world_size"):
         Loader(plan, Bytes(), rank=1)

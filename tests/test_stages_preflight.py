@@ -246,7 +246,9 @@ def test_packs_that_the_ranks_cannot_share_are_named(write):
     assert look(path, ranks=1) == []
     [mistake] = look(path, ranks=2)
     number = line_of(path, "packs_per_step")
-    assert mistake.startswith(f"{path}:{number}: stage 'late': 1 packs of a step cannot be dealt")
+    assert mistake.startswith(
+        f"{path}:{number}: stage 'late': 1 packs of a step cannot be assigned"
+    )
 
 
 def test_only_what_is_left_to_train_is_looked_at(write, monkeypatch):

@@ -15,7 +15,7 @@ RANKS, EACH = 8, 4  # packs of a rank in a step
 
 
 def run(folder: Path, small: bool = False) -> Result:
-    """Deal the packs of many steps; the spread of a mix is the mean of (slowest / mean - 1)."""
+    """Assign the packs of many steps; the spread of a mix is the mean of (slowest / mean - 1)."""
     rows = [_spread(mix, 15 if small else 100) for mix in MIXES]
     spread = max(row["spread"] for row in rows)
     even = all(row["equal counts"] for row in rows)
@@ -26,16 +26,16 @@ def _spread(mix: str, steps: int) -> dict[str, Any]:
     plan = plan_of({mix: lengths_of(mix, 20_000)}, packs_per_step=RANKS * EACH)
     costs, in_turn, even = [], [], True
     for step in islice(plan.steps(), steps):
-        hands = deal(step.packs, RANKS)
-        even &= all(len(hand) == EACH for hand in hands)
-        even &= {p.number for hand in hands for p in hand} == {p.number for p in step.packs}
-        costs.append([sum(pack.cost for pack in hand) for hand in hands])
+        assigned = deal(step.packs, RANKS)
+        even &= all(len(hand) == EACH for hand in assigned)
+        even &= {p.number for hand in assigned for p in hand} == {p.number for p in step.packs}
+        costs.append([sum(pack.cost for pack in hand) for hand in assigned])
         in_turn.append([sum(p.cost for p in step.packs[rank::RANKS]) for rank in range(RANKS)])
-    dealt, turns = (np.array(c).max(1) / np.array(c).mean(1) - 1 for c in (costs, in_turn))
+    balanced, turns = (np.array(c).max(1) / np.array(c).mean(1) - 1 for c in (costs, in_turn))
     return {
         "mix": mix,
-        "spread": round(float(dealt.mean()), 5),
-        "worst step": round(float(dealt.max()), 5),
+        "spread": round(float(balanced.mean()), 5),
+        "worst step": round(float(balanced.max()), 5),
         "packs dealt in turn": round(float(turns.mean()), 5),
         "equal counts": even,
     }

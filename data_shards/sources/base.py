@@ -88,14 +88,14 @@ def heldout(strata: Mapping[str, str], share: float, seed: int) -> set[str]:
 
 
 class Deck:
-    """Deal values in random order but exactly equally often: what balances the answers."""
+    """Draw values in random order but exactly equally often: what balances the answers."""
 
     def __init__(self, values: Sequence[str], rng: np.random.Generator):
         self.values, self.rng, self.left = list(values), rng, []
 
     left: list[str]
 
-    def deal(self) -> str:
+    def draw(self) -> str:
         """Return the next value; a used-up deck is shuffled again."""
         if not self.left:
             self.left = [self.values[i] for i in self.rng.permutation(len(self.values))]

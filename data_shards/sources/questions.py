@@ -118,21 +118,21 @@ class Questioner:
 
     def yes_no(self, picture: Picture) -> tuple[str, str]:
         """Return a question whether the picture shows a category, and its answer."""
-        answer, category = self.decks["yes_no"].deal(), picture.category
+        answer, category = self.decks["yes_no"].draw(), picture.category
         other = self._other(lambda p: p.category != category) if answer == "No" else picture
         if other is None:
             return self.yes_no(picture)
         return self._pick(ASK_YES_NO).format(thing=with_article(other.category)), answer
 
     def _match(self, picture: Picture) -> tuple[str, str]:
-        answer = self.decks["match"].deal()
+        answer = self.decks["match"].draw()
         other = self._other(lambda p: p.caption != picture.caption) if answer == "No" else picture
         if other is None:
             return self._match(picture)
         return self._pick(ASK_MATCH).format(caption=other.caption), answer
 
     def _choice(self, picture: Picture) -> tuple[str, str]:
-        letter = self.decks["letter"].deal()
+        letter = self.decks["letter"].draw()
         wrong = [category for category in self.categories if category != picture.category]
         options = [wrong[i] for i in self.rng.permutation(len(wrong))[:3]]
         options.insert("ABCD".index(letter), picture.category)

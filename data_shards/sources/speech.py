@@ -179,7 +179,7 @@ def _questions(
         for index, picture in enumerate(pictures):
             kind, meta = kinds[(index + turn) % len(kinds)], picture.meta
             if kind == "yes_no":
-                answer = verdicts.deal()
+                answer = verdicts.draw()
                 noun = (
                     meta["category"] if answer == "Yes" else _wrong_category(picture, pictures, rng)
                 )

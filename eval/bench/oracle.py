@@ -18,7 +18,7 @@ SUITE = "mini"
 
 
 def run(folder: Path, small: bool = False) -> Result:
-    """Score the truths, "A" for everything, and truths dealt blindly, through the official code.
+    """Score the truths, "A" for everything, and truths shuffled blindly, through the official code.
 
     Args:
         folder: to work in; the held-out pictures are procedural and made here.

@@ -27,7 +27,7 @@ class Problem:
 
 
 def mmmu(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
-    """`units` questions: every sixteenth open, the others with their letters dealt evenly."""
+    """`units` questions: every sixteenth open, the others with their letters assigned evenly."""
     made = []
     for number in range(units):
         open_ended = number % 16 == 15

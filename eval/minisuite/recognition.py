@@ -78,7 +78,7 @@ def realworldqa(held: HeldOut, rng: random.Random, units: int) -> list[dict[str,
 def questions(held: HeldOut, rng: random.Random, units: int) -> list[Question]:
     """As many about kinds as about captions, where captions differ enough.
 
-    Within each sort the kinds of pictures take turns and the letters are dealt in equal numbers,
+    Within each sort the kinds of pictures take turns and the letters are assigned in equal numbers,
     independently, so that neither the wording nor the options tell which letter is right.
 
     Raises:
@@ -99,12 +99,12 @@ def questions(held: HeldOut, rng: random.Random, units: int) -> list[Question]:
         ask(ASK_KIND, picture, picture.category, categories, rng)
         for picture in spread(held.pictures, rng, units - about_captions)
     ]
-    letters = deal(made, rng)
+    letters = assign_letters(made, rng)
     made_captions = [
         ask(ASK_CAPTION, picture, picture.caption, captions, rng)
         for picture in spread(captioned, rng, about_captions)
     ]
-    letters += deal(made_captions, rng)
+    letters += assign_letters(made_captions, rng)
     return [
         place(question, letter, rng)
         for question, letter in zip(made + made_captions, letters, strict=True)
@@ -118,7 +118,7 @@ def ask(
     return Question(picture, text, [right, *distractors(right, pool, rng)], LETTERS[0])
 
 
-def deal(made: Sequence[Question], rng: random.Random) -> list[str]:
+def assign_letters(made: Sequence[Question], rng: random.Random) -> list[str]:
     """A letter for each question, every letter equally often, in random order."""
     order = [LETTERS[k % len(question.options)] for k, question in enumerate(made)]
     if len({len(question.options) for question in made}) == 1:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..heldout import HeldOut, Picture
 from .canvas import SIZE, png, sheet
-from .recognition import LETTERS, Question, circular_copies, deal, place
+from .recognition import LETTERS, Question, assign_letters, circular_copies, place
 
 HALF = SIZE // 2
 PLACES = ("left", "right", "top", "bottom")
@@ -100,7 +100,7 @@ def mmbench_cn(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, 
 def questions(
     held: HeldOut, rng: random.Random, units: int, wording: Wording
 ) -> list[tuple[Question, int]]:
-    """Questions with four options and SEED's number of their type, types in turn, letters dealt.
+    """Questions with four options and SEED's number of their type, types in turn, letters assigned.
 
     Raises:
         LookupError: fewer than five kinds of pictures are held out.
@@ -120,7 +120,7 @@ def questions(
         kind, ask = types[number % len(types)]
         where = PLACES[(number + number // len(types)) % len(PLACES)]  # no type keeps its place
         made.append((ask(where), kind))
-    letters = deal([question for question, _ in made], rng)
+    letters = assign_letters([question for question, _ in made], rng)
     return [
         (place(question, letter, rng), kind)
         for (question, kind), letter in zip(made, letters, strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..entry import EntryError
+from ..imports import without
 from ..nearest import nearest
 from .image import ImageEncoder, square, to_grid
 from .resize import AUTHOR, LETTERBOX, check_square, choose
@@ -15,6 +16,13 @@ from .stored import stored_tensors
 
 CPU_BATCH = 8
 RESIZING = ("interpolation", "crop_pct", "crop_mode")
+
+
+def _timm() -> Any:
+    """Import timm without wandb, which it would log to: two seconds of every start."""
+    with without("wandb"):
+        import timm
+    return timm
 
 
 class TimmEncoder(ImageEncoder):
@@ -33,11 +41,9 @@ class TimmEncoder(ImageEncoder):
         model_args: dict[str, Any] | None = None,
         resize: str | dict[str, Any] = LETTERBOX,
     ):
-        import timm
-
         super().__init__(image_size, mean, std, grid, resize)
         self.width = width
-        self.model = timm.create_model(architecture, num_classes=0, **(model_args or {}))
+        self.model = _timm().create_model(architecture, num_classes=0, **(model_args or {}))
 
     @classmethod
     def describe(cls, folder: Path | None, **spec: Any) -> dict[str, Any]:
@@ -96,9 +102,7 @@ class TimmEncoder(ImageEncoder):
         """Return the tensors that the model has only where it classifies."""
         args = {**(self.spec.get("model_args") or {})}  # type: ignore[operator]
         with torch.device("meta"):
-            import timm
-
-            whole = timm.create_model(self.spec["architecture"], num_classes=2, **args)  # type: ignore[index]
+            whole = _timm().create_model(self.spec["architecture"], num_classes=2, **args)  # type: ignore[index]
         return set(whole.state_dict()) - set(self.model.state_dict())
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -120,8 +124,7 @@ def _measured(
 
     A model whose positions are of another size is built for the one that is asked for.
     """
-    import timm
-
+    timm = _timm()
     if ":" not in architecture and not timm.is_model(architecture):
         hint = nearest(architecture, timm.list_models())
         raise EntryError(f"{who} is unknown to timm; {hint}", "encoder", "architecture")

@@ -52,7 +52,7 @@ def rank(folder: Path, sharding: str, fault: str) -> None:
     from data_shards.index import Index
     from data_shards.read import read_entry
     from omni import OmniForConditionalGeneration
-    from stages.engine import distribute, gradients, whole
+    from stages.engine import distribute, full_tensor, gradients
     from stages.objectives.base import Task
     from stages.prepare import make_model
     from stages.trainable import set_trainable
@@ -82,7 +82,7 @@ def rank(folder: Path, sharding: str, fault: str) -> None:
                 loss, _ = task(batch, torch.tensor(count / ranks))
                 loss.backward()
         # a parameter that nothing used has no gradient in one process and zeros in several
-        found.append({name: whole(torch.zeros_like(p) if p.grad is None else p.grad).clone()
+        found.append({name: full_tensor(torch.zeros_like(p) if p.grad is None else p.grad).clone()
                       for name, p in model.named_parameters()})  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
