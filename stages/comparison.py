@@ -7,7 +7,7 @@ import torch
 from omni.model import trains
 from omni.processor import IGNORE_INDEX, Encoded
 
-from .objectives.base import Task
+from .objectives.task import Task
 
 TOLERANCE = 1e-5
 ROUNDING = 1e-3  # of a deep model in float32, where there is no float64 to tell it from a leak

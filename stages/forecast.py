@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from omni.feature_cache import FeatureCache
 
-from .objectives.base import Task
+from .objectives.task import Task
 
 PREFETCHED = 256 << 20  # bytes of samples that a loader may hold ready
 

@@ -27,7 +27,7 @@ from omni.messages import MessageError
 from omni.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
 from .objectives import kind_of
-from .objectives.base import Task
+from .objectives.task import Task
 from .prepare import load_parent
 from .recipe import Recipe, StageConfig, plan_config
 

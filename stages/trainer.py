@@ -21,7 +21,7 @@ from .engine import agree, clip, distribute, engine, gradients, to_device
 from .kernels import set_kernels
 from .lora import adapt
 from .metrics import Metrics
-from .objectives.base import Task
+from .objectives.task import Task
 from .offenders import Guard
 from .precision import PRECISIONS
 from .prepare import make_feature_cache, make_loader, make_model

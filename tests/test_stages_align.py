@@ -9,7 +9,7 @@ from omni.messages import assistant, audio, image, user
 from omni.processor import IGNORE_INDEX
 from stages.comparison import packed_equals_unpacked
 from stages.objectives import OBJECTIVES
-from stages.objectives.base import Task
+from stages.objectives.task import Task
 from stages.trainable import param_groups
 
 COLOURS = ("red", "green", "blue", "black")

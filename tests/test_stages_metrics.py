@@ -18,7 +18,7 @@ from stages import peak, probes
 from stages.chain import run_recipe
 from stages.flops import Flops, matrices
 from stages.metrics import RATES
-from stages.objectives.base import Task
+from stages.objectives.task import Task
 from stages.recipe import RecipeError, load_recipe
 from stages.tally import COUNTS
 from stages.trackers import check_trackers

@@ -22,7 +22,7 @@ from omni.messages import assistant
 from stages import offenders, trainer
 from stages.bench.offender import PLANTED, RARE, write_parts
 from stages.cli import app
-from stages.objectives.base import Task
+from stages.objectives.task import Task
 from stages.offenders import RESTART, Guard, halve
 
 NAN = PLANTED["nan"]
@@ -183,7 +183,7 @@ def test_a_batch_too_large_for_memory_is_told_apart(parts, tmp_path, monkeypatch
 
 WORKER = """
 import sys
-from stages.objectives.base import Task
+from stages.objectives.task import Task
 from stages.cli import app
 sys.path.insert(0, {tests!r})
 from test_stages_offenders import tokens_limited

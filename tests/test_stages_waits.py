@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from omni.attention import PACKED_SDPA, documents, packed_mask
 from omni.messages import assistant, audio, image, user
 from stages.engine import clip, to_device
-from stages.objectives.base import Task
+from stages.objectives.task import Task
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class _Way:
     """One of both ways to train the stage."""
 
     def __init__(self, folder: Path, cache: Any, size: int):
-        from stages.objectives.base import Task
+        from stages.objectives.task import Task
         from stages.prepare import make_loader, make_model
         from stages.recipe import load_recipe
         from stages.trainable import set_trainable

@@ -53,7 +53,7 @@ def rank(folder: Path, sharding: str, fault: str) -> None:
     from data_shards.read import read_entry
     from omni import OmniForConditionalGeneration
     from stages.engine import distribute, full_tensor, gradients
-    from stages.objectives.base import Task
+    from stages.objectives.task import Task
     from stages.prepare import make_model
     from stages.trainable import set_trainable
 

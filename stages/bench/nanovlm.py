@@ -117,7 +117,7 @@ def _ours(
     from omni.messages import assistant, image, user
     from omni.model import load_text_tokenizer
     from stages.engine import clip
-    from stages.objectives.base import Task
+    from stages.objectives.task import Task
 
     torch.manual_seed(0)
     processor = OmniProcessor(load_text_tokenizer("tiny:llama"))

@@ -196,7 +196,7 @@ def _ours(model: Any, loader: Any, steps: int) -> Turn:
     import torch
 
     from stages.engine import clip
-    from stages.objectives.base import Task
+    from stages.objectives.task import Task
 
     task = Task(model, "sft").train()
     optimizer = torch.optim.AdamW(task.parameters(), LEARNING_RATE, weight_decay=0.0, fused=True)

@@ -1,16 +1,13 @@
 """What every objective is: options, a denominator, and a loss by document."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from torch import nn
 
 from omni.entry import EntryError
 from omni.nearest import nearest
-
-from . import make_objective
 
 
 class Loss(NamedTuple):
@@ -72,25 +69,3 @@ class Objective:
             count: the denominator, of the whole global batch.
         """
         raise NotImplementedError
-
-
-class Task(nn.Module):
-    """A model with its objective as one module, so that engines such as DDP see one forward.
-
-    Args:
-        model: an omni model.
-        entry: what a recipe says of the objective.
-    """
-
-    def __init__(self, model: nn.Module, entry: Any):
-        super().__init__()
-        self.model, self.objective = model, make_objective(entry)
-
-    def step_counts(self, batches: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Count over batches what each of them needs to know of all; goes into each of them."""
-        first, *others = [self.objective.step_counts(self.model, batch) for batch in batches]
-        return {name: sum((other[name] for other in others), value)
-                for name, value in first.items()}  # fmt: skip
-
-    def forward(self, batch: dict[str, torch.Tensor], count: torch.Tensor) -> Loss:
-        return self.objective(self.model, batch, count)

@@ -1,0 +1,32 @@
+"""A model and its objective as one module: what a stage trains."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import make_objective
+from .base import Loss
+
+
+class Task(nn.Module):
+    """A model with its objective as one module, so that engines such as DDP see one forward.
+
+    Args:
+        model: an omni model.
+        entry: what a recipe says of the objective.
+    """
+
+    def __init__(self, model: nn.Module, entry: Any):
+        super().__init__()
+        self.model, self.objective = model, make_objective(entry)
+
+    def step_counts(self, batches: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Count over batches what each of them needs to know of all; goes into each of them."""
+        first, *others = [self.objective.step_counts(self.model, batch) for batch in batches]
+        return {name: sum((other[name] for other in others), value)
+                for name, value in first.items()}  # fmt: skip
+
+    def forward(self, batch: dict[str, torch.Tensor], count: torch.Tensor) -> Loss:
+        return self.objective(self.model, batch, count)
