@@ -36,11 +36,10 @@ class ProcessorCalls(ProcessorMixin):
     if TYPE_CHECKING:
         encode: Any
         modalities: dict[str, Any]
-        video: dict[str, Any]
+        shown: Any
         _check_placeholders: Any
         _collate_media: Any
         _modality: Any
-        _render: Any
         _show: Any
 
     def __call__(  # type: ignore[override]
@@ -76,13 +75,18 @@ class ProcessorCalls(ProcessorMixin):
         given = {"image": images, "video": videos, "audio": audio}
         counts = {k: [t.count(marker) for t in texts] for marker, k in MARKERS.items()}
         refs = {kind: iter(_flat(kind, given[kind], counts[kind])) for kind in MEDIA}
-        sampling = {name: options[name] for name in SAMPLING if name in options}
         media: list[dict[str, Any]] = [{} for _ in texts]
-        shown = [self._marked(t, m, refs, sampling) for t, m in zip(texts, media, strict=True)]
+        shown = [
+            self._marked(t, m, refs, _sampling(options)) for t, m in zip(texts, media, strict=True)
+        ]
         bos = self.tokenizer.bos_token
         add = options.get("add_special_tokens", not (bos and all(t.startswith(bos) for t in texts)))
         rows = self.tokenizer(shown, add_special_tokens=add)["input_ids"]
-        return self._batch(rows, media, options)
+        encoded = [Encoded(torch.tensor(row, dtype=torch.long), torch.tensor([]), m)
+                   for row, m in zip(rows, media, strict=True)]  # fmt: skip
+        for sample in encoded:
+            self._check_placeholders(sample)
+        return self._batch(encoded, options)
 
     def _marked(self, text: str, media: dict, refs: dict[str, Iterator], sampling: dict) -> str:
         """Put the placeholders of its medium in the place of each marker."""
@@ -94,47 +98,36 @@ class ProcessorCalls(ProcessorMixin):
         return "".join(pieces)
 
     def _batch(
-        self, rows: list[list[int]], media: list[dict[str, Any]], options: dict[str, Any]
+        self, encoded: list[Encoded], options: dict[str, Any], answers: bool = False
     ) -> BatchFeature:
-        """Truncate, check and pad rows of ids; media of all rows are joined."""
+        """Truncate and pad rows, media of all of them joined; with `answers`, say which tokens are.
+
+        Raises:
+            PlaceholderError: truncation cuts media off.
+            ValueError: an option has no such value.
+        """
+        columns = {
+            "input_ids": [sample.input_ids.tolist() for sample in encoded],
+            "attention_mask": [[1] * len(sample) for sample in encoded],
+        }
+        if answers:
+            columns["assistant_masks"] = [(s.labels != IGNORE_INDEX).int().tolist()
+                                          for s in encoded]  # fmt: skip
         most = options.get("max_length") or self.tokenizer.model_max_length
-        encoded = [Encoded(torch.tensor(row, dtype=torch.long), torch.tensor([]), m)
-                   for row, m in zip(rows, media, strict=True)]  # fmt: skip
-        for sample in encoded:
-            self._check_placeholders(sample)
         if options.get("truncation"):
-            cut = {i for row in rows for i in row[most:]}
+            cut = {i for row in columns["input_ids"] for i in row[most:]}
             if cut & {config["token_id"] for config in self.modalities.values()}:
                 raise PlaceholderError(
                     f"truncation to {most} tokens cuts media off: raise max_length"
                 )
-            rows = [row[:most] for row in rows]
-        rows, mask = self._padded(rows, most, options)
-        data: dict[str, Any] = {"input_ids": rows, "attention_mask": mask}
+            columns = {name: [row[:most] for row in rows] for name, rows in columns.items()}
+        fillers = {"input_ids": self.tokenizer.pad_token_id or 0}
+        data: dict[str, Any] = {name: _filled(rows, fillers.get(name, 0), options)
+                                for name, rows in columns.items()}  # fmt: skip
         if options.get("return_mm_token_type_ids"):
-            data["mm_token_type_ids"] = self.create_mm_token_type_ids(rows)
+            data["mm_token_type_ids"] = self.create_mm_token_type_ids(data["input_ids"])
         data |= self._collate_media(encoded)
         return BatchFeature(data, tensor_type=options.get("return_tensors"))
-
-    def _padded(
-        self, rows: list[list[int]], most: int, options: dict[str, Any]
-    ) -> tuple[list[list[int]], list[list[int]]]:
-        """Return the rows, filled up as `padding` says, and their masks."""
-        padding, filler = options.get("padding", False), self.tokenizer.pad_token_id or 0
-        lengths = [len(row) for row in rows]
-        if padding == "max_length":
-            lengths = [max(length, most) for length in lengths]
-        elif padding and padding != "do_not_pad":
-            lengths = [max(lengths)] * len(rows)
-        multiple = (options.get("pad_to_multiple_of") or 1) if padding else 1
-        left = options.get("padding_side", "left") == "left"
-        filled, masks = [], []
-        for row, length in zip(rows, lengths, strict=True):
-            spare = -(-length // multiple) * multiple - len(row)
-            fill, ones, zeros = [filler] * spare, [1] * len(row), [0] * spare
-            filled.append(fill + row if left else row + fill)
-            masks.append(zeros + ones if left else ones + zeros)
-        return filled, masks
 
     def apply_chat_template(  # type: ignore[override]
         self,
@@ -174,36 +167,20 @@ class ProcessorCalls(ProcessorMixin):
             raise ValueError("a message that goes on has no header after it: pass one of "
                              "continue_final_message and add_generation_prompt")  # fmt: skip
         template = self._resolve_chat_template(chat_template)
-        known = template_variables(template) | {"tools", "documents"}
+        known = template_variables(template)
         variables = {k: v for k, v in kwargs.items() if k in known}
         rest = {k: v for k, v in kwargs.items() if k not in known}
         options = _options({"padding": True, "return_tensors": return_tensors,
                             **(processor_kwargs or {}), **rest})  # fmt: skip
-        variables |= {"chat_template": template}
-        if continue_final_message:
-            variables |= {"continue_final_message": True}
+        variables |= {"chat_template": template, "continue_final_message": continue_final_message}
         conversations, batched = self._normalize_conversations(conversation)
         conversations = [[_in_parts(m, options) for m in c] for c in conversations]
         if not tokenize:
             texts = [self.shown(c, add_generation_prompt, **variables) for c in conversations]
             return texts if batched else texts[0]
         encoded = [self.encode(c, add_generation_prompt, **variables) for c in conversations]
-        rows = [sample.input_ids.tolist() for sample in encoded]
-        batch = self._batch(rows, [sample.media for sample in encoded], options)
-        if return_assistant_tokens_mask:
-            batch["assistant_masks"] = self._answers(encoded, options)
+        batch = self._batch(encoded, options, return_assistant_tokens_mask)
         return batch if return_dict else batch["input_ids"]
-
-    def _answers(self, encoded: list[Encoded], options: dict[str, Any]) -> Any:
-        """Return 1 for each token of an answer and 0 for all others, padding too."""
-        rows = [[int(label != IGNORE_INDEX) for label in s.labels.tolist()] for s in encoded]
-        most = options.get("max_length") or self.tokenizer.model_max_length
-        if options.get("truncation"):
-            rows = [row[:most] for row in rows]
-        filled, masks = self._padded(rows, most, options)
-        rows = [[value * real for value, real in zip(*pair, strict=True)]
-                for pair in zip(filled, masks, strict=True)]  # fmt: skip
-        return BatchFeature({"rows": rows}, tensor_type=options.get("return_tensors"))["rows"]
 
     @property
     def model_input_names(self) -> list[str]:
@@ -247,6 +224,35 @@ def _options(kwargs: dict[str, Any]) -> dict[str, Any]:
     if "num_frames" in flat:  # evenly, however long the video is
         flat |= {"fps": 1000, "max_frames": flat["num_frames"]}
     return flat
+
+
+def _sampling(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in SAMPLING if name in options}
+
+
+def _filled(rows: list[list[int]], filler: int, options: dict[str, Any]) -> list[list[int]]:
+    """Return rows of the lengths that `padding`, `max_length` and `pad_to_multiple_of` ask for.
+
+    Raises:
+        ValueError: an option has no such value.
+    """
+    padding, side = options.get("padding", False), options.get("padding_side", "left")
+    if side not in ("left", "right"):
+        raise ValueError(f"padding_side is left or right, not {side!r}")
+    lengths = [len(row) for row in rows]
+    if padding == "max_length":
+        if "max_length" not in options:
+            raise ValueError("padding to max_length needs max_length, in tokens")
+        lengths = [max(length, options["max_length"]) for length in lengths]
+    elif padding in (True, "longest"):
+        lengths = [max(lengths)] * len(rows)
+    elif padding not in (False, "do_not_pad"):
+        raise ValueError(f"padding is True, longest, max_length or do_not_pad, not {padding!r}")
+    multiple = options.get("pad_to_multiple_of", 1) if padding else 1
+    spare = [[filler] * (-(-length // multiple) * multiple - len(row))
+             for row, length in zip(rows, lengths, strict=True)]  # fmt: skip
+    pairs = zip(spare, rows, strict=True) if side == "left" else zip(rows, spare, strict=True)
+    return [first + last for first, last in pairs]
 
 
 def _flat(kind: str, given: Any, counts: list[int]) -> list[Any]:
@@ -310,5 +316,4 @@ def _part(part: Any, options: dict[str, Any]) -> Any:
             part[kind] = base64.b64decode(ref) if source == "base64" else ref
     if kind in part:
         part[kind] = _reference(kind, part[kind])
-    sampling = {name: options[name] for name in SAMPLING if name in options}
-    return {**sampling, **part} if kind == "video" else part
+    return {**_sampling(options), **part} if kind == "video" else part

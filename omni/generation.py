@@ -32,7 +32,7 @@ class _Processors(LogitsProcessorList):
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         rows = scores.shape[1]
-        wide = F.pad(scores, (0, max(0, self.ids - rows)), value=-torch.inf)
+        wide = scores if self.ids <= rows else F.pad(scores, (0, self.ids - rows), value=-torch.inf)
         return super().__call__(input_ids, wide, **kwargs)[:, :rows]
 
 
@@ -69,9 +69,13 @@ class Generates(GenerationMixin):
             return inputs | media
         return inputs
 
+    @property
+    def _placeholders(self) -> list[int]:
+        return [modality["token_id"] for modality in self.config.modalities.values()]
+
     def _placed(self, ids: torch.Tensor) -> bool:
         """Tell whether there is a placeholder among ids."""
-        return any(bool((ids == m["token_id"]).any()) for m in self.config.modalities.values())
+        return any(bool((ids == placeholder).any()) for placeholder in self._placeholders)
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         """Let `generate` accept media, which the signature of `forward` cannot name."""
@@ -121,15 +125,15 @@ class Generates(GenerationMixin):
     def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
         """Rule out placeholders before all else."""
         processors = super()._get_logits_processor(generation_config, *args, **kwargs)
-        ids = [m["token_id"] for m in self.config.modalities.values()]
-        if ids:
-            processors.insert(0, _NoPlaceholders(ids, device=kwargs.get("device") or "cpu"))
-        return _Processors(processors, 1 + max(ids, default=0))
+        if not self._placeholders:
+            return processors
+        device = kwargs.get("device") or "cpu"
+        processors.insert(0, _NoPlaceholders(self._placeholders, device=device))
+        return _Processors(processors, 1 + max(self._placeholders))
 
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
         """Let a guess that copies the prompt copy placeholders, to be ruled out."""
         generator = super()._get_candidate_generator(*args, **kwargs)
         if rows := getattr(generator, "vocab_size", None):
-            ids = [m["token_id"] for m in self.config.modalities.values()]
-            generator.vocab_size = max(rows, 1 + max(ids, default=0))
+            generator.vocab_size = max(rows, 1 + max(self._placeholders, default=0))
         return generator

@@ -193,10 +193,7 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
             kwargs.setdefault("output_router_logits", True)  # not every decoder looks there itself
         if attention_mask is None and not self.config.isolates and restarts(position_ids):
             return one_by_one(self.get_decoder(), embeds, position_ids, **kwargs)  # type: ignore[arg-type]
-        if (
-            attention_mask is None
-            and self.language_model.config._attn_implementation == PACKED_SDPA
-        ):
+        if attention_mask is None and config._attn_implementation == PACKED_SDPA:
             kwargs["documents"] = documents(position_ids)
             attention_mask = packed_mask(self.language_model.config, position_ids)
         return self.get_decoder()(
@@ -217,11 +214,13 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
             logits = logits.unflatten(0, hidden.shape[:2])
         else:
             losses = token_losses(self.language_model, decoded, places, targets)
-        share = 1 if count is None else len(places) / count  # of the labels of the whole step
-        loss = losses.sum() / (len(places) if count is None else count)
+        count = len(places) if count is None else count
+        loss = losses.sum() / count
         aux_loss = router_loss(self.language_model, decoded, mask)
+        if aux_loss is not None:  # it counts as much as the batch's share of the step's labels
+            loss = loss + aux_loss * len(places) / count
         return OmniOutput(
-            loss=loss if aux_loss is None else loss + share * aux_loss, logits=logits,
+            loss=loss, logits=logits,
             hidden_states=decoded.get("hidden_states"), attentions=decoded.get("attentions"),
             token_losses=losses.detach(), aux_loss=aux_loss,
         )  # fmt: skip

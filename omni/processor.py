@@ -292,14 +292,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
 
     def pad(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
         """Left-pad samples for generation: `input_ids`, `attention_mask` (B, T) and media."""
-        longest = max(len(s) for s in samples)
-        filler = self.tokenizer.pad_token_id or 0
-        ids = torch.full((len(samples), longest), filler)
-        mask = torch.zeros_like(ids)
-        for row, sample in enumerate(samples):
-            ids[row, longest - len(sample) :] = sample.input_ids
-            mask[row, longest - len(sample) :] = 1
-        return {"input_ids": ids, "attention_mask": mask, **self._collate_media(samples)}
+        return dict(self._batch(samples, {"padding": True, "return_tensors": "pt"}))
 
     def _collate_media(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
         batch: dict[str, torch.Tensor] = {}

@@ -204,3 +204,17 @@ def test_pipelines_answer_about_a_picture(omni_pair, make_picture, task, chat):
     ids = model.generate(**batch, max_new_tokens=4, do_sample=False)
     expected = processor.decode(ids[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     assert found["generated_text"] == expected
+
+
+WRONG = {
+    "padding_side is left or right": {"padding_side": "top"},
+    "padding is True, longest, max_length": {"padding": "most"},
+    "padding to max_length needs max_length": {"padding": "max_length"},
+    "unknown option 'tools'": {"tools": [{"name": "f"}]},  # the template prints none
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_what_an_option_cannot_be_is_refused(omni_pair, reason):
+    with pytest.raises(ValueError, match=reason):
+        omni_pair[1].apply_chat_template([user("a")], tokenize=True, **WRONG[reason])
