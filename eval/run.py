@@ -127,9 +127,7 @@ def evaluate(
     source = SUITES[suite].open(data)
     if judge is not None:
         judge.keep(out / "judge")
-        chosen = [
-            replace(spec, judge=judge) if isinstance(spec, Official) else spec for spec in chosen
-        ]
+        chosen = [replace(s, judge=judge) if isinstance(s, Official) else s for s in chosen]
     of = digest(weights, answerer.settings)
     answerer.store = AnswerStore(out / "store", of, answerer.ranks)
     table, answers, scores = [], [], {}
