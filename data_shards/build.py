@@ -14,16 +14,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from omni.lock import exclusive
+from omni.files.lock import exclusive
 
-from .export import export
-from .index import build_index
-from .journal import JOURNAL
-from .manifest import MANIFEST, read_manifest, sha256
-from .sample import Sample
+from .index.index import build_index
+from .shards.export import export
+from .shards.journal import JOURNAL
+from .shards.manifest import MANIFEST, read_manifest, sha256
+from .shards.sample import Sample
+from .shards.write import SHARD_SAMPLES, ShardSet
 from .sources import Build, SourceError, SourceOptions, SourceUnavailable
-from .sources.convert import ROW_ERRORS, Converter, Row, attempt
-from .write import SHARD_SAMPLES, ShardSet
+from .sources.formats.convert import ROW_ERRORS, Converter, Row, attempt
 
 SHOWN = 10
 AHEAD = 4  # samples in the making per thread; what bounds memory

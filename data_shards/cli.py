@@ -111,7 +111,7 @@ def index(
 
     Example: omni-shards index data/shapes
     """
-    from .index import build_index
+    from .index.index import build_index
 
     try:
         columns = (*Progress.get_default_columns(), DownloadColumn())
@@ -136,8 +136,8 @@ def index(
 @app.command()
 def info(folder: Folder) -> None:
     """Say what a set of shards holds: samples by split and kind, media, licences, sizes."""
-    from .index import build_index
-    from .manifest import read_manifest
+    from .index.index import build_index
+    from .shards.manifest import read_manifest
 
     try:
         manifest = read_manifest(folder) or {}
@@ -198,7 +198,7 @@ def verify(folder: Folder) -> None:
 
     Checks against manifest.json and the index, whichever there are.
     """
-    from .manifest import read_manifest
+    from .shards.manifest import read_manifest
     from .verify import verify as check
 
     good = bad = 0
@@ -229,7 +229,7 @@ def export(
     to: Annotated[Literal["energon", "hf"], typer.Option(help="the other reader")],
 ) -> None:
     """Write what Megatron-Energon or Hugging Face datasets want beside the shards."""
-    from .export import export as write
+    from .shards.export import export as write
 
     try:
         for path in write(folder, to):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from omni.files import write_text
-from omni.media import MediaError, load_image
+from omni.files.atomic import write_text
+from omni.media.decode import MediaError, load_image
 
-from .read import BadSample, read_entry, scan_shard
-from .sample import Sample
+from .read.entry import BadSample, read_entry, scan_shard
+from .shards.sample import Sample
 
 MIME = {
     "jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp",

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from omni.media import MediaError, load_audio, load_image
+from omni.media.decode import MediaError, load_audio, load_image
 
-from .manifest import read_manifest, sha256
-from .read import Bad, read_shard
-from .sample import Sample
-from .sidecar import read_sidecar
+from .index.sidecar import read_sidecar
+from .read.entry import Bad, read_shard
+from .shards.manifest import read_manifest, sha256
+from .shards.sample import Sample
 
 
 def verify(folder: Path, on_sample: Callable[[Sample], None] = lambda _: None) -> Iterator[Bad]:

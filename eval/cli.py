@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from data_shards.bench.result import Name, Small
-from omni.command import RunByDefault
+from omni.serve.command import RunByDefault
 
 from . import options
 from .refusal import refused
@@ -69,7 +69,7 @@ def evaluate(
     from omni.load import CheckpointError
     from omni.weights import WeightsError
 
-    from .own import MissingDataError
+    from .rows.own import MissingDataError
 
     console = Console(file=sys.stdout)  # this very stream: lmms-eval's chatter is diverted later
     try:
@@ -135,16 +135,16 @@ def _run(
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
+    from omni.generation.settings import Generation
     from omni.load import check_checkpoint
-    from omni.settings import Generation
     from omni.weights import resolve
 
-    from .backends import PREFIXES
+    from .answering.backends import PREFIXES
+    from .answering.ranks import join
     from .harness import Harness
-    from .judge import open_judge
-    from .ranks import join
+    from .lmms.judge import open_judge
     from .run import choose, evaluate, write_result
-    from .suites import SUITES
+    from .suites.registry import SUITES
 
     # whatever is wrong with what was given should not cost the time to load a model
     choose(suite, rows, max_new_tokens)
@@ -183,8 +183,8 @@ def _run(
 
 def _found(suite: str, data: Path | None) -> Path | None:
     """What a suite reads: None is the hub. Raises FileNotFoundError."""
-    from .heldout import heldout_shards
-    from .suites import SUITES
+    from .rows.heldout import heldout_shards
+    from .suites.registry import SUITES
 
     if not SUITES[suite].heldout:
         SUITES[suite].open(data)
@@ -198,8 +198,8 @@ def _open(
     console: Any, spec: str, model_name: str, heldout: Path | None, limits: dict[str, Any]
 ) -> Any:
     """Open the model, and refuse one that was trained on what is held out here."""
-    from .backends import open_model
-    from .heldout import refuse_other_split
+    from .answering.backends import open_model
+    from .rows.heldout import refuse_other_split
 
     with console.status("loading the model"):
         opened = open_model(spec, model_name, **limits)
@@ -212,7 +212,7 @@ def _alone_in(out: Path, ranks: Any) -> Any:
     """Rank 0 holds the folder for all."""
     from contextlib import nullcontext
 
-    from omni.lock import exclusive
+    from omni.files.lock import exclusive
 
     return nullcontext() if ranks.rank else exclusive(out)
 
@@ -226,7 +226,7 @@ def _peak_rss_gb() -> float:
 def _tell(console: Any, result: dict[str, Any], out: Path) -> None:
     """Print the table; where it has no score at all, exit with 1."""
     from .grid import show
-    from .table import grid
+    from .report.table import grid
 
     show(grid(result), console)
     console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
@@ -235,8 +235,8 @@ def _tell(console: Any, result: dict[str, Any], out: Path) -> None:
 
 
 def _example(opened: Any, data: Path, out: Path) -> dict[str, str] | None:
-    from .example import worked_example
-    from .own import MissingDataError
+    from .rows.example import worked_example
+    from .rows.own import MissingDataError
 
     if opened.model is None:
         return None
@@ -249,7 +249,7 @@ def _example(opened: Any, data: Path, out: Path) -> dict[str, str] | None:
 def _drift(model: Any, processor: Any, folder: Path) -> float:
     from transformers import AutoModelForCausalLM
 
-    from .drift import text_drift
+    from .rows.drift import text_drift
 
     bare = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(model.device)
     return text_drift(model, bare, processor)

@@ -17,12 +17,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
-from .batching import Answerer, Messages
-from .bridge import prepare
-from .judge import Judge
-from .official import Official
-from .own import Own
-from .scoring import Scored
+from .answering.answerer import Answerer, Messages
+from .lmms.bridge import prepare
+from .lmms.judge import Judge
+from .lmms.official import Official
+from .rows.own import Own
+from .scoring.right import Scored
 
 
 class Harness:
@@ -159,7 +159,7 @@ def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which Python misses after a kill
     prepare()
-    from .suites import SUITES
+    from .suites.registry import SUITES
 
     rows: dict[str, Any] = {row.name: row for row in SUITES[suite].rows}
     source = cache(lambda: SUITES[suite].open(data))

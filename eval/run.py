@@ -10,20 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from omni.files import write_json, write_text
+from omni.files.atomic import write_json, write_text
 from omni.nearest import nearest
 
-from .batching import Answerer, CannotAskError
-from .judge import Judge
-from .mean import mean_of_ten
-from .official import Official
-from .own import MissingDataError, Own
-from .ranks import Ranks
-from .scoring import Scored
-from .statistics import detectable
-from .store import AnswerStore, digest
-from .suites import SUITES
-from .units import categories, stored_units
+from .answering.answerer import Answerer, CannotAskError
+from .answering.ranks import Ranks
+from .answering.store import AnswerStore, digest
+from .lmms.judge import Judge
+from .lmms.official import Official
+from .report.mean import mean_of_ten
+from .rows.own import MissingDataError, Own
+from .scoring.right import Scored
+from .scoring.statistics import detectable
+from .scoring.units import categories, stored_units
+from .suites.registry import SUITES
 
 log = logging.getLogger(__name__)
 CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
@@ -77,8 +77,8 @@ def run_suite(
     Raises:
         ValueError: an unknown suite or row name; FileNotFoundError: no held-out shard at all.
     """
-    from .backends.ours import for_model
-    from .store import weights_fingerprint
+    from .answering.backends.ours import for_model
+    from .answering.store import weights_fingerprint
 
     answerer = for_model(model, processor, progress=progress, **batching)
     was_training = bool(model.training)
@@ -293,8 +293,8 @@ def _write(
     result: dict[str, Any], answers: list[dict[str, Any]], scores: dict[str, Scored], out: Path
 ) -> None:
     from .grid import markdown, terminal
-    from .report import report
-    from .table import grid
+    from .report.result import report
+    from .report.table import grid
 
     table = grid(result)
     write_result(result, out)

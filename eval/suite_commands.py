@@ -14,8 +14,8 @@ def suites() -> None:
     from rich.console import Console
 
     from .grid import Grid, show
-    from .official import Official
-    from .suites import SUITES
+    from .lmms.official import Official
+    from .suites.registry import SUITES
 
     lines = []
     for name, suite in SUITES.items():
@@ -44,8 +44,8 @@ def prepare(
     from rich.console import Console
 
     from .grid import show
-    from .prepare import prepare, report
     from .run import choose
+    from .suites.prepare import prepare, report
 
     console = Console()
     try:

@@ -44,8 +44,8 @@ def table(
 
     Example: `omni-eval table runs/a/eval runs/b/eval --with published --format markdown`
     """
-    from . import table as single
-    from .side_by_side import measured, published_columns, side_by_side, to_csv, to_json
+    from .report import table as single
+    from .report.side_by_side import measured, published_columns, side_by_side, to_csv, to_json
 
     names = [*(beside or ()), *(["published"] if published else ())]
     if not files and not names:
@@ -74,7 +74,7 @@ def compare(
 
     Example: `omni-eval compare runs/new/eval runs/old/eval`
     """
-    from .compare import compare_runs, grid
+    from .report.compare import compare_runs, grid
 
     try:
         found = compare_runs(first, second)
@@ -109,8 +109,8 @@ def contamination(
     from rich.console import Console
     from rich.progress import Progress
 
-    from .contamination import contamination as search
-    from .contamination import grid
+    from .rows.contamination import contamination as search
+    from .rows.contamination import grid
 
     try:
         with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .auto import follow_transformers
+from .model.auto import follow_transformers
 
 if TYPE_CHECKING:
-    from .config import OmniConfig
-    from .model import OmniForConditionalGeneration
-    from .processor import OmniProcessor
+    from .model.config import OmniConfig
+    from .model.forward import OmniForConditionalGeneration
+    from .processing.processor import OmniProcessor
 
 _HOMES = {
-    "OmniConfig": "config",
-    "OmniForConditionalGeneration": "model",
-    "OmniProcessor": "processor",
+    "OmniConfig": "model.config",
+    "OmniForConditionalGeneration": "model.forward",
+    "OmniProcessor": "processing.processor",
 }
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .model import OmniForConditionalGeneration
-    from .processor import OmniProcessor
+    from .model.forward import OmniForConditionalGeneration
+    from .processing.processor import OmniProcessor
 
 
 class CheckpointError(RuntimeError):

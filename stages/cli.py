@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_shards.bench.result import Name, Small
-from omni.command import RunByDefault
+from omni.serve.command import RunByDefault
 
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -52,7 +52,7 @@ def train(
     """
     from omegaconf import OmegaConf
 
-    from .recipe import RecipeError, load_recipe, read_places
+    from .recipe.schema import RecipeError, load_recipe, read_places
 
     try:
         config, places = load_recipe(recipe, overrides), read_places(recipe, overrides)
@@ -70,14 +70,14 @@ def _run(config, places, stage: str | None, fresh: bool, redo: str | None) -> No
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    from data_shards.quarantine import TooManyBad
+    from data_shards.read.quarantine import TooManyBad
+    from omni.files.lock import exclusive
     from omni.load import CheckpointError
-    from omni.lock import exclusive
     from omni.weights import WeightsError
 
-    from .chain import check_machine, refuse_mistakes, run_recipe
-    from .engine import by_main, join
-    from .trainable import PatternError
+    from .engine.distribute import by_main, join
+    from .trainable.patterns import PatternError
+    from .training.chain import check_machine, refuse_mistakes, run_recipe
 
     names = [s.name for s in config.stages]
     for name in (stage, redo):
@@ -117,9 +117,9 @@ def _prepare(output: Path, config, fresh: bool, again: list[str]) -> None:
     """Make the run's folder, and the recipe in it, after what is to be made anew moved aside."""
     from omegaconf import OmegaConf
 
-    from omni.files import write_text
+    from omni.files.atomic import write_text
 
-    from .aside import move_run, move_stages
+    from .training.aside import move_run, move_stages
 
     if fresh and output.exists():
         print(f"the earlier run is in {move_run(output)}")
@@ -146,8 +146,8 @@ def doctor(
     """
     from transformers.utils import logging
 
-    from .doctor import diagnose
-    from .recipe import RecipeError, load_recipe, read_places
+    from .doctor.verdict import diagnose
+    from .recipe.schema import RecipeError, load_recipe, read_places
 
     logging.disable_progress_bar()
     try:
@@ -180,11 +180,11 @@ def report(
     every row, and a worked example. Several runs, such as the seeds of one recipe, are also printed
     side by side with their mean.
     """
-    from omni.files import write_json
+    from omni.files.atomic import write_json
 
-    from .page import write_page
-    from .picture import write_picture
-    from .report import build_report, compare, describe_report
+    from .report.page import write_page
+    from .report.picture import write_picture
+    from .report.summary import build_report, compare, describe_report
 
     reports = []
     for run in runs:

@@ -73,7 +73,7 @@ def make_model() -> Callable[..., Any]:
         import torch
 
         from omni import OmniForConditionalGeneration, OmniProcessor
-        from omni.model import load_text_tokenizer
+        from omni.model.forward import load_text_tokenizer
 
         torch.manual_seed(0)
         model = OmniForConditionalGeneration.from_text("tiny:llama").eval()
@@ -131,7 +131,7 @@ def make_sound() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def talks() -> list[list[dict[str, Any]]]:
     """Hold conversations of all kinds and lengths; a picture and a sound occur twice."""
-    from omni.messages import assistant, audio, image, user
+    from omni.processing.messages import assistant, audio, image, user
 
     png, wav = _picture(1), _sound(0.5)
     return [
@@ -147,11 +147,11 @@ def talks() -> list[list[dict[str, Any]]]:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Write the five sources of recipes/tiny.yaml; return the overrides that name them."""
-    from data_shards.sample import Sample
+    from data_shards.shards.sample import Sample
+    from data_shards.shards.write import write_shards
     from data_shards.sources.base import Build
-    from data_shards.sources.shapes import Shapes
-    from data_shards.write import write_shards
-    from omni.messages import assistant, audio, image, user
+    from data_shards.sources.demo.shapes import Shapes
+    from omni.processing.messages import assistant, audio, image, user
 
     root = tmp_path_factory.mktemp("shards")
     meta = {"source": "tones", "license": "Apache-2.0", "schema": 1}
@@ -185,9 +185,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write held-out pictures of four kinds, and one spoken word."""
-    from data_shards.sample import Sample
-    from data_shards.write import write_shards
-    from omni.messages import assistant, audio, image, user
+    from data_shards.shards.sample import Sample
+    from data_shards.shards.write import write_shards
+    from omni.processing.messages import assistant, audio, image, user
 
     folder = tmp_path_factory.mktemp("kinds")
     facts = {"source": "stamps", "license": "GPL-2.0", "schema": 1}

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_shards.sample import Sample
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
 from data_shards.sources.base import flac
-from data_shards.sources.shapes import COLOURS, draw
-from data_shards.write import write_shards
-from eval.batching import Answerer
+from data_shards.sources.demo.shapes import COLOURS, draw
+from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
-from eval.heldout import load_heldout
+from eval.rows.heldout import load_heldout
 from eval.run import evaluate
-from eval.suites import SUITES
-from omni.messages import assistant, audio, image, user
+from eval.suites.registry import SUITES
+from omni.processing.messages import assistant, audio, image, user
 
 KINDS = {"circle": "animal", "square": "food", "star": "plant", "heart": "vehicle", "ring": "tool"}
 QUESTIONS = ("What kind of thing is this?", "What is this?")

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.batching import LONGEST, Answerer
+from eval.answering.answerer import LONGEST, Answerer
+from eval.answering.ranks import Ranks, join
+from eval.answering.store import AnswerStore, code_digest
 from eval.bench import prefix, resume, speed, stale
-from eval.ranks import Ranks, join
 from eval.run import evaluate
-from eval.store import AnswerStore, code_digest
-from omni.identity import identify
-from omni.messages import audio, image, user
-from omni.prefix import Shared
-from omni.settings import Generation
+from omni.generation.prefix import Shared
+from omni.generation.settings import Generation
+from omni.processing.identity import identify
+from omni.processing.messages import audio, image, user
 
 KINDS = ("animal", "food", "plant", "tool")
 

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner
 
-from eval.backends import open_model
-from eval.backends.ours import for_model
-from eval.batching import CannotAskError
+from eval.answering.answerer import CannotAskError
+from eval.answering.backends import open_model
+from eval.answering.backends.ours import for_model
 from eval.cli import app
 from eval.run import evaluate
-from omni.messages import audio, image, user
-from omni.settings import Generation
+from omni.generation.settings import Generation
+from omni.processing.messages import audio, image, user
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def llava(tmp_path_factory):
         LlavaProcessor,
     )
 
-    from omni.model import load_text_tokenizer
+    from omni.model.forward import load_text_tokenizer
 
     folder = tmp_path_factory.mktemp("llava")
     tokenizer = load_text_tokenizer("tiny:llama")

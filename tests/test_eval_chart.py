@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eval.chart import HEIGHT, LONGEST, WIDTH, bars, figure, lines, scores, smooth
+from eval.report.chart import HEIGHT, LONGEST, WIDTH, bars, figure, lines, scores, smooth
 
 
 def drawing(chart: str) -> ElementTree.Element:

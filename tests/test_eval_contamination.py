@@ -8,13 +8,13 @@ import pytest
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
-from data_shards.sample import Sample
-from data_shards.write import write_shards
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
 from eval.cli import app
-from eval.contamination import contamination
-from eval.fingerprint import Gallery, fingerprint
 from eval.minisuite.schema import write_parquet
-from omni.messages import assistant, image, user
+from eval.rows.contamination import contamination
+from eval.rows.fingerprint import Gallery, fingerprint
+from omni.processing.messages import assistant, image, user
 
 META = {"source": "t", "license": "CC0-1.0", "schema": 1}
 SIZE = (320, 240)

@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from eval.batching import Answerer, key_of
+from eval.answering.answerer import Answerer, key_of
 from eval.bench.life import write_pictures
 from eval.harness import Harness
-from eval.judge import Judge
-from eval.official import Official
+from eval.lmms.judge import Judge
+from eval.lmms.official import Official
 from eval.run import evaluate
-from eval.suites import SUITES
-from omni.settings import Generation
+from eval.suites.registry import SUITES
+from omni.generation.settings import Generation
 
 MINI = [row.name for row in SUITES["mini"].rows if isinstance(row, Official)]
 

@@ -8,15 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from eval import judge as judging
-from eval.batching import Answerer
+from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
 from eval.cli import app
-from eval.heldout import HeldOut, Picture
+from eval.lmms import judge as judging
 from eval.minisuite import build_minisuite
+from eval.rows.heldout import HeldOut, Picture
 from eval.run import evaluate
-from eval.sources import Local
-from eval.suites import SUITES
+from eval.suites.registry import SUITES
+from eval.suites.sources import Local
 
 ROWS = ("mmbench_en", "mmbench_cn", "hallusionbench", "mathvista")
 NUMBERED = {"A": "the first", "B": "the second", "C": "the third", "D": "the fourth"}

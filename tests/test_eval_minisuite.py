@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageColor
 
-from eval.heldout import HeldOut, Picture
 from eval.minisuite import canvas, charts, hallusion, maths, ocr, recognition, relations, schema
 from eval.minisuite.build import BUILDERS, SEED
+from eval.rows.heldout import HeldOut, Picture
 
 
 def held_out(kinds: int = 4, each: int = 5, data: bytes = b"any bytes") -> HeldOut:
@@ -82,7 +82,7 @@ def test_training_sources_render_no_text():
 
 
 def test_training_and_evaluation_share_no_colour_and_no_seed():
-    from data_shards.sources.shapes import BACKGROUNDS, COLOURS
+    from data_shards.sources.demo.shapes import BACKGROUNDS, COLOURS
 
     def rgb(colour):
         return ImageColor.getrgb(colour) if isinstance(colour, str) else colour

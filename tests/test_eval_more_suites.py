@@ -7,16 +7,16 @@ from pathlib import Path
 import datasets
 import pytest
 
-from eval.batching import Answerer, key_of
+from eval.answering.answerer import Answerer, key_of
 from eval.bench.oracle import Oracle
 from eval.benchmarks import EVERY
-from eval.bridge import tasks_folder
 from eval.harness import Harness
-from eval.official import Official
-from eval.sources import Local
-from eval.suites import SUITES
-from eval.units import categories
-from omni.messages import media_refs
+from eval.lmms.bridge import tasks_folder
+from eval.lmms.official import Official
+from eval.scoring.units import categories
+from eval.suites.registry import SUITES
+from eval.suites.sources import Local
+from omni.processing.messages import media_refs
 
 spec = importlib.util.spec_from_file_location("eval_rows", Path(__file__).with_name("eval_rows.py"))
 rows = importlib.util.module_from_spec(spec)

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from eval import bridge
-from eval.backends.ours import TokenCost
-from eval.batching import Answerer, plan_batches
-from eval.drift import PAIRS, text_drift
-from eval.heldout import derangement
-from eval.scoring import (
+from eval.answering.answerer import Answerer, plan_batches
+from eval.answering.backends.ours import TokenCost
+from eval.answering.store import weights_fingerprint
+from eval.lmms import bridge
+from eval.rows.drift import PAIRS, text_drift
+from eval.rows.heldout import derangement
+from eval.scoring.right import (
     Outcome,
     circular,
     exact,
@@ -24,10 +25,9 @@ from eval.scoring import (
     word_errors,
     yes_no_sets,
 )
-from eval.store import weights_fingerprint
-from omni.media import MediaError, load_image
-from omni.messages import image, user
-from omni.settings import Generation
+from omni.generation.settings import Generation
+from omni.media.decode import MediaError, load_image
+from omni.processing.messages import image, user
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_importing_the_harness_is_light():
 
 
 def test_the_drift_pairs_are_not_trained_on():
-    from data_shards.sources.text import builtin
-    from eval.drift import PAIRS
+    from data_shards.sources.demo.text import builtin
+    from eval.rows.drift import PAIRS
 
     trained = {part["text"] for *_, messages in builtin() for part in messages[0]["content"]}
     assert not trained & {question for question, _ in PAIRS}

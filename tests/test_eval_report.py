@@ -8,10 +8,10 @@ import pytest
 from lxml import html
 from PIL import Image
 
-from eval.failures import SHOWN, choose, keep_pictures, thumbnail
-from eval.report import report
-from eval.scoring import Outcome
-from omni.messages import image, user
+from eval.answering.failures import SHOWN, choose, keep_pictures, thumbnail
+from eval.report.result import report
+from eval.scoring.right import Outcome
+from omni.processing.messages import image, user
 
 HOSTILE = "<script>alert('x')</script>"
 

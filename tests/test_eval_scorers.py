@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from eval.batching import Answerer
+from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
 from eval.benchmarks.image import IMAGE10
 from eval.benchmarks.mathvista import extract
+from eval.lmms.official import Official
 from eval.minisuite.schema import SCHEMAS, write_parquet
-from eval.official import Official
 
 BY_NAME = {benchmark.name: benchmark for benchmark in IMAGE10}
 LETTERS = dict(zip("ABCD", ["dog", "cat", "cow", "owl"], strict=True))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.scoring import Outcome, proportion
-from eval.statistics import (
+from eval.scoring.right import Outcome, proportion
+from eval.scoring.statistics import (
     compare,
     compare_means,
     detectable,

@@ -13,14 +13,14 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from eval.batching import Answerer
+from eval.answering.answerer import Answerer
 from eval.cli import app
-from eval.heldout import HeldOut, Picture
 from eval.minisuite import build_minisuite
-from eval.prepare import prepare
+from eval.rows.heldout import HeldOut, Picture
 from eval.run import evaluate
-from eval.sources import Local, split_of
-from eval.suites import SUITES
+from eval.suites.prepare import prepare
+from eval.suites.registry import SUITES
+from eval.suites.sources import Local, split_of
 
 KINDS = ("animal", "food", "plant", "vehicle", "tool")
 
@@ -208,7 +208,7 @@ def test_a_damaged_file_leaves_one_row_missing(copy, tmp_path):
 
 def test_without_a_folder_the_official_dataset_is_read(files, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("eval.bridge.TRIES", 1)
+    monkeypatch.setattr("eval.lmms.bridge.TRIES", 1)
 
     def load_dataset(path, name, **rest):
         asked.append((path, name, rest.get("data_files")))

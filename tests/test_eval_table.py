@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from eval.benchmarks.image import IMAGE10
 from eval.cli import app
-from eval.mean import mean_of_ten
-from eval.published import published
-from eval.scoring import Outcome, proportion
-from eval.suites import SUITES
+from eval.report.mean import mean_of_ten
+from eval.report.published import published
+from eval.scoring.right import Outcome, proportion
+from eval.scoring.units import categories, stored_units
+from eval.suites.registry import SUITES
 from eval.table_commands import Form
-from eval.units import categories, stored_units
 
 TEN = published().mean_of
 PAPER = {

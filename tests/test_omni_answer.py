@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from eval.backends.ours import for_model
-from eval.batching import key_of
-from omni.answer import answer, complete, prompts
-from omni.identity import identify
-from omni.messages import audio, image, user
-from omni.prefix import Shared
-from omni.settings import Generation
+from eval.answering.answerer import key_of
+from eval.answering.backends.ours import for_model
+from omni.generation.answer import answer, complete, prompts
+from omni.generation.prefix import Shared
+from omni.generation.settings import Generation
+from omni.processing.identity import identify
+from omni.processing.messages import audio, image, user
 
 DRAWN = Generation(max_new_tokens=8, temperature=0.8, top_p=0.9, seed=3)
 MODES = {

@@ -11,7 +11,7 @@ from torch import nn
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.encoders import ENCODERS
 from omni.load import CheckpointError, load
-from omni.model import load_text_tokenizer
+from omni.model.forward import load_text_tokenizer
 from omni.projectors import PROJECTORS
 
 SMALL = {"depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 2, "img_size": 64}

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from omni.head import IGNORE_INDEX
-from omni.media import load_audio
-from omni.messages import MessageError, assistant, audio, image, system, user
-from omni.processor import PlaceholderError
+from omni.media.decode import load_audio
+from omni.model.head import IGNORE_INDEX
+from omni.processing.messages import MessageError, assistant, audio, image, system, user
+from omni.processing.processor import PlaceholderError
 
 
 def _same(one, other):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from omni import chat
-from omni.messages import MEDIA
+from omni.processing.messages import MEDIA
+from omni.serve import chat
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def files(tmp_path, make_picture, make_sound):
 
 
 def test_help_does_without_torch_and_has_an_example():
-    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "omni.chat", "--help"],
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "omni.serve.chat", "--help"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert "omni-chat runs/quickstart/sft" in done.stdout
     assert "| torch\n" not in done.stderr
@@ -43,7 +43,7 @@ def test_help_does_without_torch_and_has_an_example():
 
 def test_one_question_streams_what_answer_returns(run, omni_pair, files, monkeypatch):
     said = {}
-    module = importlib.import_module("omni.answer")
+    module = importlib.import_module("omni.generation.answer")
     real = module.answer
     monkeypatch.setattr(module, "answer", lambda *a, **k: said.setdefault("text", real(*a, **k)))
     result = run("Hi?", "--image", str(files / "a b.png"), "--audio", str(files / "q.wav"),

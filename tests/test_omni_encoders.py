@@ -8,14 +8,14 @@ import torch
 from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 
-from data_shards.index import Index
-from data_shards.read import read_entry
-from data_shards.sample import Sample
-from data_shards.write import write_shards
+from data_shards.index.index import Index
+from data_shards.read.entry import read_entry
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
 from omni import OmniForConditionalGeneration
 from omni.encoders import ENCODERS, build_encoder
 from omni.encoders.audio import WhisperEncoder, log_mel
-from omni.messages import assistant, audio, image, user
+from omni.processing.messages import assistant, audio, image, user
 from omni.projectors import PROJECTORS, build_projector, complete, token_count
 
 OPEN_CLIP = {
@@ -209,7 +209,7 @@ def test_padding_does_not_reach_the_projector(specs, make_sound, make_model):
 
 
 def test_an_encoder_runs_without_memory_or_arithmetic(attached, make_picture, make_sound):
-    """On torch's meta device: what `stages.flops` reads its operations off."""
+    """On torch's meta device: what `stages.metrics.flops` reads its operations off."""
     name, model, processor = attached
     config = processor.modalities[name]["encoder"]
     cls = ENCODERS[config["kind"]]

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
-from omni.cut import cut, spans
 from omni.encoders.audio import QUANTUM, STRIDE, WhisperEncoder
-from omni.facts import facts_of
-from omni.messages import assistant, audio, user
+from omni.generation.cut import cut, spans
+from omni.media.facts import facts_of
+from omni.processing.messages import assistant, audio, user
 
 
 def small(positions):

@@ -31,7 +31,7 @@ from transformers import (
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.encoders import ENCODERS
 from omni.encoders.resize import WAYS
-from omni.model import load_text_tokenizer
+from omni.model.forward import load_text_tokenizer
 
 SIZES = [(90, 40), (33, 120), (64, 64), (7, 5)]
 TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from omni import OmniForConditionalGeneration
-from omni.feature_cache import FeatureCache
-from omni.feature_store import RECORD, FeatureStore
+from omni.features.cache import FeatureCache
+from omni.features.store import RECORD, FeatureStore
 
 ABOUT = {"media": "image", "weights": "w", "preprocessing": {"image_size": 8}}
 

@@ -1,6 +1,6 @@
 import pytest
 
-from omni.files import replacing, write_text
+from omni.files.atomic import replacing, write_text
 
 
 def fill(path, kind, text):

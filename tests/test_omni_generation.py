@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from omni.answer import prompts
-from omni.messages import audio, image, user
-from omni.processor import PlaceholderError
+from omni.generation.answer import prompts
+from omni.processing.messages import audio, image, user
+from omni.processing.processor import PlaceholderError
 
 
 @pytest.fixture(scope="module")

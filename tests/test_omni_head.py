@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoConfig
 
-from omni import OmniConfig, OmniForConditionalGeneration, head
-from omni.processor import IGNORE_INDEX
+from omni import OmniConfig, OmniForConditionalGeneration
+from omni.model import head
+from omni.processing.processor import IGNORE_INDEX
 
 SIZES = {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,

@@ -5,10 +5,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from omni import OmniForConditionalGeneration, OmniProcessor
-from omni.isolation import UnfitError
-from omni.model import load_text_tokenizer
-from omni.processor import IGNORE_INDEX
-from stages.comparison import packed_equals_unpacked
+from omni.model.forward import load_text_tokenizer
+from omni.model.isolation import UnfitError
+from omni.processing.processor import IGNORE_INDEX
+from stages.doctor.comparison import packed_equals_unpacked
 
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 BASE = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,

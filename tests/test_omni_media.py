@@ -9,14 +9,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omni.media import (
-    ORIENTATION,
-    Limits,
-    MediaError,
-    _plain_wav,
-    load_audio,
-    load_image,
-)
+from omni.media.decode import ORIENTATION, Limits, MediaError, _plain_wav, load_audio, load_image
 
 
 def png_header(width: int, height: int) -> bytes:

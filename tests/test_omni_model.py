@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoProcessor
 
 from omni import OmniForConditionalGeneration, OmniProcessor
-from omni.answer import answer
-from omni.messages import assistant, image, user
-from omni.model import load_text_tokenizer
-from omni.processor import IGNORE_INDEX, PlaceholderError
-from omni.settings import Generation
+from omni.generation.answer import answer
+from omni.generation.settings import Generation
+from omni.model.forward import load_text_tokenizer
+from omni.processing.messages import assistant, image, user
+from omni.processing.processor import IGNORE_INDEX, PlaceholderError
 from omni.weights import resolve
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, MistralConfig
 
-import omni.answer
-from eval.backends.ours import for_model
-from omni.messages import audio, image, user
-from omni.prefix import share, shares
-from omni.settings import Generation
+import omni.generation.answer
+from eval.answering.backends.ours import for_model
+from omni.generation.prefix import share, shares
+from omni.generation.settings import Generation
+from omni.processing.messages import audio, image, user
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_the_evaluation_shares(omni_pair, make_picture, monkeypatch):
         made.append(share(*given))
         return made[-1]
 
-    monkeypatch.setattr(omni.answer, "share", noted)
+    monkeypatch.setattr(omni.generation.answer, "share", noted)
     found.append(for_model(model, processor)(asked, Generation(8)))
     assert [len(shared.heads["input_ids"]) for shared in made if shared] == [2]
     assert found[0] == found[1]

@@ -5,10 +5,10 @@ import torch
 from jinja2.exceptions import TemplateSyntaxError
 
 from omni import OmniProcessor
-from omni.messages import MessageError, assistant, audio, image, system, user, validate
-from omni.model import load_text_tokenizer
-from omni.processor import IGNORE_INDEX, PlaceholderError
-from omni.template import CHATML
+from omni.model.forward import load_text_tokenizer
+from omni.processing.messages import MessageError, assistant, audio, image, system, user, validate
+from omni.processing.processor import IGNORE_INDEX, PlaceholderError
+from omni.processing.template import CHATML
 
 
 def labelled(processor, encoded) -> list[str]:

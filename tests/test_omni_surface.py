@@ -5,9 +5,9 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from omni import OmniForConditionalGeneration
-from omni.head import IGNORE_INDEX, find_labels
-from omni.messages import assistant, image, user
-from omni.processor import PlaceholderError
+from omni.model.head import IGNORE_INDEX, find_labels
+from omni.processing.messages import assistant, image, user
+from omni.processing.processor import PlaceholderError
 
 peft = pytest.importorskip("peft")
 

@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from omni import OmniProcessor
-from omni.media import MediaError
-from omni.messages import MessageError, assistant, image, user
-from omni.messages import video as video_part
-from omni.video import VideoLimits, iter_video, load_video, scan_video, video_frames, video_times
+from omni.media.decode import MediaError
+from omni.media.video import (
+    VideoLimits,
+    iter_video,
+    load_video,
+    scan_video,
+    video_frames,
+    video_times,
+)
+from omni.processing.messages import MessageError, assistant, image, user
+from omni.processing.messages import video as video_part
 
 KINDS = {"mp4": "libx264", "avi": "mpeg4", "webm": "libvpx", "matroska": "libvpx-vp9"}
 
@@ -95,10 +102,10 @@ def test_skipping_to_keyframes_changes_no_pixel(kind, fps, monkeypatch):
 
     data = noisy(100, kind, gop=7)
     with monkeypatch.context() as patch:
-        patch.setattr("omni.video._sweep", refuse)
+        patch.setattr("omni.media.video._sweep", refuse)
         quick, times = load_video(data, fps, 99)
     with monkeypatch.context() as patch:
-        patch.setattr("omni.video._seek", refuse)
+        patch.setattr("omni.media.video._seek", refuse)
         whole, same = load_video(data, fps, 99)
     assert (quick == whole).all() and (times == same).all()
 

@@ -5,13 +5,14 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from data_shards import loader, shard, tar
 from data_shards.bench import BENCHES
 from data_shards.bench.data import Bare, samples
 from data_shards.bench.life import plan_of, write_sources
 from data_shards.bench.result import Result, module_of, show
 from data_shards.cli import app
-from data_shards.packing import Snapshot
+from data_shards.plan.packing import Snapshot
+from data_shards.read import loader
+from data_shards.shards import shard, tar
 
 
 def bench(name):

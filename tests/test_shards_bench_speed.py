@@ -5,7 +5,7 @@ import pytest
 
 from data_shards.bench.lengths import lengths_of, plan_of
 from data_shards.bench.result import module_of
-from data_shards.plan import Pack, deal
+from data_shards.plan.plan import Pack, deal
 
 
 @pytest.mark.slow

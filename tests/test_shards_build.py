@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from data_shards.build import build
-from data_shards.journal import JOURNAL
-from data_shards.manifest import read_manifest
-from data_shards.read import find_shards, read_shard
+from data_shards.read.entry import find_shards, read_shard
+from data_shards.shards.journal import JOURNAL
+from data_shards.shards.manifest import read_manifest
+from data_shards.shards.write import ShardSet
 from data_shards.sources import SOURCES
 from data_shards.verify import verify
-from data_shards.write import ShardSet
 
 ROWS = 40
 

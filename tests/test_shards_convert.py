@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from data_shards.build import build
-from data_shards.read import find_shards, read_shard
-from data_shards.sample import Sample, SampleError, parse
+from data_shards.read.entry import find_shards, read_shard
+from data_shards.shards.sample import Sample, SampleError, parse
 from data_shards.sources import SOURCES, Build, SourceError, SourceUnavailable
-from omni.messages import assistant, image, media_refs, user
+from omni.processing.messages import assistant, image, media_refs, user
 
 
 def convert(name: str, **options) -> tuple[dict[str, Sample], str]:

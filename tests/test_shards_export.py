@@ -12,11 +12,11 @@ import yaml
 from typer.testing import CliRunner
 
 from data_shards.cli import app
-from data_shards.export import COOKER, ExportError, export
-from data_shards.read import read_shard
-from data_shards.sample import Sample
-from data_shards.write import ShardSet
-from omni.messages import assistant, audio, image, user
+from data_shards.read.entry import read_shard
+from data_shards.shards.export import COOKER, ExportError, export
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import ShardSet
+from omni.processing.messages import assistant, audio, image, user
 
 META = {"source": "t", "license": "MIT", "schema": 1}
 

@@ -11,13 +11,13 @@ import pytest
 import soundfile
 from PIL import Image
 
-from data_shards.manifest import read_manifest
-from data_shards.opened import Opener
-from data_shards.read import BadSample, find_shards, read_entry, read_shard, scan_shard
-from data_shards.sample import Sample, SampleError, parse
+from data_shards.read.entry import BadSample, find_shards, read_entry, read_shard, scan_shard
+from data_shards.read.opened import Opener
+from data_shards.shards.manifest import read_manifest
+from data_shards.shards.sample import Sample, SampleError, parse
+from data_shards.shards.write import ShardSet, write_shards
 from data_shards.verify import verify
-from data_shards.write import ShardSet, write_shards
-from omni.messages import MessageError, assistant, audio, image, user
+from omni.processing.messages import MessageError, assistant, audio, image, user
 
 BLOCK = 512
 

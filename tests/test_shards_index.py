@@ -14,18 +14,18 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_shards import sidecar
-from data_shards.index import Index, build_index
-from data_shards.read import read_entry, read_shard
-from data_shards.remote import RemoteError
-from data_shards.sample import Sample
-from data_shards.shard import BadSample, scan_shard
-from data_shards.tar import BLOCK, scan
+from data_shards.index import sidecar
+from data_shards.index.index import Index, build_index
+from data_shards.read.entry import read_entry, read_shard
+from data_shards.remote.files import RemoteError
+from data_shards.shards.sample import Sample
+from data_shards.shards.shard import BadSample, scan_shard
+from data_shards.shards.tar import BLOCK, scan
+from data_shards.shards.write import ShardSet, write_shards
 from data_shards.verify import verify
-from data_shards.write import ShardSet, write_shards
-from omni.facts import facts_of
-from omni.media import MediaError, load_audio, load_image, resampled
-from omni.messages import assistant, audio, image, user
+from omni.media.decode import MediaError, load_audio, load_image, resampled
+from omni.media.facts import facts_of
+from omni.processing.messages import assistant, audio, image, user
 
 META = {"source": "t", "license": "MIT", "schema": 1}
 

@@ -15,16 +15,16 @@ import soundfile
 import torch
 from PIL import Image
 
-from data_shards.index import Index
-from data_shards.loader import Encode, Loader, TooManyBad, documents
-from data_shards.plan import Plan, PlanConfig
-from data_shards.reader import Reader
-from data_shards.sample import Sample
-from data_shards.shard import scan_shard
-from data_shards.write import write_shards
-from omni.media import load_audio, load_image
-from omni.messages import assistant, audio, image, media_refs, user
-from omni.processor import Encoded
+from data_shards.index.index import Index
+from data_shards.plan.plan import Plan, PlanConfig
+from data_shards.read.loader import Encode, Loader, TooManyBad, documents
+from data_shards.read.reader import Reader
+from data_shards.shards.sample import Sample
+from data_shards.shards.shard import scan_shard
+from data_shards.shards.write import write_shards
+from omni.media.decode import load_audio, load_image
+from omni.processing.messages import assistant, audio, image, media_refs, user
+from omni.processing.processor import Encoded
 
 
 class Bytes:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_shards.plan import Plan, PlanConfig, deal
+from data_shards.plan.plan import Plan, PlanConfig, deal
 
 
 class Index:

@@ -11,13 +11,13 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_shards.index import Index
-from data_shards.loader import Loader
-from data_shards.plan import Plan, PlanConfig
-from data_shards.quarantine import FEW, TooManyBad, check_modalities
-from data_shards.sample import Sample
-from data_shards.write import write_shards
-from omni.messages import assistant, audio, image, user
+from data_shards.index.index import Index
+from data_shards.plan.plan import Plan, PlanConfig
+from data_shards.read.loader import Loader
+from data_shards.read.quarantine import FEW, TooManyBad, check_modalities
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
+from omni.processing.messages import assistant, audio, image, user
 from stages.cli import app
 
 META = {"source": "t", "license": "MIT", "schema": 1}

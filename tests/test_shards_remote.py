@@ -17,17 +17,17 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from data_shards.cache import ShardCache, shard_cache
-from data_shards.index import Index, build_index
-from data_shards.loader import Loader
-from data_shards.origin import manifests
-from data_shards.plan import Plan, PlanConfig
-from data_shards.read import read_entry
-from data_shards.remote import RemoteError, find, is_url, local_path, shown
-from data_shards.sample import Sample
-from data_shards.shard import BadSample
-from data_shards.write import ShardSet
-from omni.messages import assistant, image, user
+from data_shards.index.index import Index, build_index
+from data_shards.plan.plan import Plan, PlanConfig
+from data_shards.read.entry import read_entry
+from data_shards.read.loader import Loader
+from data_shards.remote.cache import ShardCache, shard_cache
+from data_shards.remote.files import RemoteError, find, is_url, local_path, shown
+from data_shards.remote.origin import manifests
+from data_shards.shards.sample import Sample
+from data_shards.shards.shard import BadSample
+from data_shards.shards.write import ShardSet
+from omni.processing.messages import assistant, image, user
 from omni.weights import cache_dir
 
 SIZE = 20 * 512
@@ -102,7 +102,7 @@ def web(tmp_path):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Do not wait between attempts."""
-    monkeypatch.setattr("data_shards.remote.WAIT", 0.0)
+    monkeypatch.setattr("data_shards.remote.files.WAIT", 0.0)
 
 
 @pytest.fixture

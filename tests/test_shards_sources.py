@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from data_shards.build import OtherBuild, build
 from data_shards.cli import app
-from data_shards.manifest import read_manifest
-from data_shards.read import read_shard
+from data_shards.read.entry import read_shard
+from data_shards.shards.manifest import read_manifest
 from data_shards.sources import SOURCES, Build, SourceError, SourceUnavailable
 from data_shards.sources.base import Groups, heldout
-from data_shards.sources.debian import fetch_package
-from data_shards.sources.stamps import CATEGORIES
+from data_shards.sources.demo.debian import fetch_package
+from data_shards.sources.demo.stamps import CATEGORIES
 from data_shards.verify import verify
-from omni.messages import media_refs
+from omni.processing.messages import media_refs
 
 run = CliRunner().invoke
 

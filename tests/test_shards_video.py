@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.index import Index
-from data_shards.read import read_shard
-from data_shards.sample import Sample
-from data_shards.write import write_shards
-from omni.messages import assistant, audio, image, user, video
+from data_shards.index.index import Index
+from data_shards.read.entry import read_shard
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
+from omni.processing.messages import assistant, audio, image, user, video
 
 META = {"source": "grey", "license": "Apache-2.0", "schema": 1}
 

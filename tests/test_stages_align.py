@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_shards.sources.shapes import draw
-from omni.messages import assistant, audio, image, user
-from omni.processor import IGNORE_INDEX
-from stages.comparison import packed_equals_unpacked
+from data_shards.sources.demo.shapes import draw
+from omni.processing.messages import assistant, audio, image, user
+from omni.processing.processor import IGNORE_INDEX
+from stages.doctor.comparison import packed_equals_unpacked
 from stages.objectives import OBJECTIVES
 from stages.objectives.task import Task
-from stages.trainable import param_groups
+from stages.trainable.patterns import param_groups
 
 COLOURS = ("red", "green", "blue", "black")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from omni.feature_cache import FeatureCache
+from omni.features.cache import FeatureCache
 from stages.bench.cache import run
 
 

@@ -1,6 +1,6 @@
 """`omni-train bench head`: it holds, and it would tell."""
 
-from omni import head
+from omni.model import head
 from stages.bench.head import run
 
 

@@ -21,7 +21,7 @@ def test_both_loops_learn_the_same_and_waiting_shows(tmp_path):
 
 @pytest.mark.slow
 def test_another_loss_makes_it_fail(tmp_path, monkeypatch):
-    from omni import head
+    from omni.model import head
 
     logits = head.logits_at
     monkeypatch.setattr(head, "logits_at", lambda *args: logits(*args) * 2)

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from omni import OmniForConditionalGeneration, OmniProcessor
-from omni.answer import answer
+from omni.generation.answer import answer
+from omni.generation.settings import Generation
 from omni.load import CheckpointError, load
-from omni.messages import image, user
-from omni.settings import Generation
-from stages import trainer
-from stages.chain import run_recipe
+from omni.processing.messages import image, user
 from stages.cli import app
-from stages.recipe import load_recipe
+from stages.recipe.schema import load_recipe
+from stages.training import trainer
+from stages.training.chain import run_recipe
 
 STAGES = ("vision_align", "audio_align", "omni", "sft")
 
@@ -200,7 +200,7 @@ def test_another_setting_is_refused_by_name(copy, shards):
 @pytest.mark.parametrize("change", ["stages.omni.trainable.projectors=1e-5",
                                     "attention=flex_attention", "trackers=[wandb]"])  # fmt: skip
 def test_a_command_that_is_refused_leaves_the_run_as_it_is(copy, shards, change, monkeypatch):
-    monkeypatch.setattr("stages.trainer.make_model", None)  # nothing is loaded
+    monkeypatch.setattr("stages.training.trainer.make_model", None)  # nothing is loaded
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(copy / "none"))
@@ -385,7 +385,7 @@ def test_rebuilt_shards_are_not_taken_for_those_of_a_finished_stage(copy, shards
 def test_a_second_run_waits_for_the_first(chain, shards):
     import threading
 
-    from omni.lock import exclusive
+    from omni.files.lock import exclusive
 
     finished = []
     with exclusive(chain):
@@ -400,10 +400,10 @@ def test_a_second_run_waits_for_the_first(chain, shards):
 
 
 def test_pictures_of_the_training_are_not_evaluated_as_held_out(chain, tmp_path):
+    from data_shards.shards.write import write_shards
     from data_shards.sources.base import Build
-    from data_shards.sources.shapes import Shapes
-    from data_shards.write import write_shards
-    from eval.heldout import refuse_other_split
+    from data_shards.sources.demo.shapes import Shapes
+    from eval.rows.heldout import refuse_other_split
 
     parts = OmniForConditionalGeneration.from_pretrained(chain / "sft").config.parts
     write_shards(

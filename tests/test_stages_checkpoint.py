@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from omni.load import CheckpointError
-from stages import checkpoint
-from stages.checkpoint import check_space, load_step, save_step, write_atomically
+from stages.training import checkpoint
+from stages.training.checkpoint import check_space, load_step, save_step, write_atomically
 
 
 @pytest.fixture

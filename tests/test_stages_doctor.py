@@ -8,17 +8,17 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from data_shards.sample import Sample
-from data_shards.write import write_shards
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
 from omni import OmniForConditionalGeneration, OmniProcessor
-from omni.messages import assistant, audio, image, user
+from omni.processing.messages import assistant, audio, image, user
 from stages.cli import app
-from stages.comparison import packed_equals_unpacked
-from stages.doctor import histogram, masked
-from stages.examine import draw, spans
-from stages.forecast import _Saved
-from stages.prepare import make_plan
-from stages.recipe import load_recipe
+from stages.doctor.comparison import packed_equals_unpacked
+from stages.doctor.examine import draw, spans
+from stages.doctor.forecast import _Saved
+from stages.doctor.verdict import histogram, masked
+from stages.recipe.schema import load_recipe
+from stages.training.prepare import make_plan
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_packed_equals_unpacked_for_text_images_and_audio(pair, encoded):
 
 
 def test_float64_tells_rounding_from_leaking(pair, encoded, monkeypatch):
-    monkeypatch.setattr("stages.comparison.TOLERANCE", 1e-12)
+    monkeypatch.setattr("stages.doctor.comparison.TOLERANCE", 1e-12)
     assert not packed_equals_unpacked(*pair, encoded).ok
     assert packed_equals_unpacked(*pair, encoded, dtype=torch.float64).difference < 1e-9
 
@@ -170,7 +170,7 @@ def test_experts_without_float64_are_compared_in_float32(shards, monkeypatch, le
         row = real(self, samples)
         return row | {"position_ids": torch.arange(row["input_ids"].shape[1])[None]}
 
-    monkeypatch.setattr("stages.comparison.TOLERANCE", 1e-12)  # as if it were deep
+    monkeypatch.setattr("stages.doctor.comparison.TOLERANCE", 1e-12)  # as if it were deep
     if leaks:
         monkeypatch.setattr(OmniProcessor, "pack", leaky)
     result = doctor("--stage", "omni", *shards, "text=tiny:mixtral")
@@ -181,10 +181,10 @@ def test_experts_without_float64_are_compared_in_float32(shards, monkeypatch, le
 
 
 def test_too_little_memory_is_no_go_before_and_after_a_pack_was_measured(shards, monkeypatch):
-    monkeypatch.setattr("stages.forecast.available", lambda device: 1 << 20)
+    monkeypatch.setattr("stages.doctor.forecast.available", lambda device: 1 << 20)
     found = verdict(doctor("--stage", "omni", *shards))
     assert "needs 287.3 MB of memory, 2.7 MB are there" in found
-    monkeypatch.setattr("stages.forecast.available", lambda device: 286_000_000)
+    monkeypatch.setattr("stages.doctor.forecast.available", lambda device: 286_000_000)
     result = doctor("--stage", "omni", *shards)
     assert "of memory, 287.6 MB are there" in verdict(result)
     assert "activations" in result.stdout

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from omni.feature_store import RECORD
-from stages.chain import run_recipe
-from stages.recipe import load_recipe
+from omni.features.store import RECORD
+from stages.recipe.schema import load_recipe
+from stages.training.chain import run_recipe
 
 
 @pytest.fixture

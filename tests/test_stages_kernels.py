@@ -8,12 +8,13 @@ from accelerate import Accelerator
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig
 
-from omni.messages import assistant, image, user
-from omni.processor import IGNORE_INDEX
-from stages import chain, kernels
-from stages.comparison import packed_equals_unpacked
-from stages.kernels import choose_attention, wrap_layers
-from stages.recipe import RecipeError, load_recipe
+from omni.processing.messages import assistant, image, user
+from omni.processing.processor import IGNORE_INDEX
+from stages.doctor.comparison import packed_equals_unpacked
+from stages.engine import kernels
+from stages.engine.kernels import choose_attention, wrap_layers
+from stages.recipe.schema import RecipeError, load_recipe
+from stages.training import chain
 
 
 @pytest.fixture

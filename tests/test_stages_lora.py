@@ -11,11 +11,17 @@ from typer.testing import CliRunner
 
 from data_shards.bench.data import write
 from omni.load import load
-from stages import trainer
 from stages.cli import app
-from stages.lora import adapt, adapted, merged
-from stages.recipe import StageConfig
-from stages.trainable import PatternError, describe, frozen_hashes, param_groups, set_trainable
+from stages.recipe.schema import StageConfig
+from stages.trainable.lora import adapt, adapted, merged
+from stages.trainable.patterns import (
+    PatternError,
+    describe,
+    frozen_hashes,
+    param_groups,
+    set_trainable,
+)
+from stages.training import trainer
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RECIPE = """\

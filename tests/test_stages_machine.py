@@ -8,10 +8,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from stages import compiler, trackers, trainer
-from stages.chain import check_machine
 from stages.cli import app
-from stages.recipe import RecipeError, load_recipe
+from stages.engine import compiler
+from stages.metrics import trackers
+from stages.recipe.schema import RecipeError, load_recipe
+from stages.training import trainer
+from stages.training.chain import check_machine
 
 LOGIN = [name for login in trackers.LOGINS.values() for name in (*login.keys, login.offline[0])]
 

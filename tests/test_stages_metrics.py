@@ -12,17 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from omni import OmniForConditionalGeneration
-from omni.config import OmniConfig
-from omni.model import load_text_tokenizer
-from stages import peak, probes
-from stages.chain import run_recipe
-from stages.flops import Flops, matrices
-from stages.metrics import RATES
+from omni.model.config import OmniConfig
+from omni.model.forward import load_text_tokenizer
+from stages.metrics import peak
+from stages.metrics.flops import Flops, matrices
+from stages.metrics.metrics import RATES
+from stages.metrics.tally import COUNTS
+from stages.metrics.trackers import check_trackers
 from stages.objectives.task import Task
-from stages.recipe import RecipeError, load_recipe
-from stages.tally import COUNTS
-from stages.trackers import check_trackers
-from stages.trainable import set_trainable
+from stages.recipe.schema import RecipeError, load_recipe
+from stages.trainable.patterns import set_trainable
+from stages.training import probes
+from stages.training.chain import run_recipe
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,8 @@ def counted(model, batch) -> float:
 @pytest.fixture
 def batch(omni_pair, make_picture, make_sound):
     """Pack documents of text, of an image, and of an image with a sound."""
-    from data_shards.meta import batch_meta
-    from omni.messages import assistant, audio, image, user
+    from data_shards.read.meta import batch_meta
+    from omni.processing.messages import assistant, audio, image, user
 
     def make(*only: str, processor=omni_pair[1]):
         image_ = image(make_picture(0))
@@ -250,7 +251,7 @@ def test_mfu_is_at_most_one(shards, tmp_path, monkeypatch):
 
 
 def test_what_a_cache_answers_costs_nothing(make_model, specs, batch):
-    from omni.feature_cache import FeatureCache
+    from omni.features.cache import FeatureCache
 
     model, processor = make_model(vision=specs.vision)
     set_trainable(model, {"projectors.vision": 1.0})

@@ -9,12 +9,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from data_shards.bench.data import samples
-from data_shards.write import write_shards
+from data_shards.shards.write import write_shards
 from omni.load import load
-from omni.messages import assistant
+from omni.processing.messages import assistant
 from omni.weights import resolve
-from stages import trainer
 from stages.cli import app
+from stages.training import trainer
 
 TOKENS = ["<box>", "</box>"]
 RECIPE = """\

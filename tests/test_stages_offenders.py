@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 
 from data_shards.bench.data import samples
 from data_shards.bench.forked import start, wait
-from data_shards.write import write_shards
-from omni.messages import assistant
-from stages import offenders, trainer
+from data_shards.shards.write import write_shards
+from omni.processing.messages import assistant
 from stages.bench.offender import PLANTED, RARE, write_parts
 from stages.cli import app
 from stages.objectives.task import Task
-from stages.offenders import RESTART, Guard, halve
+from stages.training import guard as offenders
+from stages.training import trainer
+from stages.training.guard import RESTART, Guard, halve
 
 NAN = PLANTED["nan"]
 STEPS = 16  # of 5 samples: two epochs of the 40

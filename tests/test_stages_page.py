@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from eval.page import render
-from eval.report import report
+from eval.report.page import render
+from eval.report.result import report
 from stages.cli import app
-from stages.page import write_page
-from stages.picture import SIZE, browser
+from stages.report.page import write_page
+from stages.report.picture import SIZE, browser
 
 HOSTILE = "<script>alert('x')</script>"
 LONG = "a_name_without_any_place_to_break_it_" * 8

@@ -9,18 +9,18 @@ from safetensors.torch import save_file
 from transformers import BloomConfig, GPT2Config, LlamaConfig
 from typer.testing import CliRunner
 
-from data_shards.sample import Sample
-from data_shards.write import write_shards
-from omni.messages import assistant, audio, user
+from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
+from omni.processing.messages import assistant, audio, user
 from omni.weights.tiny import write_tiny_llm
 from omni.weights.wheels import WHEELS
-from stages import chain, trainer
 from stages.cli import app
-from stages.lora import adapt
-from stages.preflight import find_mistakes, positions_of
-from stages.prepare import extend, load_parent
-from stages.recipe import load_recipe, read_places
-from stages.trainable import param_groups
+from stages.recipe.schema import load_recipe, read_places
+from stages.trainable.lora import adapt
+from stages.trainable.patterns import param_groups
+from stages.training import chain, trainer
+from stages.training.preflight import find_mistakes, positions_of
+from stages.training.prepare import extend, load_parent
 
 META = {"source": "x", "license": "x", "schema": 1}
 CONFIG = (

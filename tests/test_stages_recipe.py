@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from stages.objectives import OBJECTIVES, make_objective, objective_class
-from stages.places import Places
-from stages.recipe import RecipeError, load_recipe, plan_config, stage_settings
+from stages.recipe.places import Places
+from stages.recipe.schema import RecipeError, load_recipe, plan_config, stage_settings
 
 GOOD = """\
 output: runs/x

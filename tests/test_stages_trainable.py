@@ -3,9 +3,15 @@
 import pytest
 import torch
 
-from stages.recipe import StageConfig
-from stages.trainable import PatternError, describe, frozen_hashes, param_groups, set_trainable
-from stages.trainer import schedule
+from stages.recipe.schema import StageConfig
+from stages.trainable.patterns import (
+    PatternError,
+    describe,
+    frozen_hashes,
+    param_groups,
+    set_trainable,
+)
+from stages.training.trainer import schedule
 
 CONV = {
     "encoder": {"kind": "timm", "architecture": "test_efficientnet", "image_size": 64},

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
-from omni.attention import PACKED_SDPA, documents, packed_mask
-from omni.messages import assistant, audio, image, user
-from stages.engine import clip, to_device
+from omni.model.attention import PACKED_SDPA, documents, packed_mask
+from omni.processing.messages import assistant, audio, image, user
+from stages.engine.distribute import clip, to_device
 from stages.objectives.task import Task
 
 
@@ -65,7 +65,7 @@ def test_the_mask_of_a_gpu_is_that_of_transformers(pair, monkeypatch):
         device = torch.device("cuda")
 
     mask = packed_mask(config, positions.as_subclass(Elsewhere)).as_subclass(torch.Tensor)
-    monkeypatch.setattr("omni.model.documents", lambda positions: None)
+    monkeypatch.setattr("omni.model.forward.documents", lambda positions: None)
     assert config._attn_implementation == PACKED_SDPA
     found = model(**batch, attention_mask=mask).token_losses
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.plan import deal
-
+from ..plan.plan import deal
 from .lengths import MIXES, lengths_of, plan_of
 from .result import Result
 

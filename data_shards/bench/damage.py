@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from data_shards.index import Index
-from data_shards.plan import Plan, PlanConfig
-
+from ..index.index import Index
+from ..plan.plan import Plan, PlanConfig
 from .data import Bare
 from .hostile import Hostile
 from .result import Result
@@ -52,7 +51,7 @@ def run(folder: Path, small: bool = False) -> Result:
 
 def _read(folder: Path, workers: int, listed: Path) -> Counter[tuple[str, str]]:
     """Read each sample of the index once; return what came: place and content."""
-    from data_shards.loader import Loader
+    from ..read.loader import Loader
 
     index = Index.open(folder)
     config = PlanConfig({"world": 1.0}, max_samples=1)

@@ -10,9 +10,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from data_shards.sample import Sample
-from data_shards.write import ShardSet
-from omni.messages import assistant, audio, image, user
+from omni.processing.messages import assistant, audio, image, user
+
+from ..shards.sample import Sample
+from ..shards.write import ShardSet
 
 META = {"source": "bench", "license": "Apache-2.0", "schema": 1}
 RATE = 16_000  # Hz of the sounds
@@ -92,7 +93,7 @@ class Bare:
         return len(_text(messages))
 
     def media_lengths(self, kind: str, facts: Any) -> tuple[np.ndarray, np.ndarray]:
-        # omni.media brings every sound to 16 kHz; here all have that rate already
+        # omni.media.decode brings every sound to 16 kHz; here all have that rate already
         sides = ("width", 16), ("height", 16)
         blocks = sides if kind == "image" else (("count", RATE // 50),)
         counts = [-(-facts[side].astype(np.int64) // block) for side, block in blocks]
@@ -102,8 +103,8 @@ class Bare:
     def encode(self, messages: list[dict[str, Any]]) -> Any:
         import torch
 
-        from omni.media import load_audio, load_image
-        from omni.processor import Encoded
+        from omni.media.decode import load_audio, load_image
+        from omni.processing.processor import Encoded
 
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
         tokens = 0

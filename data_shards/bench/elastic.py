@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from omni.files import write_json
+from omni.files.atomic import write_json
 
 from .data import Bare
 from .forked import start, wait
@@ -72,7 +72,7 @@ def work(folder: Path, rank: int, ranks: int, batches: int, last: bool) -> None:
     """Be one rank: after each batch, all tell each other which step it was of."""
     import torch.distributed as dist
 
-    from data_shards.loader import Loader
+    from ..read.loader import Loader
 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     meet = f"file://{folder / 'meet'}"

@@ -11,11 +11,11 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from data_shards.index import Index
-from data_shards.sample import MAX_JSON_BYTES, MAX_PARTS, Sample
-from data_shards.shard import scan_shard
-from omni.messages import assistant, audio, image, user
+from omni.processing.messages import assistant, audio, image, user
 
+from ..index.index import Index
+from ..shards.sample import MAX_JSON_BYTES, MAX_PARTS, Sample
+from ..shards.shard import scan_shard
 from .data import META, RATE, picture, samples, sound
 
 Files = list[tuple[str, bytes | str]]  # name and content; text is where a link points to

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.index import Lengths
-from data_shards.plan import Plan, PlanConfig
+from ..index.index import Lengths
+from ..plan.plan import Plan, PlanConfig
 
 CAPACITY = 8192  # tokens of a pack
 MIXES = ("text", "pictures", "everything")

@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_shards.index import Index
-from data_shards.plan import Plan, PlanConfig
-
+from ..index.index import Index
+from ..plan.plan import Plan, PlanConfig
 from .data import MEDIA, Bare, write
 
 SOURCES = {"both": MEDIA, "pictures": ("image",), "sounds": ("audio",), "text": ()}

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.plan import Plan
-
+from ..plan.plan import Plan
 from .lengths import lengths_of, plan_of, stored
 from .result import Result
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omni.files import write_json
+from omni.files.atomic import write_json
 
 from .data import Bare
 from .forked import start, wait
@@ -57,7 +57,7 @@ def run(folder: Path, small: bool = False, tamper: Tamper | None = None) -> Resu
 
 def train(folder: Path, batches: int, workers: int, pipe: Any) -> None:
     """Read batches as a training run does: log each, checkpoint some, go on where it was."""
-    from data_shards.loader import Loader
+    from ..read.loader import Loader
 
     pipe.send(-1)
     told = load(folder / "checkpoint.json") or {"batches": 0, "state": None}

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.index import Index, text_tokens
-from data_shards.plan import Plan, PlanConfig
-from data_shards.rows import scan_rows
-from data_shards.sidecar import _scan_file, update, write_table
-
+from ..index.index import Index, text_tokens
+from ..index.rows import scan_rows
+from ..index.sidecar import _scan_file, update, write_table
+from ..plan.plan import Plan, PlanConfig
 from .data import Bare, write
 from .result import Result
 
@@ -75,7 +74,7 @@ def _plan(folder: Path) -> tuple[Plan, dict[str, float]]:
 
 def _states(folder: Path, steps: int) -> tuple[dict[str, Any], int]:
     """Return the state after so many steps and a half, and the bytes of the largest on the way."""
-    from data_shards.loader import Loader
+    from ..read.loader import Loader
 
     plan, _ = _plan(folder)
     loader, most = Loader(plan, Bare(), workers=0), 0
@@ -87,7 +86,7 @@ def _states(folder: Path, steps: int) -> tuple[dict[str, Any], int]:
 
 
 def _first_batch(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
-    from data_shards.loader import Loader
+    from ..read.loader import Loader
 
     begin, cpu = time.perf_counter(), time.process_time()
     plan, row = _plan(folder)

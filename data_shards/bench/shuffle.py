@@ -7,10 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_shards.index import Index
-from data_shards.loader import Loader
-from data_shards.plan import Plan, PlanConfig
-
+from ..index.index import Index
+from ..plan.plan import Plan, PlanConfig
+from ..read.loader import Loader
 from .data import Bare, write
 from .lengths import Numbered, lengths_of
 from .result import Result

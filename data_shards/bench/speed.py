@@ -30,15 +30,15 @@ import numpy as np
 import simplejpeg
 import torch
 
-from data_shards.export import export
-from data_shards.index import Index
-from data_shards.loader import Loader
-from data_shards.plan import Plan, PlanConfig
-from data_shards.read import read_entry
-from data_shards.write import ShardSet
-from omni.media import load_audio, load_image
-from omni.processor import Encoded
+from omni.media.decode import load_audio, load_image
+from omni.processing.processor import Encoded
 
+from ..index.index import Index
+from ..plan.plan import Plan, PlanConfig
+from ..read.entry import read_entry
+from ..read.loader import Loader
+from ..shards.export import export
+from ..shards.write import ShardSet
 from .data import Bare, samples
 from .result import Result
 

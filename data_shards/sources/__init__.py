@@ -1,16 +1,16 @@
 """Where samples come from; a new source is one file and one line here."""
 
 from .base import Build, SourceError, SourceOptions, SourceUnavailable
-from .hf import HuggingFace
-from .imagefolder import ImageFolder
-from .kaldi import Kaldi
-from .llava import Llava
-from .preference import Preference
-from .shapes import Shapes
-from .speech import Speech
-from .stamps import Stamps
-from .text import Text
-from .webdataset import WebDataset
+from .demo.shapes import Shapes
+from .demo.speech import Speech
+from .demo.stamps import Stamps
+from .demo.text import Text
+from .formats.hf import HuggingFace
+from .formats.imagefolder import ImageFolder
+from .formats.kaldi import Kaldi
+from .formats.llava import Llava
+from .formats.preference import Preference
+from .formats.webdataset import WebDataset
 
 SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source

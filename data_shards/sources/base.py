@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
-from ..sample import SCHEMA, Sample
+from ..shards.sample import SCHEMA, Sample
 
 RATE = 16_000
 

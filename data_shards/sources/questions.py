@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omni.messages import Message, assistant, image, user
+from omni.processing.messages import Message, assistant, image, user
 
 from .base import Deck, SourceError
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.bench import forked
-from omni.jsonl import append_lines, read_lines
+from omni.files.jsonl import append_lines, read_lines
 
-from ..backends import open_model
-from ..batching import Answerer
+from ..answering.answerer import Answerer
+from ..answering.backends import open_model
 from ..harness import Harness
 from ..run import RunRow, evaluate, run_here
 
@@ -28,7 +28,7 @@ def write_model(folder: Path, seed: int = 0, side: int = 48) -> Path:
     import torch
 
     from omni import OmniForConditionalGeneration, OmniProcessor
-    from omni.model import load_text_tokenizer
+    from omni.model.forward import load_text_tokenizer
 
     model = OmniForConditionalGeneration.from_text("tiny:llama")
     processor = OmniProcessor(load_text_tokenizer("tiny:llama"))
@@ -51,9 +51,9 @@ def write_pictures(folder: Path, seed: int = 0, count: int = 120, heldout: float
 
     They are of eight kinds and need no download.
     """
+    from data_shards.shards.write import write_shards
     from data_shards.sources.base import Build
-    from data_shards.sources.shapes import Shapes
-    from data_shards.write import write_shards
+    from data_shards.sources.demo.shapes import Shapes
 
     made = Shapes(count=count, variants=1, turns=1).generate(Build(seed=seed, heldout=heldout))
     write_shards([sample for sample in made if sample.split == "heldout"], folder / "shapes")

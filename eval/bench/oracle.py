@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.bench.result import Result
-from omni.identity import identify
+from omni.processing.identity import identify
 
-from ..batching import Answerer, Messages
-from ..decoding import tolerant
-from ..official import Official
-from ..own import Own
+from ..answering.answerer import Answerer, Messages
+from ..lmms.decoding import tolerant
+from ..lmms.official import Official
+from ..rows.own import Own
 from .life import write_pictures
 
 SUITE = "mini"
@@ -25,7 +25,7 @@ def run(folder: Path, small: bool = False) -> Result:
         small: the same; it takes seconds.
     """
     from ..run import evaluate
-    from ..suites import SUITES
+    from ..suites.registry import SUITES
 
     write_pictures(folder / "data", count=96, heldout=0.6)
     source = SUITES[SUITE].open(folder / "data")
@@ -107,7 +107,7 @@ class Oracle:
 
 def official_docs(row: Official, source: Any, scratch: Path) -> list[tuple[Messages, str]]:
     """Return how a row asks each doc, and its true answer."""
-    from ..adapter import convert
+    from ..lmms.adapter import convert
 
     task, _, _ = row.load(source, None, scratch)
     with tolerant():

@@ -10,10 +10,10 @@ from statistics import median
 from typing import Any
 
 from data_shards.bench.result import Result
-from omni.settings import Generation
+from omni.generation.settings import Generation
 
-from ..backends.ours import for_model
-from ..suites import SUITES
+from ..answering.backends.ours import for_model
+from ..suites.registry import SUITES
 from .life import write_model, write_pictures
 from .oracle import official_docs
 from .speed import write_checkpoint
@@ -49,8 +49,8 @@ def _race(
     checkpoint: Path, questions: list[Any], rounds: int
 ) -> tuple[dict[bool, list[float]], set[tuple[str, ...]]]:
     """Return the CPU-seconds with and without sharing, and all the different lists of answers."""
-    from omni.answer import prompts
-    from omni.feature_cache import FeatureCache
+    from omni.features.cache import FeatureCache
+    from omni.generation.answer import prompts
     from omni.load import load
 
     model, processor = load(checkpoint)

@@ -29,12 +29,12 @@ from typing import Any
 import yaml
 
 from data_shards.bench.result import Result
-from omni.answer import cut
-from omni.settings import Generation
+from omni.generation.answer import cut
+from omni.generation.settings import Generation
 
-from ..bridge import prepare, tasks_folder
-from ..official import Official
-from ..suites import SUITES
+from ..lmms.bridge import prepare, tasks_folder
+from ..lmms.official import Official
+from ..suites.registry import SUITES
 from .life import write_model, write_pictures
 from .stock import FIRST
 
@@ -128,7 +128,7 @@ def write_checkpoint(folder: Path, side: int = 192) -> Path:
     An image has a token for 64 x 64 pixels.
     """
     from omni import OmniForConditionalGeneration, OmniProcessor
-    from omni.model import load_text_tokenizer
+    from omni.model.forward import load_text_tokenizer
 
     model = OmniForConditionalGeneration.from_text(TEXT)
     processor = OmniProcessor(load_text_tokenizer(TEXT))
@@ -228,7 +228,7 @@ def _alone(checkpoint: Path, question: Path) -> Command:
 
 def _first(spec: Official, data: Path, limit: int | None, folder: Path) -> Path:
     """Write the longest question of a row, which ours asks first, and how it is asked."""
-    from ..adapter import convert
+    from ..lmms.adapter import convert
 
     source = SUITES["mini"].open(data)
     task, docs, _ = spec.load(source, limit, folder / "first")

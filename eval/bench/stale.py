@@ -14,7 +14,7 @@ from typing import Any
 
 from data_shards.bench.result import Result
 
-from ..store import AnswerStore
+from ..answering.store import AnswerStore
 from .life import live, write_model, write_pictures
 
 

@@ -1,6 +1,6 @@
 """Public benchmarks: one tuple of `Benchmark` for each kind of input."""
 
-from ..benchmark import Benchmark
+from ..lmms.benchmark import Benchmark
 from .audio import AUDIO
 from .image import IMAGE10
 from .more_image import MORE_IMAGE

@@ -12,10 +12,10 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
-from ..benchmark import Benchmark
-from ..bridge import TaskResult
-from ..scoring import Scored, agree
-from ..statistics import interval
+from ..lmms.benchmark import Benchmark
+from ..lmms.bridge import TaskResult
+from ..scoring.right import Scored, agree
+from ..scoring.statistics import interval
 from .luck import NO_DRAW, without_luck
 from .outcome import outcome
 from .share import Doc, column, letter, share

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..bridge import Sample, TaskResult
-from ..scoring import Outcome, Scored, yes_no_sets
+from ..lmms.bridge import Sample, TaskResult
+from ..scoring.right import Outcome, Scored, yes_no_sets
 from .outcome import outcome
 
 

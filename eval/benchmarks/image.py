@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..benchmark import Benchmark
+from ..lmms.benchmark import Benchmark
 from .hallusion import hallusion_overrides, hallusion_truth, score_hallusion
 from .judged import judge_hallusion, judge_mathvista, judge_mmbench
 from .letters import (

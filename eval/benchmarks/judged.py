@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ..bridge import TaskResult
-from ..judge import Judge
-from ..scoring import Scored, circular, yes_no_sets
+from ..lmms.bridge import TaskResult
+from ..lmms.judge import Judge
+from ..scoring.right import Scored, circular, yes_no_sets
 from .hallusion import hallusion_outcome
 from .letters import mmbench_outcomes
 from .mathvista import same_value, score_mathvista

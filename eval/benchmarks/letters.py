@@ -3,8 +3,8 @@
 import ast
 from typing import Any
 
-from ..bridge import TaskResult
-from ..scoring import Outcome, Scored, agree, circular, majority, proportion
+from ..lmms.bridge import TaskResult
+from ..scoring.right import Outcome, Scored, agree, circular, majority, proportion
 from .outcome import outcome
 
 COPY = 1_000_000  # what MMBench adds to the index of each rotated copy

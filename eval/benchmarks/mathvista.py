@@ -6,8 +6,8 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from ..bridge import TaskResult
-from ..scoring import Scored, normalise, proportion
+from ..lmms.bridge import TaskResult
+from ..scoring.right import Scored, normalise, proportion
 from .outcome import outcome
 from .share import mean_of
 

@@ -1,10 +1,10 @@
 """More benchmarks of image understanding: general, documents and yes/no questions."""
 
-from ..benchmark import Benchmark
-from ..bridge import TaskResult
-from ..scoring import Outcome, Scored, agree
-from ..statistics import interval
-from ..statistics import score as score_of
+from ..lmms.benchmark import Benchmark
+from ..lmms.bridge import TaskResult
+from ..scoring.right import Outcome, Scored, agree
+from ..scoring.statistics import interval
+from ..scoring.statistics import score as score_of
 from .outcome import outcome
 from .share import Doc, column, letter_at, number_of, share
 

@@ -1,6 +1,6 @@
 """Benchmarks that must be seen and heard at once."""
 
-from ..benchmark import Benchmark
+from ..lmms.benchmark import Benchmark
 from .share import column, letter_of, number_of, share
 
 OPTION = letter_of("options")

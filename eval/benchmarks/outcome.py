@@ -1,7 +1,7 @@
 """One official sample in our words."""
 
-from ..bridge import Sample
-from ..scoring import Outcome
+from ..lmms.bridge import Sample
+from ..scoring.right import Outcome
 
 
 def outcome(

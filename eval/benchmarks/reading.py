@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from ..bridge import TaskResult
-from ..scoring import Scored, agree, majority, proportion
+from ..lmms.bridge import TaskResult
+from ..scoring.right import Scored, agree, majority, proportion
 from .outcome import outcome
 from .share import mean_of
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..bridge import TaskResult
-from ..scoring import Scored, agree, majority
-from ..statistics import interval
-from ..statistics import score as score_of
+from ..lmms.bridge import TaskResult
+from ..scoring.right import Scored, agree, majority
+from ..scoring.statistics import interval
+from ..scoring.statistics import score as score_of
 from .outcome import outcome
 
 Doc = dict[str, Any]

@@ -5,7 +5,7 @@ MMLU as lmms-eval's generative tasks ask it: zero examples, the letter is genera
 
 from typing import Any
 
-from ..benchmark import Benchmark
+from ..lmms.benchmark import Benchmark
 from .share import letter_at, share
 
 SUBJECTS = {  # two of each of its four areas -> questions in the test split

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..benchmark import Benchmark
+from ..lmms.benchmark import Benchmark
 from .luck import NO_DRAW, without_luck
 from .share import Doc, column, letter_at, letter_of, number_of, share
 

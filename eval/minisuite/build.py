@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..heldout import HeldOut
-from ..store import code_digest
+from ..answering.store import code_digest
+from ..rows.heldout import HeldOut
 from . import charts, exam, hallusion, maths, ocr, recognition, relations, signs
 from .schema import write_parquet
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ..heldout import HeldOut
+from ..rows.heldout import HeldOut
 from .canvas import FILLS, INK, SIZE, WORDS, font, png, sheet
 
 TOP, BOTTOM, LEFT = 44, SIZE - 30, 22

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ..heldout import HeldOut
+from ..rows.heldout import HeldOut
 from . import charts
 from .canvas import FILLS, INK, SIZE, WORDS, font, png, sheet
 from .recognition import LETTERS

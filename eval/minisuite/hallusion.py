@@ -6,7 +6,7 @@ from typing import Any
 
 from data_shards.sources.questions import ASK_MATCH, ASK_YES_NO, with_article
 
-from ..heldout import HeldOut, Picture
+from ..rows.heldout import HeldOut, Picture
 from . import charts
 from .canvas import png
 from .recognition import overlap

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import ImageDraw
 
-from ..heldout import HeldOut
+from ..rows.heldout import HeldOut
 from . import charts
 from .canvas import FILLS, INK, SIZE, font, png, sheet
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ..heldout import HeldOut
+from ..rows.heldout import HeldOut
 from .canvas import INK, SIZE, WORDS, font, lines, middle, png, sheet
 
 ASK_TEXT = "what is written in the image?"

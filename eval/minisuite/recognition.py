@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..benchmarks.letters import COPY
-from ..heldout import HeldOut, Picture
-from ..scoring import normalise
+from ..rows.heldout import HeldOut, Picture
+from ..scoring.right import normalise
 
 LETTERS = "ABCD"
 LONGEST_CAPTION = 40  # characters; four long ones would cost more than the picture

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..heldout import HeldOut, Picture
+from ..rows.heldout import HeldOut, Picture
 from .canvas import SIZE, png, sheet
 from .recognition import LETTERS, Question, assign_letters, circular_copies, place
 

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from omni.files import replacing
+from omni.files.atomic import replacing
 
 TEXT = "string"
 MMBENCH = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ..heldout import HeldOut
+from ..rows.heldout import HeldOut
 from .canvas import FILLS, INK, SIZE, WORDS, font, middle, png, sheet
 
 ANNOTATORS = 10

@@ -4,7 +4,7 @@ An encoder class says which message part it reads (`media`), what a recipe may s
 which tensors it takes (`inputs`), how a file becomes those tensors (`preprocess`, `collate`),
 and how many features come out (`grids`) - the last three without weights, so that data can be
 tokenised alone. `grids_of(config, facts)` tells the same grids of many files by their facts
-alone, an array with the fields of `omni.facts.Facts`: it returns the file of each grid, (G,),
+alone, an array with the fields of `omni.media.facts.Facts`: it returns the file of each grid, (G,),
 and the grids, (G, 2) or (G, 1). So data can be planned without decoding any.
 """
 

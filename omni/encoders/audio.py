@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..entry import EntryError
-from ..media import load_audio, resampled
+from ..media.decode import load_audio, resampled
 from ..nearest import nearest
 from .stored import is_sketch, stored_preprocessing
 
@@ -104,7 +104,7 @@ class WhisperEncoder(nn.Module):
             never more than the encoder has positions.
 
         Raises:
-            MediaError: see `omni.media.load_audio`.
+            MediaError: see `omni.media.decode.load_audio`.
         """
         wave = torch.from_numpy(load_audio(ref, RATE))
         mels = config["model_config"].get("num_mel_bins", 80)

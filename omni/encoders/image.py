@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..media import load_image
+from ..media.decode import load_image
 from .resize import LETTERBOX, to_pixels
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -20,7 +20,7 @@ def stored_tensors(file: Path, encoder: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def is_sketch(module: nn.Module) -> bool:
-    """Tell whether a module has no values, see `omni.sketch`."""
+    """Tell whether a module has no values, see `omni.model.sketch`."""
     return any(parameter.is_meta for parameter in module.parameters())
 
 

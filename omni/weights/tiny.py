@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..files import replacing
+from ..files.atomic import replacing
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from ..files import replacing
+from ..files.atomic import replacing
 from ..nearest import nearest
 from .convert import convert_ctranslate2_whisper, convert_efficientnet_lite, convert_gguf
 from .part import Part, WeightsError, cache_dir

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from data_shards.bench.data import write
 from data_shards.bench.result import Result
-from omni.feature_cache import FeatureCache
+from omni.features.cache import FeatureCache
 
 ASKED = 3.0  # times the samples a second
 BATCH = 32  # as in the quickstart
@@ -65,9 +65,10 @@ class _Way:
 
     def __init__(self, folder: Path, cache: Any, size: int):
         from stages.objectives.task import Task
-        from stages.prepare import make_loader, make_model
-        from stages.recipe import load_recipe
-        from stages.trainable import set_trainable
+
+        from ..recipe.schema import load_recipe
+        from ..trainable.patterns import set_trainable
+        from ..training.prepare import make_loader, make_model
 
         encoder = "{kind: timm, architecture: tf_efficientnet_lite0, image_size: 192}"
         recipe = load_recipe("tiny", [

@@ -23,8 +23,9 @@ def run(folder: Path, small: bool = False, chunk: int = 64) -> Result:
     """
     import torch
 
-    from omni import head
-    from stages.comparison import gradient_difference
+    from omni.model import head
+
+    from ..doctor.comparison import gradient_difference
 
     words, length = (WORDS // 8, 200) if small else (WORDS, 1000)
     model, batch = _model(words), _batch(words, length)
@@ -90,7 +91,7 @@ def _measure(
     module: Any, batch: dict[str, Any], count: Any, words: int
 ) -> tuple[float, dict[str, Any], int]:
     """Return the loss, the gradients, and the most bytes of logits that were alive at once."""
-    from omni.head import find_labels
+    from omni.model.head import find_labels
 
     module.zero_grad()
     # an empty cache would keep transformers from isolating the documents

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_shards.bench import forked
 from data_shards.bench.data import write
-from omni.jsonl import append_lines, read_lines
+from omni.files.jsonl import append_lines, read_lines
 
 
 def write_sources(folder: Path, count: int = 40) -> None:
@@ -22,7 +22,7 @@ def write_sources(folder: Path, count: int = 40) -> None:
 
 def recipe_of(folder: Path, overrides: Iterable[str] = ()) -> Any:
     """Return a recipe of one stage that trains all of a tiny model with an eye and an ear."""
-    from stages.recipe import load_recipe
+    from ..recipe.schema import load_recipe
 
     names = ("pictures", "sounds", "text", "both")
     sources = [f"sources.{name}=[{folder / name}/train-*.tar]" for name in names]
@@ -65,7 +65,7 @@ def rank(folder: Path, overrides: Sequence[str], stop_at: int) -> None:
     """Be one rank: `omni-train` itself, which also writes what each step was made of."""
     from accelerate import Accelerator
 
-    from stages import chain, trainer
+    from ..training import chain, trainer
 
     recipe = recipe_of(folder, overrides)
     accelerator = Accelerator(cpu=True)

@@ -21,7 +21,7 @@ def run(folder: Path, small: bool = False, fault: str = "") -> Result:
     """
     import torch
 
-    from stages.comparison import gradient_difference
+    from ..doctor.comparison import gradient_difference
 
     write_sources(folder, 8)
     _start(folder, 1, "none", fault)
@@ -49,13 +49,14 @@ def rank(folder: Path, sharding: str, fault: str) -> None:
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    from data_shards.index import Index
-    from data_shards.read import read_entry
+    from data_shards.index.index import Index
+    from data_shards.read.entry import read_entry
     from omni import OmniForConditionalGeneration
-    from stages.engine import distribute, full_tensor, gradients
     from stages.objectives.task import Task
-    from stages.prepare import make_model
-    from stages.trainable import set_trainable
+
+    from ..engine.distribute import distribute, full_tensor, gradients
+    from ..trainable.patterns import set_trainable
+    from ..training.prepare import make_model
 
     accelerator = Accelerator(cpu=True)
     set_seed(0)

@@ -108,16 +108,17 @@ def _ours(
     import torch
     from transformers import LlamaConfig
 
-    from data_shards.index import Index
-    from data_shards.loader import Loader
-    from data_shards.plan import Plan, PlanConfig
-    from data_shards.sample import Sample
-    from data_shards.write import ShardSet
+    from data_shards.index.index import Index
+    from data_shards.plan.plan import Plan, PlanConfig
+    from data_shards.read.loader import Loader
+    from data_shards.shards.sample import Sample
+    from data_shards.shards.write import ShardSet
     from omni import OmniConfig, OmniForConditionalGeneration, OmniProcessor
-    from omni.messages import assistant, image, user
-    from omni.model import load_text_tokenizer
-    from stages.engine import clip
+    from omni.model.forward import load_text_tokenizer
+    from omni.processing.messages import assistant, image, user
     from stages.objectives.task import Task
+
+    from ..engine.distribute import clip
 
     torch.manual_seed(0)
     processor = OmniProcessor(load_text_tokenizer("tiny:llama"))
@@ -219,7 +220,7 @@ def _tokenizer(folder: Path, shipped: Any) -> Any:
     """Return a local byte tokenizer, made by their function and with their tokens."""
     from data.processors import get_tokenizer  # type: ignore[import-not-found]
 
-    from omni.model import load_text_tokenizer
+    from omni.model.forward import load_text_tokenizer
 
     load_text_tokenizer("tiny:llama").save_pretrained(folder)
     tokenizer = get_tokenizer(str(folder), shipped.vlm_extra_tokens, shipped.lm_chat_template)

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_shards.bench.forked import start, wait
 from data_shards.bench.result import Result
-from omni.jsonl import read_lines
+from omni.files.jsonl import read_lines
 
 from .life import losses
 
@@ -83,8 +83,8 @@ def write_parts(folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from data_shards.bench.data import samples
-    from data_shards.write import write_shards
-    from omni.messages import assistant, user
+    from data_shards.shards.write import write_shards
+    from omni.processing.messages import assistant, user
     from omni.weights import resolve
 
     tiny = resolve("tiny:llama").folder
@@ -153,7 +153,8 @@ def limited(room: int) -> Iterator[None]:
 
 def rank(arguments: list[str], fault: str, room: int) -> None:
     """Be one rank: `omni-train` itself, but for the memory of its steps."""
-    from stages import offenders, trainer
+    from ..training import guard as offenders
+    from ..training import trainer
 
     if fault == "blind":
         offenders.halve = lambda *_, **__: []

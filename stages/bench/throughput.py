@@ -89,7 +89,7 @@ def _model(tiny: bool) -> tuple[Any, Any]:
     from transformers import LlamaConfig
 
     from omni import OmniConfig, OmniForConditionalGeneration, OmniProcessor
-    from omni.model import load_text_tokenizer
+    from omni.model.forward import load_text_tokenizer
 
     torch.manual_seed(0)
     width = 64 if tiny else 256
@@ -103,12 +103,12 @@ def _model(tiny: bool) -> tuple[Any, Any]:
 
 def _loader(folder: Path, processor: Any, count: int, delay: float) -> Callable[[], Any]:
     """Write chats; return a function that makes a loader of packs, always the same."""
-    from data_shards.index import Index
-    from data_shards.loader import Loader
-    from data_shards.plan import Plan, PlanConfig
-    from data_shards.sample import Sample
-    from data_shards.write import ShardSet
-    from omni.messages import assistant, user
+    from data_shards.index.index import Index
+    from data_shards.plan.plan import Plan, PlanConfig
+    from data_shards.read.loader import Loader
+    from data_shards.shards.sample import Sample
+    from data_shards.shards.write import ShardSet
+    from omni.processing.messages import assistant, user
 
     rng = np.random.default_rng(0)
     with ShardSet(folder / "chats") as shards:
@@ -139,8 +139,8 @@ def _slow(processor: Any, delay: float) -> Any:
 
 def _samples(loader: Any, packs: list[Any]) -> list[dict[str, list[int]]]:
     """Return token ids and labels of all samples of some packs, in the order of the plan."""
-    from data_shards.loader import documents
-    from data_shards.read import read_entry
+    from data_shards.read.entry import read_entry
+    from data_shards.read.loader import documents
 
     found = []
     for document in (d for pack in packs for d in documents(loader.plan, pack)):
@@ -192,11 +192,12 @@ def _peer(
 
 
 def _ours(model: Any, loader: Any, steps: int) -> Turn:
-    """Train for some steps, as `stages.trainer` does."""
+    """Train for some steps, as `stages.training.trainer` does."""
     import torch
 
-    from stages.engine import clip
     from stages.objectives.task import Task
+
+    from ..engine.distribute import clip
 
     task = Task(model, "sft").train()
     optimizer = torch.optim.AdamW(task.parameters(), LEARNING_RATE, weight_decay=0.0, fused=True)

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from omni.encoders import encoder_class
-from omni.processor import IGNORE_INDEX
+from omni.processing.processor import IGNORE_INDEX
 
 from .base import Loss, Objective
 

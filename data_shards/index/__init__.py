@@ -1,0 +1,1 @@
+"""Any sample in one read, and its cost without reading it."""

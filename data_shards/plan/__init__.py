@@ -1,0 +1,1 @@
+"""What each step is trained on: order, mixture, packing. Pure functions."""

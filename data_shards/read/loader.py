@@ -1,0 +1,331 @@
+"""Plan + reader + processor -> (batch, state): what a rank trains on, and where it stands."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from omni.encoders import encoder_class
+from omni.generation.cut import cut
+from omni.media.decode import MediaError
+from omni.processing.messages import MessageError, assistant, user
+from omni.processing.processor import IGNORE_INDEX, Encoded, PlaceholderError
+
+from ..plan.plan import Item, Pack, Plan, Snapshot, check_ranks, deal
+from ..shards.shard import Bad, BadSample, Entry
+from .ahead import Ahead
+from .entry import read_entry
+from .meta import batch_meta
+from .opened import Opener
+from .quarantine import Counts, Quarantine, TooManyBad, check_modalities
+from .reader import Reader, bad_at
+
+__all__ = ["Document", "Encode", "Loader", "Processor", "TooManyBad", "documents"]
+
+log = logging.getLogger(__name__)
+VERSION = 2
+
+
+class Processor(Protocol):
+    """What the loader needs of a processor: messages -> tokens and media, and packing."""
+
+    modalities: dict[str, Any]
+
+    def encode(self, messages: list[dict[str, Any]]) -> Encoded: ...
+    def pack(self, encoded: list[Encoded]) -> dict[str, Any]: ...
+
+
+class Document(NamedTuple):
+    """A document to read: `whole` is what its row has by the plan, `start` where it begins."""
+
+    entry: Entry
+    item: Item
+    whole: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Document -> Encoded, for a reader."""
+
+    processor: Processor
+    opener: Opener = field(default_factory=Opener)
+
+    def whole(self, entry: Entry) -> Encoded:
+        """Encode all of a sample; raises BadSample."""
+        sample = read_entry(entry, self.opener)
+        try:
+            if not any(message["role"] == "assistant" for message in sample.messages):
+                raise MessageError("no assistant turn, so there is nothing to learn from it")
+            return self.processor.encode(sample.conversation())
+        except (MessageError, MediaError, PlaceholderError) as error:
+            raise BadSample(bad_at(entry, str(error))) from None
+
+    def __call__(self, document: Document) -> Encoded:
+        item, encoded = document.item, self.whole(document.entry)
+        # 9. The plan relied on this length. A pack is never longer than planned, whatever
+        #    the files hold by now.
+        if len(encoded) != document.whole:
+            reason = (
+                f"{len(encoded)} tokens, but the plan counts {document.whole}: the index is "
+                "not of these files; `omni-shards index --check` makes it anew"
+            )
+            raise BadSample(bad_at(document.entry, reason))
+        if item.tokens < document.whole:
+            return cut(self.processor, encoded, document.start, document.start + item.tokens)
+        return encoded
+
+
+def documents(plan: Plan, pack: Pack) -> list[Document]:
+    """Look up where the documents of a pack lie."""
+    limit, found = plan.config.max_length or plan.config.max_tokens or 0, []
+    for item in pack.items:
+        whole = int(plan.lengths[item.source].tokens[item.row])
+        entry = plan.sources[item.source].entry(item.row)
+        found.append(Document(entry, item, whole, item.piece * limit))
+    return found
+
+
+class _Batch(NamedTuple):
+    """A pack on its way, and the state once it was handed out: see `Loader.state_dict`."""
+
+    step: int
+    pack: Pack
+    documents: list[Document]
+    state: Snapshot | Mapping[str, Any]
+    taken: list[list[int]]
+
+
+class Loader:
+    """Iterate endlessly over (batch, state) for one rank, one pack a batch.
+
+    A step is `packs_per_step / world_size` batches of every rank; which packs are whose, every
+    rank works out for itself. A bad sample is counted, written to `quarantine`, and leaves its
+    place in the pack empty; nothing else moves. So neither threads, nor prefetching, nor a
+    resume, nor another number of ranks changes the samples of any step.
+
+    Args:
+        plan: over indices of shards.
+        processor: makes tensors of conversations.
+        rank: of `world_size`, which must divide the packs of a step.
+        quarantine: a jsonl file: source, key, shard, offset, reason, pack.
+        max_bad_share: of the samples of this rank, checked from ten bad ones on.
+        max_bad_run: bad samples one after the other.
+        reading: options of `Reader`: workers, prefetch_bytes, timeout, retries.
+
+    Raises (while iterating):
+        TooManyBad: more bad samples than that, or the first `quarantine.FEW` of a modality.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        processor: Processor,
+        rank: int = 0,
+        world_size: int = 1,
+        quarantine: Path | str | None = None,
+        max_bad_share: float = 0.05,
+        max_bad_run: int = 32,
+        **reading: Any,
+    ):
+        if not 0 <= rank < world_size:
+            raise ValueError(f"need 0 <= rank < world_size, not {rank=}, {world_size=}")
+        check_ranks(plan.config, world_size)
+        self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
+        self.reader: Reader[_Batch] = Reader(
+            Encode(processor), _bytes, prepare=Ahead.wait, **reading
+        )
+        self._state: Snapshot | Mapping[str, Any] = plan.start()
+        self._taken: list[list[int]] = []
+        self._quarantine = Quarantine(quarantine)
+        listed = str(self._quarantine.path or "the log")
+        self.counts = Counts(max_bad_share, max_bad_run, listed)
+        self._modalities: dict[str, str] = {}  # by kind of file
+        for name, spec in processor.modalities.items():
+            self._modalities.setdefault(encoder_class(spec["encoder"]).media, name)
+        if "image" in self._modalities:
+            self._modalities["video"] = self._modalities["image"]
+        self._excluded: dict[tuple[str, str], tuple[int, str]] = {}
+        if rank == 0:
+            self._announce()
+
+    @property
+    def per_step(self) -> int:
+        """Return the batches of this rank in a step."""
+        return self.plan.config.packs_per_step // self.world_size
+
+    def _announce(self) -> None:
+        """Tell what the indices found damaged and what the plan will not use as it is."""
+        for name in self.plan.names:
+            index = self.plan.sources[name]
+            if index.bad:
+                log.warning("%s: %d damaged places, the first: %s", name, len(index.bad),
+                            index.bad[0])  # fmt: skip
+            for bad in index.bad:
+                self._quarantine.add(bad, name, None)
+            for fate, rows in self.plan.fates(name).items():
+                if len(rows):
+                    first = index.entry(int(rows[0])).where
+                    tokens = self.plan.lengths[name].tokens[rows[0]]
+                    log.warning(
+                        "%s: %d of %d samples are over-long and will be %s, the first: %s with "
+                        "%d tokens", name, len(rows), len(index), fate, first, tokens,
+                    )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state after the last batch that was handed out: json of under 16 kB.
+
+        It is the plan's state before the step under way, and what was `taken` of that step:
+        pairs of a number of ranks and the packs that each of them took.
+        """
+        return {
+            "version": VERSION, "plan": self._plan_state(), "taken": self._taken,
+            **self.counts.state(),
+        }  # fmt: skip
+
+    def _plan_state(self) -> Mapping[str, Any]:
+        return self._state.state() if isinstance(self._state, Snapshot) else self._state
+
+    def overlong(self) -> dict[str, int]:
+        """Count what was skipped, truncated and split so far, by "source.fate", over all ranks."""
+        sources = self._plan_state()["sources"].items()
+        fates = ("skipped", "truncated", "split")
+        return {f"{name}.{fate}": c[fate] for name, c in sources for fate in fates if c[fate]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; threads may differ, and so may the number of ranks.
+
+        Raises:
+            ValueError: names the field in which the plan of the state differs from this one, or
+                says that the rest of its step cannot be dealt to so many ranks.
+        """
+        if state.get("version") != VERSION:
+            raise ValueError(
+                f"cannot resume the data: 'version' was {state.get('version')!r} in the "
+                f"checkpoint and is {VERSION} now; start the stage anew"
+            )
+        self.plan.check(state["plan"])
+        count = self.plan.config.packs_per_step
+        self._rest([Pack(n, [], 0, 0.0) for n in range(count)], state["taken"])
+        self._state, self._taken = state["plan"], [list(pair) for pair in state["taken"]]
+        self.counts.load(state)
+
+    def _rest(self, packs: Sequence[Pack], taken: Sequence[Sequence[int]]) -> list[Pack]:
+        # 10. Who took what of a step follows from the plan, the numbers of ranks and how many
+        #     packs each took; so any other ranks can share the rest, and none is read twice.
+        for ranks, count in taken:
+            packs = [pack for hand in deal(packs, ranks) for pack in hand[count:]]
+        return deal(packs, self.world_size)[self.rank]
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        jobs = ((batch, batch.documents) for batch in self._batches())
+        for batch, found in self.reader.run(jobs):
+            yield self._collate(batch, found), self.state_dict()
+
+    def _batches(self) -> Iterator[_Batch]:
+        """Plan this rank's packs, from the state on."""
+        before, taken = self._state, self._taken
+        ahead = Ahead(self.plan)
+        ahead.follow(before)
+        for step in self.plan.steps(self._plan_state()):
+            mine = self._rest(step.packs, taken)
+            for count, pack in enumerate(mine, 1):
+                last = count == len(mine)
+                now = [] if last else [*taken, [self.world_size, count]]
+                yield _Batch(
+                    step.number,
+                    pack,
+                    documents(self.plan, pack),
+                    step.after if last else before,
+                    now,
+                )
+            before, taken = step.after, []
+            ahead.follow(before)
+
+    def _collate(self, batch: _Batch, found: list[Encoded | Bad]) -> dict[str, Any]:
+        both = list(zip(batch.documents, found, strict=True))
+        for document, result in both:
+            self._count(document.item, result, batch.pack.number)
+        self._state, self._taken = batch.state, batch.taken
+        good = [(d, e) for d, e in both if not isinstance(e, Bad)]
+        return self._join(batch.step, batch.pack.number, good, len(found) - len(good))
+
+    def _join(
+        self, step: int, pack: int, found: list[tuple[Document, Encoded]], lost: int
+    ) -> dict[str, Any]:
+        """Make a batch of what was read, but for what is excluded; `lost` could not be read."""
+        good = [(d, e) for d, e in found if not self._excluded or self._admits(d, step, pack)]
+        tensors = self.processor.pack([e for _, e in good] or [self._padding()])
+        tensors["meta"] = {
+            "step": step,
+            "pack": pack,
+            "keys": [document.entry.where for document, _ in good],
+            "sources": [document.item.source for document, _ in good],
+            "quarantined": lost + len(found) - len(good),
+            "documents": [document for document, _ in good],
+            **batch_meta(tensors, [e for _, e in good], self.processor.modalities),
+        }
+        return tensors
+
+    def exclude(self, source: str, where: str, step: int, reason: str) -> None:
+        """Leave the place of a sample ("shard:key") empty from a step of the plan on.
+
+        11. It is counted as read and never as bad, and the step is part of the rule: so a run
+            that knows of it from the start makes the batches, and keeps the state, of the run
+            that found out at that step.
+        """
+        self._excluded[source, where] = step, reason
+
+    def _admits(self, document: Document, step: int, pack: int) -> bool:
+        source = document.item.source
+        first, reason = self._excluded.get((source, document.entry.where), (step + 1, ""))
+        if step >= first:
+            self._quarantine.add(bad_at(document.entry, reason), source, pack)
+        return step < first
+
+    def again(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make a batch of this loader again, without what is excluded by now."""
+        meta = batch["meta"]
+        found = [(d, self.reader.call(d)) for d in meta["documents"]]
+        return self._join(meta["step"], meta["pack"], found, meta["quarantined"])
+
+    def pack(self, some: Sequence[Document]) -> dict[str, Any]:
+        """Read documents again and pack them, without meta; none make a pack without labels."""
+        return self.processor.pack([self.reader.call(d) for d in some] or [self._padding()])
+
+    def _padding(self) -> Encoded:
+        """Return what a pack holds that lost all its samples: one document without labels."""
+        encoded = self.processor.encode([user("."), assistant(".")])
+        encoded.labels = torch.full_like(encoded.labels, IGNORE_INDEX)
+        return encoded
+
+    def _count(self, item: Item, result: Encoded | Bad, pack: int) -> None:
+        bad = result if isinstance(result, Bad) else None
+        if bad:
+            self._quarantine.add(bad, item.source, pack)
+        kinds = self.plan.sources[item.source].kinds(item.row)
+        modalities = sorted({self._modalities.get(kind, kind) for kind in kinds})
+        self.counts.add(item.source, modalities, bad)
+
+    def check_modalities(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Make sure, once all is read, that something was learnt of every modality in the data.
+
+        Args:
+            gather: returns what every rank gives it.
+
+        Raises:
+            TooManyBad: on all ranks, whichever of them read the samples.
+        """
+        check_modalities(gather([self.counts.media]), self.counts.listed)
+
+
+def _bytes(encoded: Encoded) -> int:
+    """Return what a document holds in memory."""
+    held = encoded.input_ids.nbytes + encoded.labels.nbytes
+    for items in encoded.media.values():
+        for item in items:
+            held += sum([tensor.nbytes for tensor in item.values()])
+    return held

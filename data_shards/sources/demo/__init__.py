@@ -1,0 +1,1 @@
+"""Data that is made or unpacked here: what the quickstart trains on."""

@@ -1,0 +1,88 @@
+"""A checkpoint of ours as an `Answerer`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omni.generation.settings import Generation
+from omni.processing.messages import media_refs
+
+from ..answerer import Answerer, Messages
+from ..store import settings_digest, weights_fingerprint
+from .opened import Opened
+
+FEATURES_MB = 500  # of images and sounds that are shown more than once
+
+
+def open_checkpoint(folder: Path, **limits: Any) -> Opened:
+    """Load a checkpoint; on a GPU if there is one, of several that of this rank.
+
+    Raises:
+        CheckpointError: see `omni.load.load`.
+    """
+    import torch
+
+    from omni.features.cache import FeatureCache
+    from omni.load import load
+
+    model, processor = load(folder)
+    if torch.cuda.is_available():
+        model.to(device())
+    model.feature_cache = FeatureCache(FEATURES_MB << 20)
+    answerer = for_model(model, processor, **limits)
+    return Opened(answerer, weights_fingerprint(model), model, processor)
+
+
+def device() -> Any:
+    """The GPU of this process, by its local rank; or the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
+    """An `Answerer` over `omni.generation.answer`."""
+    from omni.encoders import encoder_class
+    from omni.generation.answer import complete, prompts
+    from omni.generation.prefix import shares
+
+    sharing = shares(model)
+
+    def answer_batch(batch: Any, generation: Generation, keys: Sequence[str]) -> list[str]:
+        found = complete(model, processor, batch, generation, keys=keys)
+        return [completion.text for completion in found]
+
+    kinds = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
+    return Answerer(
+        answer_batch,
+        TokenCost(processor),
+        encode=lambda batch: prompts(processor, batch, sharing),
+        settings=settings_digest(model, processor.fingerprint, processor.modalities),
+        reads=frozenset(kinds | ({"video"} if "image" in kinds else set())),
+        **limits,
+    )
+
+
+class TokenCost:
+    """Estimates tokens from text length and media counts; encodes only one example of each kind.
+
+    Exact counts would decode every image and sound twice. Order and budget need no more than this.
+    """
+
+    characters_per_token = 4
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.per_medium: dict[tuple[str, ...], int] = {}  # kinds in a conversation -> their tokens
+
+    def __call__(self, messages: Messages) -> int:
+        letters = sum(len(part.get("text", "")) for turn in messages for part in turn["content"])
+        words = letters // self.characters_per_token
+        kinds = tuple(kind for kind, _ in media_refs(messages))
+        if kinds and kinds not in self.per_medium:
+            encoded = self.processor.encode(messages, generation=True)
+            self.per_medium[kinds] = max(0, len(encoded) - words)
+        return words + self.per_medium.get(kinds, 0)

@@ -1,0 +1,122 @@
+"""The table of one result. JSON is the result itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..grid import Grid
+from .mean import incomplete
+
+HOW = {
+    "official": "official, by the official code",
+    "static": "static, by it without the judge that published numbers used",
+    "judged": "judged, by it with the model that is named",
+    "own": "own, as defined here",
+}
+HEAD = ("row", "score", "95 %", "n", "blind", "chance", "swapped", "scored")
+
+
+def grid(result: dict[str, Any]) -> Grid:
+    """Every row with its controls, and the mean of the ten where they were asked for."""
+    rows = [cells(row) for row in result["rows"]]
+    mean = result.get("mean")
+    if not mean:
+        return Grid(list(HEAD), rows, notes(result))
+    return Grid(
+        list(HEAD), [*rows, mean_cells(mean)], notes(result), ruled={len(rows) - 1}
+    )  # fmt: skip
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """One line of text cells; why a row is missing stands in the notes."""
+    name = row.get("title") or row["name"]
+    if row["missing"]:
+        return [name, "missing", "", "", "", "", "", row["how"]]
+    controls = [
+        f"{control.removeprefix('shuffled_')} {found['score']:.1f}"
+        for control, found in row["controls"].items()
+        if control != "blind"
+    ]
+    return [
+        name,
+        f"{row['score']:.1f}",
+        f"{row['ci_low']:.1f}–{row['ci_high']:.1f}",
+        str(row["n"]),
+        number(row["blind"]),
+        number(row["chance"]),
+        ",\n".join(controls),
+        row["how"],
+    ]
+
+
+def mean_cells(mean: dict[str, Any]) -> list[str]:
+    """The line of the mean: a number, or why there is none."""
+    if mean["score"] is None:
+        return [f"mean of {mean['of']}", "–", "", "", "", "", "", mean["why"]]
+    interval = "" if mean["ci_low"] is None else f"{mean['ci_low']:.2f}–{mean['ci_high']:.2f}"
+    return [f"mean of {mean['of']}", f"{mean['score']:.2f}", interval, "", "", "", "", ""]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """What a reader must know beside the numbers."""
+    said = [f"Made on {result['images']}."]
+    if any(row["name"].startswith("mini-") for row in result["rows"]):
+        said.append(
+            "mini- rows are small sets of our own in the public schemas, scored by lmms-eval's own "
+            "task code; they are not the benchmarks of that name and not comparable with them."
+        )
+    hows = {row["how"].partition(" ")[0] for row in result["rows"]}
+    said.append(
+        f"scored: {'; '.join(text for how, text in HOW.items() if how in hows)}. blind: the images "
+        "removed. swapped: images or sounds of other things in their place. 95 %: bootstrap over "
+        "questions, or over sets of them that belong together."
+    )
+    said += [
+        f"{row['name']} is missing: {row['missing']}" for row in result["rows"] if row["missing"]
+    ]
+    if rates := [r for r in result["rows"] if "wer" in r["details"]]:
+        found = ", ".join(f"{row['name']} {row['details']['wer']:.0f} %" for row in rates)
+        said.append(f"Word error rate: {found}.")
+    for row in result["rows"]:
+        if "yes/no" in row["details"]:
+            kinds = ", ".join(f"{k} {row['details'][k]:.0f}" for k in ("open", "yes/no"))
+            said.append(f"{row['name']} by type of question: {kinds} (yes/no by guessing: 50).")
+    if result["limit"]:
+        said.append(f"Limited to {result['limit']} questions a row: not a full run.")
+    sampling = result.get("sampling", {})
+    if sampling.get("temperature"):
+        how = ", ".join(f"{name} {value}" for name, value in sampling.items())
+        said.append(f"Answers were drawn, not the likeliest taken: {how}.")
+    if result["problems"]:
+        said.append(
+            f"{len(result['problems'])} questions have no answer and count as wrong; the first: "
+            f"{result['problems'][0]}."
+        )
+    if shortened := result.get("shortened"):
+        said.append(f"{len(shortened)} very long answers were scored without their middle.")
+    return [*said, *_details(result["rows"])]
+
+
+def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What is special about the scorer or the docs of some rows; said once of all it is true of."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        found, name = row["details"], row.get("title") or row["name"]
+        texts = [found["rule"]] if found.get("rule") else []
+        if left_out := found.get("left_out"):
+            texts.append(f"{len(left_out)} docs left out; the first: {left_out[0]}")
+        if unjudged := found.get("unjudged"):
+            texts.append(f"{len(unjudged)} answers that the judge did not read are wrong")
+        if official := found.get("official_max_new_tokens"):
+            texts.append(
+                f"answers end after {found['max_new_tokens']} tokens, officially {official}"
+            )
+        for text in texts:
+            said.setdefault(text, []).append(name)
+    texts = [f"{', '.join(names)}: {text}." for text, names in said.items()]
+    parts = incomplete(rows)
+    return [*texts, f"Not whole benchmarks: {', '.join(parts)}."] if parts else texts
+
+
+def number(value: float | None) -> str:
+    """One decimal, or a dash where nothing was measured."""
+    return "–" if value is None else f"{value:.1f}"

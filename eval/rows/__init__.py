@@ -1,0 +1,1 @@
+"""Rows of our own definition, on samples that no stage has seen."""

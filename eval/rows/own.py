@@ -1,0 +1,207 @@
+"""Rows of our own definition: recognition and speech on held-out samples, with shuffled controls.
+
+No lmms-eval here. Conditions: "seen" (as it is), "blind" (images removed), "shuffled_images" and
+"shuffled_audio" (every medium replaced by one of another identity).
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data_shards.sources.questions import ASK_CATEGORY
+from omni.generation.settings import Generation
+from omni.processing.messages import bind, image, media_refs, user
+
+from ..answering.answerer import Answerer, Messages
+from ..answering.failures import keep_pictures
+from ..scoring.right import Outcome, Scored, exact, open_answers, transcripts
+from .heldout import HeldOut, derangement, prompt_and_expected, question_text
+
+SEED = 20_240
+
+
+class MissingDataError(LookupError):
+    """A row cannot be made from this data; the text says what is missing and how to get it."""
+
+
+@dataclass
+class Doc:
+    """One question with its media in memory. The identities say what may replace each medium."""
+
+    name: str
+    messages: Messages
+    question: str
+    expected: str
+    image_identity: str = ""
+    audio_identity: str = ""
+
+
+@dataclass(frozen=True)
+class Own:
+    """A row of ours. `docs` makes its questions, `score` turns answers into a figure."""
+
+    name: str
+    docs: Callable[[HeldOut], list[Doc]]
+    score: Callable[[list[Outcome]], Scored]
+    controls: tuple[str, ...]
+    max_new_tokens: int
+    limit: int | None = None
+    how: str = "own"
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    def with_limit(self, max_new_tokens: int) -> "Own":
+        """The same row with other most new tokens."""
+        return replace(self, max_new_tokens=max_new_tokens)
+
+    def run(
+        self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path
+    ) -> Scored:
+        """Ask every doc under one condition; pictures of some that fail go beside `scratch`.
+
+        Raises:
+            MissingDataError: no docs, or the condition cannot be made from them.
+        """
+        docs = self.sample(held, limit)
+        texts = answerer(
+            apply_condition(docs, condition, SEED),
+            Generation(self.max_new_tokens, ("\n\n",)),
+            names=[f"{self.name}:{doc.name}" for doc in docs],
+        )
+        outcomes = [
+            Outcome(doc.name, doc.question, doc.expected, text, exact(text, doc.expected))
+            for doc, text in zip(docs, texts, strict=True)
+        ]
+        scored = self.score(outcomes)
+        if condition == "seen":
+            messages = {doc.name: doc.messages for doc in docs}
+            keep_pictures(
+                self.name, scored.outcomes, lambda o: messages[o.doc], scratch.parent
+            )  # fmt: skip
+        return scored
+
+    def sample(self, held: HeldOut, limit: int | None = None) -> list[Doc]:
+        """The docs of this row: all, or a seeded subset of at most its limit."""
+        docs = self.docs(held)
+        most = min((x for x in (self.limit, limit) if x is not None), default=len(docs))
+        if len(docs) > most:
+            docs = random.Random(SEED).sample(docs, most)
+        return docs
+
+    def count(self, held: HeldOut, limit: int | None) -> int:
+        return len(self.sample(held, limit))
+
+
+def apply_condition(docs: list[Doc], condition: str, seed: int) -> list[Messages]:
+    """The conversations of `docs` under `condition`.
+
+    Raises:
+        MissingDataError: the media cannot be exchanged between different identities.
+    """
+    if condition == "seen":
+        return [doc.messages for doc in docs]
+    if condition == "blind":
+        return [without_images(doc.messages) for doc in docs]
+    kind, identities = {
+        "shuffled_images": ("image", [doc.image_identity for doc in docs]),
+        "shuffled_audio": ("audio", [doc.audio_identity for doc in docs]),
+    }[condition]
+    try:
+        order = derangement(identities, seed)
+    except ValueError as error:
+        raise MissingDataError(f"{condition}: {error}") from error
+    return [
+        replace_media(doc.messages, kind, medium(docs[other].messages, kind))
+        for doc, other in zip(docs, order, strict=True)
+    ]
+
+
+def without_images(messages: Messages) -> Messages:
+    """The same messages with no image part."""
+    return [
+        {**turn, "content": [part for part in turn["content"] if part["type"] != "image"]}
+        for turn in messages
+    ]
+
+
+def medium(messages: Messages, kind: str) -> Any:
+    """The first medium of this kind."""
+    return next(ref for found, ref in media_refs(messages) if found == kind)
+
+
+def replace_media(messages: Messages, kind: str, ref: Any) -> Messages:
+    """The same messages with every medium of this kind replaced."""
+    return [
+        {
+            **turn,
+            "content": [
+                {"type": kind, kind: ref} if part["type"] == kind else part
+                for part in turn["content"]
+            ],
+        }
+        for turn in messages
+    ]
+
+
+def category_docs(held: HeldOut) -> list[Doc]:
+    """The same question about every held-out picture."""
+    if not held.pictures:
+        raise MissingDataError(f"no held-out picture with a category under {held.root}")
+    prompt = ASK_CATEGORY[0]
+    return [
+        Doc(
+            picture.where,
+            [user(image(picture.data), prompt)],
+            prompt,
+            picture.category,
+            image_identity=picture.identity,
+        )
+        for picture in held.pictures
+    ]
+
+
+def spoken_docs(kind: str) -> Callable[[HeldOut], list[Doc]]:
+    """Docs of the held-out samples of one spoken kind, asked exactly as the sample asks."""
+
+    def docs(held: HeldOut) -> list[Doc]:
+        samples = held.spoken.get(kind, [])
+        if not samples:
+            raise MissingDataError(
+                f"no held-out sample of kind {kind!r} under {held.root}; "
+                f"`omni-shards build speech --out {held.root / 'speech'}` makes them"
+            )
+        return [_spoken_doc(sample, kind) for sample in samples]
+
+    return docs
+
+
+def _spoken_doc(sample: Any, kind: str) -> Doc:
+    prompt, expected = prompt_and_expected(sample)
+    # What is said: the transcript itself, or for a question the words the voice speaks.
+    said = expected if kind != "spoken_question" else str(sample.meta.get("text", ""))
+    return Doc(
+        sample.key,
+        bind(prompt, sample.parts),
+        said or question_text(prompt),
+        expected,
+        image_identity=str(sample.meta.get("identity", "")),
+        audio_identity=said.lower(),
+    )
+
+
+ROWS = (
+    Own("category", category_docs, open_answers, ("blind", "shuffled_images"), 12),
+    Own("spoken_word", spoken_docs("transcription"), transcripts, ("shuffled_audio",), 24, 120),
+    Own(
+        "spoken_question",
+        spoken_docs("spoken_question"),
+        open_answers,
+        ("blind", "shuffled_images", "shuffled_audio"),
+        12,
+    ),
+    Own("human_speech", spoken_docs("human_speech"), transcripts, ("shuffled_audio",), 24, 80),
+)

@@ -1,0 +1,71 @@
+"""Which rows a suite has, and where it takes their docs from."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..benchmarks.audio import AUDIO
+from ..benchmarks.image import IMAGE10
+from ..benchmarks.more_image import MORE_IMAGE
+from ..benchmarks.omni import OMNI
+from ..benchmarks.text import TEXT
+from ..benchmarks.video import VIDEO
+from ..lmms.benchmark import Benchmark
+from ..lmms.official import Official, Source
+from ..minisuite import build_minisuite
+from ..rows import own
+from ..rows.heldout import HeldOut, load_heldout
+from .sources import files_of, open_source
+
+CAP = 128  # new tokens: what the yaml files of most benchmarks ask for at most
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Rows, and `open`: what `--data` names -> the source of their docs."""
+
+    rows: tuple[Official | own.Own, ...]
+    open: Callable[[Path | None], Source]
+    help: str
+    heldout: bool = False
+    """its docs come from the shards that a checkpoint's training held out"""
+
+
+def _mini(held: HeldOut, benchmark: Benchmark, limit: int | None, scratch: Path) -> list[Path]:
+    return [build_minisuite(held, benchmark.name, scratch / "parquet", limit)]
+
+
+def _published(source: Any, benchmark: Benchmark, limit: int | None, scratch: Path) -> Any:
+    return files_of(source, benchmark)
+
+
+def _heldout(data: Path | None) -> HeldOut:
+    if data is None:
+        raise FileNotFoundError("the mini suite needs --data: a folder with held-out shards")
+    return load_heldout(data)
+
+
+def _public(benchmarks: Iterable[Benchmark], text: str) -> Suite:
+    return Suite(tuple(map(_row, benchmarks)), open_source, text)
+
+
+def _row(benchmark: Benchmark) -> Official:
+    cap = max(CAP, benchmark.max_new_tokens)
+    return Official(benchmark.name, benchmark, _published, cap=cap, public=True)
+
+
+SUITES: dict[str, Suite] = {
+    "mini": Suite(
+        (*(Official(f"mini-{b.name}", b, _mini) for b in IMAGE10), *own.ROWS),
+        _heldout,
+        "small rows of our own for the image benchmarks, and held-out speech",
+        heldout=True,
+    ),
+    "image10": _public(IMAGE10, "the ten image benchmarks of Baichuan-Omni-1.5's mean"),
+    "image": _public(MORE_IMAGE, "general questions, documents, yes or no"),
+    "video": _public(VIDEO, "actions, scenes and long videos, as frames"),
+    "audio": _public(AUDIO, "transcripts in English and Chinese, questions about sounds"),
+    "omni": _public(OMNI, "what must be seen and heard at once"),
+    "text": _public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
+}

@@ -1,0 +1,1 @@
+"""A frozen encoder's outputs, kept in memory or in files."""

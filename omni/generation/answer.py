@@ -1,0 +1,158 @@
+"""Answers to a batch of conversations."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..processing.identity import identify
+from ..processing.messages import Message
+from .prefix import Shared, repeated, share
+from .sampling import Sampler
+from .settings import Completion, Generation
+
+if TYPE_CHECKING:
+    from transformers import TextStreamer
+
+    from ..model.forward import OmniForConditionalGeneration
+    from ..processing.processor import OmniProcessor
+
+
+def answer(
+    model: "OmniForConditionalGeneration",
+    processor: "OmniProcessor",
+    conversations: list[list[Message]],
+    generation: Generation = Generation(),  # noqa: B008 - frozen
+    streamer: "TextStreamer | None" = None,
+) -> list[str]:
+    """Continue each conversation (ending in a user turn) with one assistant turn, or with n.
+
+    Args:
+        model: in evaluation mode.
+        processor: the one saved beside the model.
+        conversations: one batch; left-padded together, which changes no answer.
+        generation: how; greedily where nothing is said. With n answers to each, they follow one
+            another.
+        streamer: receives the tokens of a single answer as they appear.
+    """
+    batch = prompts(processor, conversations)
+    keys = [identify(messages).whole for messages in conversations]
+    return [found.text for found in complete(model, processor, batch, generation, streamer, keys)]
+
+
+def prompts(
+    processor: "OmniProcessor", conversations: list[list[Message]], sharing: bool = False
+) -> dict[str, torch.Tensor] | Shared:
+    """Encode the conversations up to the header of the answer, left-padded, on the CPU.
+
+    Args:
+        processor: the one saved beside the model.
+        conversations: one batch.
+        sharing: split those that begin alike where that pays; ask `prefix.shares` of the model.
+
+    Raises:
+        MessageError, MediaError, PlaceholderError: as `OmniProcessor.encode`.
+    """
+    encoded = [processor.encode(c, generation=True) for c in conversations]
+    return (share(processor, encoded) if sharing else None) or processor.pad(encoded)
+
+
+def complete(
+    model: "OmniForConditionalGeneration | Any",
+    processor: "OmniProcessor | Any",
+    batch: Mapping[str, torch.Tensor] | Shared,
+    generation: Generation = Generation(),  # noqa: B008 - frozen
+    streamer: "TextStreamer | None" = None,
+    keys: Sequence[str] | None = None,
+) -> list[Completion]:
+    """Answer what `prompts` made, or any model what its processor made, padded on the left.
+
+    Tokens are chosen after the logits processors that the model's `generation_config` asks for.
+    What is drawn follows from the seed, the prompt's key and the number of the answer, not from
+    the rest of the batch.
+
+    Args:
+        model, processor, streamer: see `answer`.
+        batch: B prompts.
+        generation: how.
+        keys: (B,) what tells the prompts apart where tokens are drawn. Without, their tokens do,
+            so that prompts of equal words draw alike, whatever media they show.
+
+    Returns:
+        B · n completions, the n of one prompt after another; their tensors are on the CPU.
+    """
+    tokenizer = processor.tokenizer
+    ids, words = getattr(processor, "ends", ([], ""))
+    stop, ends = (*generation.stop, *([words] if words else [])), _ends(model, tokenizer, ids)
+    with torch.inference_mode():
+        given = (batch.to_generate(model, generation.n) if isinstance(batch, Shared)
+                 else repeated(model, batch, generation.n))  # fmt: skip
+        prompt = given["input_ids"].shape[1]
+        keys = _tokens(given)[:: generation.n] if keys is None else keys
+        sampler = Sampler(generation, keys, given["input_ids"].device)
+        said = _Said(tokenizer, prompt, stop)
+        output = model.generate(
+            **given, max_new_tokens=generation.max_new_tokens, do_sample=False, num_beams=1,
+            streamer=streamer, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0,
+            logits_processor=[sampler], stopping_criteria=[said] if stop else None,
+        )  # fmt: skip
+        new, logprobs = output[:, prompt:].cpu(), sampler.logprobs
+    lengths = [said.lengths.get(row, new.shape[1]) for row in range(len(new))]
+    # clones, as tensors of inference cannot take part in training
+    return [_completion(tokenizer, tokens[:length].clone(), found[:length].clone(), ends, stop)
+            for tokens, found, length in zip(new, logprobs, lengths, strict=True)]  # fmt: skip
+
+
+def _completion(
+    tokenizer: Any, tokens: torch.Tensor, logprobs: torch.Tensor, ends: list[int], stop: Any
+) -> Completion:
+    """Leave out what pads tokens (T,) behind an end marker; say why they end."""
+    ended = torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype)).nonzero()[:1, 0].tolist()
+    length = ended[0] + 1 if ended else len(tokens)
+    text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
+    stopped = ended or any(string in text for string in stop)
+    finish = "stop" if stopped else "length"
+    return Completion(cut(text, stop), tokens[:length], logprobs[:length], finish)
+
+
+def _tokens(given: Mapping[str, torch.Tensor]) -> list[str]:
+    """Spell out the tokens of each row, without padding."""
+    ids = given["input_ids"]
+    masks = given.get("attention_mask", torch.ones_like(ids)).bool()
+    return [str(row[mask].tolist()) for row, mask in zip(ids, masks, strict=True)]
+
+
+def _ends(model: Any, tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """Every id that ends an answer; each place names one, a list of them, or none."""
+    ends = {tokenizer.eos_token_id, *ids}
+    for config in (model.config, model.generation_config):
+        found = getattr(config, "eos_token_id", None)
+        ends |= set(found if isinstance(found, list) else [found])
+    return sorted(ends - {None})
+
+
+class _Said:
+    """Ends a row of `generate` once it holds a stop string; transformers' own reads the vocabulary.
+
+    That takes seconds before the first answer, which a few decoded tokens a step never add up to.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: int, stop: Sequence[str]) -> None:
+        self.tokenizer, self.prompt, self.stop = tokenizer, prompt, stop
+        self.tail = 4 * max(map(len, stop), default=0)  # tokens: a character may take four
+        self.lengths: dict[int, int] = {}  # of the rows that have said one
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        new = input_ids[:, max(self.prompt, input_ids.shape[1] - self.tail) :]
+        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        said = [any(string in text for string in self.stop) for text in texts]
+        for row in (row for row, found in enumerate(said) if found):
+            self.lengths.setdefault(row, input_ids.shape[1] - self.prompt)
+        return torch.tensor(said, device=input_ids.device)
+
+
+def cut(text: str, stop: Sequence[str]) -> str:
+    """Drop the first stop string and all after it, and the space around the rest."""
+    for string in stop:
+        text = text.split(string, 1)[0]
+    return text.strip()

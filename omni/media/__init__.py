@@ -1,0 +1,1 @@
+"""Bytes -> arrays under limits, and what a file is without decoding it."""

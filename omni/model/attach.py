@@ -1,0 +1,173 @@
+"""Making a model: of a text LLM, then a modality at a time; or its sketch, without weights."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from ..encoders import build_encoder, check_encoder, encoder_class
+from ..entry import EntryError
+from ..projectors import build_projector
+from ..weights import Part, resolve
+from .attention import PACKED_SDPA
+from .buffers import build
+from .config import OmniConfig
+from .isolation import check_embeddings, isolates
+from .sketch import on_meta, without_values
+from .spec import blaming, read_spec
+
+if TYPE_CHECKING:
+    from ..processing.processor import OmniProcessor
+
+
+class Attaches(PreTrainedModel):
+    """A model to which modalities are attached."""
+
+    if TYPE_CHECKING:
+        config: OmniConfig
+        language_model: Any
+        encoders: nn.ModuleDict
+        projectors: nn.ModuleDict
+        _computed: dict[str, torch.Tensor]
+        end_with: Any
+
+    @classmethod
+    def from_text(cls, spec: str) -> Any:
+        """Make a text-only omni model of a pretrained LLM; `spec` as in `omni.weights.resolve`.
+
+        Raises:
+            UnfitError: media cannot stand among the LLM's tokens.
+        """
+        part = resolve(spec)
+        language_model = AutoModelForCausalLM.from_pretrained(part.folder, dtype=torch.float32)
+        with torch.device("meta"):  # its random LLM is replaced: spend no memory on it
+            model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
+        model.language_model = packing(language_model)
+        model.generation_config = language_model.generation_config
+        check_embeddings(model.language_model.eval())
+        model.config.isolates = isolates(model.eval())
+        return model
+
+    @classmethod
+    def sketch(cls, spec: str) -> Any:
+        """Make the model of a text LLM, or of an omni checkpoint, without its weights.
+
+        It lies on the meta device: all names and shapes, no values, no memory, no download. What
+        is attached to it has none either; its processor is a real one.
+
+        Raises:
+            WeightsError: it cannot be had.
+        """
+        part = resolve(spec, weights=False)
+        config = AutoConfig.from_pretrained(part.folder)
+        with torch.device("meta"):
+            if not isinstance(config, OmniConfig):
+                text = AutoModelForCausalLM.from_config(config).config
+                config = OmniConfig(text, parts={"text": part.record()})
+            modalities, config.modalities = config.modalities, {}
+            model = cls(config)
+        for name, modality in modalities.items():
+            encoder, projector = model._sketch_parts(name, modality, None)
+            model.encoders[name], model.projectors[name] = encoder.to("meta"), projector.to("meta")
+        config.modalities = modalities
+        return model
+
+    def attach(self, name: str, spec: dict[str, Any], processor: "OmniProcessor") -> None:
+        """Add a modality: an encoder (pretrained when the spec names weights) and a projector.
+
+        Nothing else changes; a text-only prompt keeps its logits to the bit.
+
+        Args:
+            name: what the modality is called, e.g. "vision".
+            spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`.
+            processor: gains the modality's placeholder and preprocessing.
+
+        Raises:
+            EntryError: the name is taken, a kind is not registered, or the encoder is none whose
+                features this project knows to place; the model is as it was.
+            WeightsError: the encoder's weights cannot be had.
+        """
+        if name in self.config.modalities:
+            raise EntryError(f"modality {name!r} is attached already")
+        if not name or "." in name or hasattr(self.encoders, name):
+            raise EntryError(f"a modality cannot be called {name!r}; choose another name")
+        read = read_spec(name, spec)
+        is_sketch = self.device.type == "meta"
+        part = resolve(read.weights, weights=not is_sketch) if read.weights else None
+        describe = partial(
+            encoder_class({"kind": read.kind}).describe, part and part.folder, **read.options
+        )
+        with blaming(f"encoder {read.kind!r}", "encoder"):
+            described = {"kind": read.kind, **(on_meta(describe) if is_sketch else describe())}
+        modality = {"encoder": described, "projector": read.projector}
+        make = self._sketch_parts if is_sketch else self._build_parts
+        with blaming(f"encoder {read.kind!r}", "encoder"):
+            encoder, projector = make(name, modality, part)
+        if part:
+            self.config.parts[name] = part.record()
+        modality["token_id"] = processor.add_placeholder(name)
+        self.config.modalities[name] = processor.modalities[name] = modality
+        self.end_with(processor.ends[0])
+        # not the whole model: an LLM in half precision has tables in single precision
+        self.encoders[name] = encoder.to(device=self.device, dtype=self.dtype)
+        self.projectors[name] = projector.to(device=self.device, dtype=self.dtype)
+
+    def _build_parts(self, name: str, modality: dict[str, Any], part: Part | None) -> Any:
+        """Build a modality's encoder, with its weights and checked, and its projector."""
+        encoder, projector = self._build(name, modality)
+        if part:
+            with blaming(f"encoder {name!r}", "encoder", "weights"):
+                encoder.load_pretrained(part.folder)
+        check_encoder(encoder)
+        self._match_embedding_scale(projector)
+        return encoder, projector
+
+    def _sketch_parts(self, name: str, modality: dict[str, Any], part: Part | None) -> Any:
+        """Build them without values; of weights that are there, names and shapes are compared."""
+        encoder: Any = on_meta(lambda: build_encoder(modality["encoder"]))
+        projector = on_meta(lambda: self._projector(modality, encoder))
+        if part and part.fetched:
+            with blaming(f"encoder {name!r}", "encoder", "weights"), without_values():
+                encoder.load_pretrained(part.folder)
+        return encoder, projector
+
+    def _match_embedding_scale(self, projector: nn.Module) -> None:
+        """Scale the projector's last layer so that its tokens start as large as text tokens."""
+        *_, last = (m for m in projector.modules() if isinstance(m, nn.Linear))
+        std = float(self.get_input_embeddings().get_parameter("weight").std()) * self.text_scale()
+        with torch.no_grad():
+            nn.init.normal_(last.weight, std=2 * std / last.in_features**0.5)
+            nn.init.zeros_(last.bias)
+
+    @torch.no_grad()
+    def text_scale(self) -> float:
+        """Return how much longer text enters the LLM than its rows are in the table.
+
+        1, or what the embedding module multiplies with: Gemma's with the root of the width.
+        """
+        embedding = self.get_input_embeddings()
+        table: torch.Tensor = embedding.weight  # type: ignore[assignment]
+        ids = torch.arange(min(64, len(table)), device=table.device)
+        return float(embedding(ids).norm() / table[ids].norm())
+
+    def _build(self, name: str, spec: dict[str, Any]) -> tuple[Any, Any]:
+        """Build a modality's encoder and projector with random weights."""
+        encoder, tables = build(lambda: build_encoder(spec["encoder"]))
+        self._computed |= {f"encoders.{name}.{key}": table for key, table in tables.items()}
+        projector, tables = build(lambda: self._projector(spec, encoder))
+        self._computed |= {f"projectors.{name}.{key}": table for key, table in tables.items()}
+        return encoder, projector
+
+    def _projector(self, spec: dict[str, Any], encoder: Any) -> nn.Module:
+        # an LLM may look up narrower rows than its layers are wide
+        table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
+        return build_projector(spec["projector"], encoder.width, table.shape[1])
+
+
+def packing(language_model: Any) -> Any:
+    """Let an LLM that uses SDPA run packed documents one by one; other kernels stay as chosen."""
+    if language_model.config._attn_implementation == "sdpa":
+        language_model.set_attn_implementation(PACKED_SDPA)
+    return language_model

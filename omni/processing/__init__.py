@@ -1,0 +1,1 @@
+"""Messages -> tensors: the only place that does it."""

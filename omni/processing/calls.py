@@ -1,0 +1,319 @@
+"""What transformers, its pipelines and TRL call on a processor."""
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature, ProcessorMixin
+from transformers.image_transforms import to_pil_image
+from transformers.image_utils import load_image
+
+from ..encoders import encoder_class
+from ..model.encoded import Encoded, PlaceholderError
+from ..model.head import IGNORE_INDEX
+from .messages import MEDIA, SAMPLING, Message, MessageError
+from .template import template_variables
+
+MARKERS = {f"<|{kind}|>": kind for kind in MEDIA}
+"""what stands for a medium in a text; it becomes as many placeholders as the medium has tokens"""
+RATE = 16_000  # Hz
+_SPLIT = re.compile("(" + "|".join(map(re.escape, MARKERS)) + ")")
+_SOURCES = ("url", "path", "base64")  # keys of transformers' parts, beside the kind's own
+_GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs", "audio_kwargs", "videos_kwargs")
+_OPTIONS = {
+    "padding", "padding_side", "truncation", "max_length", "pad_to_multiple_of", "return_tensors",
+    "add_special_tokens", "return_mm_token_type_ids", "sampling_rate", "num_frames",
+    "do_sample_frames", *SAMPLING,
+}  # fmt: skip
+
+
+class ProcessorCalls(ProcessorMixin):
+    """`processor(text=..., images=...)` and `processor.apply_chat_template(...)`."""
+
+    if TYPE_CHECKING:
+        encode: Any
+        modalities: dict[str, Any]
+        shown: Any
+        _check_placeholders: Any
+        _collate_media: Any
+        _modality: Any
+        _show: Any
+
+    def __call__(  # type: ignore[override]
+        self,
+        images: Any = None,
+        text: str | list[str] | None = None,
+        videos: Any = None,
+        audio: Any = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Tokenise texts in which `<|image|>`, `<|audio|>` and `<|video|>` stand for media.
+
+        Args:
+            images: one, a list, or a list for each text: PIL images, arrays, paths, bytes, URLs.
+            text: one or several, as `apply_chat_template(..., tokenize=False)` returns them.
+            videos: as images: paths or bytes.
+            audio: as images: mono float arrays at 16 kHz, paths or bytes.
+            kwargs: `padding`, `padding_side` (default: left), `truncation`, `max_length`,
+                `pad_to_multiple_of`, `return_tensors`, `add_special_tokens`,
+                `return_mm_token_type_ids`; of videos `fps` and `max_frames`, or `num_frames`. How
+                media are preprocessed is the checkpoint's own, and no option.
+
+        Raises:
+            MessageError: media and markers differ in number, or no modality reads a kind.
+            MediaError: a medium cannot be decoded within the limits.
+            PlaceholderError: the text spells placeholders itself, or truncation cuts some off.
+            ValueError: an unknown option.
+        """
+        if text is None:
+            raise ValueError("pass text, with <|image|>, <|audio|> or <|video|> for each medium")
+        texts = [text] if isinstance(text, str) else list(text)
+        options = _options(kwargs)
+        given = {"image": images, "video": videos, "audio": audio}
+        counts = {k: [t.count(marker) for t in texts] for marker, k in MARKERS.items()}
+        refs = {kind: iter(_flat(kind, given[kind], counts[kind])) for kind in MEDIA}
+        media: list[dict[str, Any]] = [{} for _ in texts]
+        shown = [
+            self._marked(t, m, refs, _sampling(options)) for t, m in zip(texts, media, strict=True)
+        ]
+        bos = self.tokenizer.bos_token
+        add = options.get("add_special_tokens", not (bos and all(t.startswith(bos) for t in texts)))
+        rows = self.tokenizer(shown, add_special_tokens=add)["input_ids"]
+        encoded = [Encoded(torch.tensor(row, dtype=torch.long), torch.tensor([]), m)
+                   for row, m in zip(rows, media, strict=True)]  # fmt: skip
+        for sample in encoded:
+            self._check_placeholders(sample)
+        return self._batch(encoded, options)
+
+    def _marked(self, text: str, media: dict, refs: dict[str, Iterator], sampling: dict) -> str:
+        """Put the placeholders of its medium in the place of each marker."""
+        pieces = _SPLIT.split(text)
+        for i in range(1, len(pieces), 2):
+            kind = MARKERS[pieces[i]]
+            more = sampling if kind == "video" else {}
+            pieces[i] = self._show(media, {"type": kind, kind: next(refs[kind]), **more})
+        return "".join(pieces)
+
+    def _batch(
+        self, encoded: list[Encoded], options: dict[str, Any], answers: bool = False
+    ) -> BatchFeature:
+        """Truncate and pad rows, media of all of them joined; with `answers`, say which tokens are.
+
+        Raises:
+            PlaceholderError: truncation cuts media off.
+            ValueError: an option has no such value.
+        """
+        columns = {
+            "input_ids": [sample.input_ids.tolist() for sample in encoded],
+            "attention_mask": [[1] * len(sample) for sample in encoded],
+        }
+        if answers:
+            columns["assistant_masks"] = [(s.labels != IGNORE_INDEX).int().tolist()
+                                          for s in encoded]  # fmt: skip
+        most = options.get("max_length") or self.tokenizer.model_max_length
+        if options.get("truncation"):
+            cut = {i for row in columns["input_ids"] for i in row[most:]}
+            if cut & {config["token_id"] for config in self.modalities.values()}:
+                raise PlaceholderError(
+                    f"truncation to {most} tokens cuts media off: raise max_length"
+                )
+            columns = {name: [row[:most] for row in rows] for name, rows in columns.items()}
+        fillers = {"input_ids": self.tokenizer.pad_token_id or 0}
+        data: dict[str, Any] = {name: _filled(rows, fillers.get(name, 0), options)
+                                for name, rows in columns.items()}  # fmt: skip
+        if options.get("return_mm_token_type_ids"):
+            data["mm_token_type_ids"] = self.create_mm_token_type_ids(data["input_ids"])
+        data |= self._collate_media(encoded)
+        return BatchFeature(data, tensor_type=options.get("return_tensors"))
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        return_assistant_tokens_mask: bool = False,
+        tokenize: bool = False,
+        return_tensors: str | None = "pt",
+        return_dict: bool = True,
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Render one conversation or a batch of them, as in transformers.
+
+        With `tokenize=True` the result goes straight into `model.generate`; with `tokenize=False`
+        it is the text, media shown as single markers, which `processor(text=...)` takes.
+
+        Args:
+            conversation: messages, or a list of conversations; content is a text or parts.
+            chat_template: instead of the processor's own.
+            add_generation_prompt: end with the header of an answer.
+            continue_final_message: leave the last message open.
+            return_assistant_tokens_mask: add `assistant_masks`, 1 on the tokens of answers.
+            tokenize: return tensors, padded on the left.
+            return_tensors: their type; None: lists.
+            return_dict: or else `input_ids` alone.
+            processor_kwargs: options of `processor(...)`.
+            kwargs: variables of the template (`tools`, `enable_thinking` ...), or such options.
+
+        Raises:
+            MessageError, MediaError, PlaceholderError: as `encode`.
+            ValueError: a keyword that neither the template nor the processor knows.
+        """
+        if continue_final_message and add_generation_prompt:
+            raise ValueError("a message that goes on has no header after it: pass one of "
+                             "continue_final_message and add_generation_prompt")  # fmt: skip
+        template = self._resolve_chat_template(chat_template)
+        known = template_variables(template)
+        variables = {k: v for k, v in kwargs.items() if k in known}
+        rest = {k: v for k, v in kwargs.items() if k not in known}
+        options = _options({"padding": True, "return_tensors": return_tensors,
+                            **(processor_kwargs or {}), **rest})  # fmt: skip
+        variables |= {"chat_template": template, "continue_final_message": continue_final_message}
+        conversations, batched = self._normalize_conversations(conversation)
+        conversations = [[_in_parts(m, options) for m in c] for c in conversations]
+        if not tokenize:
+            texts = [self.shown(c, add_generation_prompt, **variables) for c in conversations]
+            return texts if batched else texts[0]
+        encoded = [self.encode(c, add_generation_prompt, **variables) for c in conversations]
+        batch = self._batch(encoded, options, return_assistant_tokens_mask)
+        return batch if return_dict else batch["input_ids"]
+
+    @property
+    def model_input_names(self) -> list[str]:
+        encoders = [encoder_class(config["encoder"]) for config in self.modalities.values()]
+        return ["input_ids", "attention_mask", *(n for cls in encoders for n in cls.inputs)]
+
+    def _token_of(self, kind: str) -> tuple[str, int] | tuple[None, None]:
+        """Return what stands for a medium in texts, and its id among the tokens."""
+        try:
+            return f"<|{kind}|>", self._modality(kind)[1]["token_id"]
+        except MessageError:
+            return None, None
+
+    image_token = property(lambda self: self._token_of("image")[0])
+    image_token_id = property(lambda self: self._token_of("image")[1])
+    video_token = property(lambda self: self._token_of("video")[0])
+    video_token_id = property(lambda self: self._token_of("video")[1])
+    audio_token = property(lambda self: self._token_of("audio")[0])
+    audio_token_id = property(lambda self: self._token_of("audio")[1])
+
+
+def _options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a call, out of transformers' groups.
+
+    Raises:
+        ValueError: one is unknown, or asks for other preprocessing than the checkpoint's.
+    """
+    flat = {k: v for k, v in kwargs.items() if k not in _GROUPS}
+    for group in _GROUPS:
+        flat |= kwargs.get(group) or {}
+    flat = {k: v for k, v in flat.items() if v is not None}
+    if unknown := sorted(set(flat) - _OPTIONS):
+        raise ValueError(
+            f"unknown option {unknown[0]!r}: this processor takes {', '.join(sorted(_OPTIONS))}; "
+            "how media are preprocessed is the checkpoint's own"
+        )
+    if flat.get("sampling_rate", RATE) != RATE:
+        raise ValueError(f"resample audio arrays to {RATE} Hz, or pass files, which say their rate")
+    if not flat.get("do_sample_frames", True):  # all there are
+        flat |= {"fps": 1000, "max_frames": 65_535}
+    if "num_frames" in flat:  # evenly, however long the video is
+        flat |= {"fps": 1000, "max_frames": flat["num_frames"]}
+    return flat
+
+
+def _sampling(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in SAMPLING if name in options}
+
+
+def _filled(rows: list[list[int]], filler: int, options: dict[str, Any]) -> list[list[int]]:
+    """Return rows of the lengths that `padding`, `max_length` and `pad_to_multiple_of` ask for.
+
+    Raises:
+        ValueError: an option has no such value.
+    """
+    padding, side = options.get("padding", False), options.get("padding_side", "left")
+    if side not in ("left", "right"):
+        raise ValueError(f"padding_side is left or right, not {side!r}")
+    lengths = [len(row) for row in rows]
+    if padding == "max_length":
+        if "max_length" not in options:
+            raise ValueError("padding to max_length needs max_length, in tokens")
+        lengths = [max(length, options["max_length"]) for length in lengths]
+    elif padding in (True, "longest"):
+        lengths = [max(lengths)] * len(rows)
+    elif padding not in (False, "do_not_pad"):
+        raise ValueError(f"padding is True, longest, max_length or do_not_pad, not {padding!r}")
+    multiple = options.get("pad_to_multiple_of", 1) if padding else 1
+    spare = [[filler] * (-(-length // multiple) * multiple - len(row))
+             for row, length in zip(rows, lengths, strict=True)]  # fmt: skip
+    pairs = zip(spare, rows, strict=True) if side == "left" else zip(rows, spare, strict=True)
+    return [first + last for first, last in pairs]
+
+
+def _flat(kind: str, given: Any, counts: list[int]) -> list[Any]:
+    """Return the media of one kind in reading order.
+
+    Raises:
+        MessageError: not as many as the texts have markers for.
+    """
+    if given is None:
+        given = []
+    elif not isinstance(given, list | tuple) or _is_wave(kind, given):
+        given = [given]
+    if any(isinstance(g, list | tuple) and not _is_wave(kind, g) for g in given):
+        rows = [list(g) if isinstance(g, list | tuple) else [g] for g in given]
+        found = [len(row) for row in rows]
+    else:
+        rows, found = [given], [len(given)]
+        counts = [sum(counts)]
+    if found != counts:
+        raise MessageError(f"the texts have {counts} <|{kind}|>, for {found} {kind} passed")
+    return [_reference(kind, ref) for row in rows for ref in row]
+
+
+def _is_wave(kind: str, given: Any) -> bool:
+    return kind == "audio" and len(given) > 0 and isinstance(given[0], int | float)
+
+
+def _reference(kind: str, ref: Any) -> Any:
+    """Return what `encode` takes: arrays and addresses as transformers has them are converted."""
+    if isinstance(ref, str) and ref.startswith(("http://", "https://")):
+        if kind != "image":
+            raise MessageError(f"download {ref} first: a {kind} is read from a file or bytes")
+        return load_image(ref)
+    if kind == "video" and isinstance(ref, list | tuple | np.ndarray | torch.Tensor):
+        raise MessageError("decoded frames have no times, which the model is shown: pass the file")
+    if kind == "image" and isinstance(ref, np.ndarray | torch.Tensor):
+        return to_pil_image(ref)
+    if kind == "audio" and isinstance(ref, list | tuple | torch.Tensor):
+        return np.asarray(ref, dtype=np.float32)
+    return ref
+
+
+def _in_parts(message: Any, options: dict[str, Any]) -> Message:
+    """Return a message as `messages.py` has it: content in parts, media under their kind."""
+    content = message["content"] if isinstance(message, dict) and "content" in message else None
+    if isinstance(content, str):
+        return {**message, "content": [{"type": "text", "text": content}]}
+    if not isinstance(content, list):
+        return message
+    return {**message, "content": [_part(part, options) for part in content]}
+
+
+def _part(part: Any, options: dict[str, Any]) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in MEDIA:
+        return part
+    part = dict(part)
+    for source in _SOURCES:
+        if source in part and kind not in part:
+            ref = part.pop(source)
+            part[kind] = base64.b64decode(ref) if source == "base64" else ref
+    if kind in part:
+        part[kind] = _reference(kind, part[kind])
+    return {**_sampling(options), **part} if kind == "video" else part

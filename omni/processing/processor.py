@@ -1,0 +1,344 @@
+"""Messages -> tensors: the only place that does it, for training, evaluation and chat alike."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoProcessor
+
+from ..encoders import encoder_class
+from ..media.video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
+from ..model.auto import SavesCode, auto_map
+from ..model.config import OmniConfig
+from ..model.encoded import Encoded, PlaceholderError
+from ..model.head import IGNORE_INDEX, find_labels
+from ..projectors import token_count, token_counts
+from .calls import ProcessorCalls
+from .literal import hide, special_tokens, stand_ins, tokenize
+from .messages import SAMPLING, Message, MessageError, assistant, user, validate
+from .template import default_template, render, segments
+
+_VERSION = 2  # of how messages become text: raise it when their number of tokens changes
+
+
+class OmniProcessor(SavesCode, ProcessorCalls):
+    """A tokenizer and the preprocessing of every attached modality.
+
+    `processor(text=..., images=...)` and `apply_chat_template(messages, ...)` behave as in
+    transformers; `encode`, `pack` and `pad` are what the trainer and the evaluation are made of.
+
+    A video is shown as images, each after the time at which it was taken ("1.5s"); `video` says
+    how many where a part does not: `fps` per second, `max_frames` at most.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        modalities: dict | None = None,
+        chat_template: str | None = None,
+        video: dict | None = None,
+    ):
+        super().__init__(tokenizer, chat_template=chat_template or default_template(tokenizer))
+        self.auto_map = auto_map("AutoProcessor", of="OmniProcessor")
+        self.modalities = modalities or {}
+        self.video = {"fps": FPS, "max_frames": MAX_FRAMES, **(video or {})}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Leave out the class: AutoProcessor then goes by the config, which registers it."""
+        return {k: v for k, v in super().to_dict().items() if k != "processor_class"}
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save as transformers does, with the class named by `auto_map` alone."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        file = Path(save_directory) / "tokenizer_config.json"
+        settings = {k: v for k, v in json.loads(file.read_text()).items() if k != "processor_class"}
+        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        return saved
+
+    def add_placeholder(self, name: str) -> int:
+        """Give the modality a token of its own and return its id.
+
+        The id needs no row in the LLM's embedding: the model never looks it up.
+        """
+        self.tokenizer.add_special_tokens(
+            {"additional_special_tokens": [placeholder(name)]}, replace_extra_special_tokens=False
+        )
+        return self.tokenizer.convert_tokens_to_ids(placeholder(name))
+
+    def encode(
+        self, messages: list[Message], generation: bool = False, **variables: Any
+    ) -> Encoded:
+        """Turn one conversation into tensors; labels are on assistant turns only.
+
+        Args:
+            messages: see `messages.py`; media refs are bytes, paths, PIL images or arrays.
+            generation: end with the header of an assistant turn instead of labels.
+            variables: of the chat template; or `chat_template` itself, instead of the own.
+
+        Raises:
+            MessageError: the messages break the contract, or use a modality that is not attached.
+            MediaError: a media part cannot be decoded within the limits.
+        """
+        validate(messages)
+        media: dict[str, list[dict[str, torch.Tensor]]] = {}
+        standing = stand_ins(self.tokenizer, _texts(messages))
+        flat = _flatten(messages, partial(self._show, media), standing)
+        found = self._segments(flat, generation, **variables)
+        ids: list[int] = []
+        labels: list[int] = []
+        rows = tokenize(self.tokenizer, [text for text, _ in found], standing)
+        for tokens, (_, is_answer) in zip(rows, found, strict=True):
+            ids += tokens
+            labels += tokens if is_answer else [IGNORE_INDEX] * len(tokens)
+        encoded = Encoded(torch.tensor(ids), torch.tensor(labels), media)
+        self._check_placeholders(encoded)
+        return encoded
+
+    def _show(self, media: dict[str, list], part: dict[str, Any]) -> str:
+        """Preprocess a medium and return the text with placeholders that stands for it."""
+        kind, ref = part["type"], part[part["type"]]
+        name, config = self._modality(kind)
+        cls = encoder_class(config["encoder"])
+        pieces = [(ref, "")]
+        if kind == "video":
+            frames = iter_video(ref, *self._sampling(part))
+            pieces = ((Image.fromarray(frame), _stamp(at)) for frame, at in frames)
+        text = ""
+        for piece, stamp in pieces:
+            item = cls.preprocess(config["encoder"], piece)
+            media.setdefault(name, []).append(item)
+            grids = cls.grids(config["encoder"], item)
+            count = sum(token_count(config["projector"], grid) for grid in grids)
+            text += stamp + placeholder(name) * count
+        return text
+
+    def _sketch(self, shown: Counter[str], facts: Mapping[str, Any], part: dict[str, Any]) -> str:
+        """Return that text without reading the medium, and with single placeholders."""
+        name, _ = self._modality(part["type"])
+        stamps = [""]
+        if part["type"] == "video":
+            fact = facts[part["video"]]
+            times = video_times(int(fact["count"]), float(fact["rate"]), *self._sampling(part))
+            stamps = [_stamp(at) for at in times]
+        shown[name] += len(stamps)
+        return "".join(stamp + placeholder(name) for stamp in stamps)
+
+    def _sampling(self, part: dict[str, Any]) -> tuple[float, int]:
+        return tuple(part.get(option, self.video[option]) for option in SAMPLING)
+
+    def _modality(self, kind: str) -> tuple[str, dict[str, Any]]:
+        reads = "image" if kind == "video" else kind
+        for name, config in self.modalities.items():
+            if encoder_class(config["encoder"]).media == reads:
+                return name, config
+        have = ", ".join(self.modalities) or "none"
+        raise MessageError(f"there is {kind}, but the model has no encoder for it (has: {have})")
+
+    def _segments(
+        self, flat: list[dict[str, str]], generation: bool, **variables: Any
+    ) -> list[tuple[str, bool]]:
+        """Cut the rendered conversation where labels begin and end.
+
+        Each segment is tokenised by itself, so a prompt has the same tokens in training and in
+        generation. What a template prints after an answer's end marker carries no label.
+        """
+        if variables.get("continue_final_message"):
+            return [(self._render(flat, False, **variables), False)]
+        return segments(flat, generation, partial(self._render, **variables), self._end_of)
+
+    def _render(self, flat: list[dict[str, str]], generation: bool, **variables: Any) -> str:
+        variables = {**self.tokenizer.special_tokens_map, **variables}
+        template = variables.pop("chat_template", self.chat_template)
+        return render(template, flat, generation, **variables)
+
+    def _end_of(self, tail: str) -> int:
+        """Return where the end marker ends in what is printed after an answer.
+
+        That is the end-of-text token, or else the last special token there, or else all the words.
+        """
+        eos = self.tokenizer.eos_token
+        if eos and eos in tail:
+            return tail.index(eos) + len(eos)
+        specials = special_tokens(self.tokenizer).within(tail)
+        return tail.rindex(specials[-1]) + len(specials[-1]) if specials else len(tail.rstrip())
+
+    @property
+    def end_of_turn(self) -> str:
+        """Return what ends an answer: what the template prints after one, before the next turn.
+
+        It is labelled, so a trained model says it; "" if the template prints nothing there.
+        """
+        talk = [user("x"), assistant("y"), user("x"), assistant("y")]
+        answer = next(t for t, is_answer in self._segments(_flatten(talk, str), False) if is_answer)
+        return answer[answer.rindex("y") + 1 :]
+
+    @property
+    def ends(self) -> tuple[list[int], str]:
+        """Return what stops generation: tokens, and words where `end_of_turn` is not a token."""
+        marker = self.end_of_turn
+        ids = self.tokenizer(marker, add_special_tokens=False)["input_ids"]
+        special = special_tokens(self.tokenizer).ids.values()
+        token = ids[-1:] if len(ids) == 1 or (ids and ids[-1] in special) else []
+        eos = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        return sorted({*token, *eos}), "" if token else marker.strip()
+
+    def _check_placeholders(self, encoded: Encoded) -> None:
+        for name, config in self.modalities.items():
+            cls = encoder_class(config["encoder"])
+            found = int((encoded.input_ids == config["token_id"]).sum())
+            wanted = sum(
+                token_count(config["projector"], grid)
+                for item in encoded.media.get(name, [])
+                for grid in cls.grids(config["encoder"], item)
+            )
+            if found != wanted:
+                raise PlaceholderError(
+                    f"{found} {placeholder(name)} placeholders for {wanted} {name} features: the "
+                    "chat template drops, repeats or prints placeholders"
+                )
+
+    def text_length(
+        self, messages: list[Message], facts: Mapping[str, Any] = MappingProxyType({})
+    ) -> int:
+        """Count the tokens of a training conversation without those of its media.
+
+        `len(encode(messages))` is that plus `media_lengths` of each file, because a placeholder
+        is a token of its own wherever it stands.
+
+        Args:
+            messages: media are names.
+            facts: `count` and `rate` of each video by its name; its times are text.
+
+        Raises:
+            MessageError, PlaceholderError: as `encode`.
+        """
+        validate(messages)
+        shown: Counter[str] = Counter()
+        standing = stand_ins(self.tokenizer, _texts(messages))
+        flat = _flatten(messages, partial(self._sketch, shown, facts), standing)
+        texts = [text for text, _ in self._segments(flat, False)]
+        ids = Counter(i for row in tokenize(self.tokenizer, texts, standing) for i in row)
+        for name, config in self.modalities.items():
+            if ids[config["token_id"]] != shown[name]:
+                raise PlaceholderError(f"the chat template prints {placeholder(name)} itself")
+        return ids.total() - shown.total()
+
+    def media_lengths(self, kind: str, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell the cost of files of one kind from their facts, (n,), without decoding any.
+
+        Returns:
+            LLM tokens (n,), and features that leave the encoder (n,): patches or audio frames.
+
+        Raises:
+            MessageError: no modality reads that kind.
+        """
+        _, config = self._modality(kind)
+        files = len(facts)
+        file = np.arange(files)
+        if kind == "video":  # as many images of its size as frames are shown
+            fps = np.where(facts["fps"] > 0, facts["fps"], self.video["fps"])
+            most = np.where(facts["max_frames"] > 0, facts["max_frames"], self.video["max_frames"])
+            file = np.repeat(file, video_frames(facts["count"], facts["rate"], fps, most))
+            facts = facts[file]
+        item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
+        costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
+        tokens, features = (np.bincount(file[item], c, files).astype(np.int64) for c in costs)
+        return tokens, features
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of everything that decides `text_length`."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        vocabulary = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
+        media = {name: encoder_class(c["encoder"]).media for name, c in self.modalities.items()}
+        special = self.tokenizer.bos_token, self.tokenizer.eos_token
+        told = json.dumps(
+            [_VERSION, vocabulary, special, self.chat_template, media, self.video], sort_keys=True
+        )
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    def pack(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
+        """Join samples into one padding-free row for training.
+
+        Returns `input_ids`, `labels`, `position_ids` (1, T), positions restarting with every
+        sample, and the media tensors of all samples in order. There is no attention mask:
+        transformers isolates packed documents by their positions only when none is given.
+        `label_positions` (1, N) and, by modality, `NAME_positions` (1, M) say where the model needs
+        a label's logits and where it puts features: found here, a GPU need not be waited for. Their
+        first dimension is that of the row: whoever cuts a batch into rows keeps them whole.
+        """
+        labels = [s.labels.clone() for s in samples]
+        for label in labels:
+            label[0] = IGNORE_INDEX  # the token before it belongs to another document
+        ids, label_row = torch.cat([s.input_ids for s in samples]), torch.cat(labels)[None]
+        placed = {f"{name}_positions": (ids == config["token_id"]).nonzero()[None, :, 0]
+                  for name, config in self.modalities.items()}  # fmt: skip
+        return {
+            "input_ids": ids[None],
+            "labels": label_row,
+            "label_positions": find_labels(label_row)[None],
+            **placed,
+            "position_ids": torch.cat([torch.arange(len(s)) for s in samples])[None],
+            **self._collate_media(samples),
+        }
+
+    def pad(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
+        """Left-pad samples for generation: `input_ids`, `attention_mask` (B, T) and media."""
+        return dict(self._batch(samples, {"padding": True, "return_tensors": "pt"}))
+
+    def _collate_media(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
+        batch: dict[str, torch.Tensor] = {}
+        for name, config in self.modalities.items():
+            items = [item for s in samples for item in s.media.get(name, [])]
+            if items:
+                batch |= encoder_class(config["encoder"]).collate(items)
+        return batch
+
+    def shown(self, messages: list[Message], generation: bool = False, **variables: Any) -> str:
+        """Render a conversation with single markers for its media, which need not be there."""
+        flat = _flatten(messages, lambda part: f"<|{part['type']}|>")
+        return self._render(flat, generation, **variables)
+
+
+AutoProcessor.register(OmniConfig, OmniProcessor)
+
+
+def placeholder(name: str) -> str:
+    """Return the placeholder token of a modality, e.g. `<|vision|>`."""
+    return f"<|{name}|>"
+
+
+def _stamp(seconds: float) -> str:
+    return f"{seconds:.1f}s"
+
+
+def _texts(messages: list[Message]) -> list[str]:
+    return [p["text"] for m in messages for p in m["content"] if p["type"] == "text"]
+
+
+def _flatten(
+    messages: list[Message],
+    show: Callable[[dict[str, Any]], str],
+    standing: Mapping[str, str] = MappingProxyType({}),
+) -> list[dict]:
+    """Make the content of each message one text, in which `show` stands for its media.
+
+    Of the special tokens that its words spell, `literal.stand_ins` takes the place.
+    """
+    return [
+        {
+            "role": m["role"],
+            "content": "".join(
+                hide(p["text"], standing) if p["type"] == "text" else show(p) for p in m["content"]
+            ),
+        }
+        for m in messages
+    ]

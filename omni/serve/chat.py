@@ -1,0 +1,191 @@
+"""omni-chat: one question from the command line, or a conversation in the terminal."""
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..generation.settings import Generation
+from ..load import CheckpointError, check_checkpoint, load
+from ..processing.messages import Message, assistant, audio, image, user, video
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+HELP = """\
+/image PATH   attach a picture to the next message (again for a second one)
+/audio PATH   attach a sound to the next message
+/video PATH   attach a video to the next message
+/reset        forget the conversation and what is attached
+/quit         leave (so does Ctrl-D); Ctrl-C stops an answer"""
+Ask = Callable[[list[Message]], str]  # streams the answer to stdout, and returns it
+PARTS = {"image": image, "audio": audio, "video": video}
+
+
+class ChatError(RuntimeError):
+    """Something that the user can mend; one line says what."""
+
+
+@app.command()
+def chat(
+    checkpoint: Annotated[Path, typer.Argument(help="folder that a stage saved")],
+    text: Annotated[
+        str | None, typer.Argument(help="the question; none, and no media: a conversation")
+    ] = None,
+    images: Annotated[
+        list[str] | None, typer.Option("--image", metavar="PATH", help="a picture; repeatable")
+    ] = None,
+    sounds: Annotated[
+        list[str] | None, typer.Option("--audio", metavar="PATH", help="a sound; repeatable")
+    ] = None,
+    videos: Annotated[
+        list[str] | None, typer.Option("--video", metavar="PATH", help="a video; repeatable")
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="most tokens in an answer; more are cut off")
+    ] = 256,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="how freely tokens are drawn; 0 takes the most likely ones")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="draw from the likeliest tokens with this much probability")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="another one draws other tokens")] = 0,
+) -> None:
+    """Ask a model about pictures and sounds, once or in a conversation.
+
+    Example, after a quickstart:
+
+        omni-chat runs/quickstart/sft "What is this?" --image photo.jpg
+
+    A spoken question needs no text: `omni-chat CHECKPOINT --image photo.jpg --audio question.wav`
+
+    The same question has the same answer. Others are drawn with `--temperature 0.7 --seed 1`.
+    """
+    given = {"image": images, "audio": sounds, "video": videos}
+    media = [(kind, path) for kind, paths in given.items() for path in paths or []]
+    try:
+        generation = _generation(max_new_tokens, temperature, top_p, seed)
+        # a wrong path should not cost the time to load a model
+        parts = [_part(kind, path) for kind, path in media]
+        check_checkpoint(checkpoint)
+        ask = _load(checkpoint, generation)
+        if text is None and not parts:
+            converse(ask)
+        else:
+            ask([user(*parts, *([text] if text else []))])
+    except (ChatError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def converse(ask: Ask) -> None:
+    """Read lines from the terminal until /quit or Ctrl-D; no error ends the conversation."""
+    with contextlib.suppress(ImportError):  # a Python built without it
+        import readline  # noqa: F401 - line editing and history for input()
+    print(f"{HELP}\n")
+    history: list[Message] = []
+    attached: list[dict[str, Any]] = []
+    while True:
+        try:
+            line = input(f"[{len(attached)} attached] > " if attached else "> ").strip()
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print("  (/quit or Ctrl-D to leave)")
+            continue
+        if line == "/quit":
+            return
+        try:
+            if line == "/reset":
+                history, attached = [], []
+                print("forgotten")
+            elif line.startswith("/"):
+                attached.append(_attach(line))
+            elif line or attached:
+                turn = user(*attached, *([line] if line else []))
+                attached = []
+                history = [*history, turn, assistant(ask([*history, turn]))]
+        except ChatError as error:
+            print(f"error: {error}")
+        except KeyboardInterrupt:
+            print("\n(stopped; that message is forgotten)")
+
+
+def _attach(line: str) -> dict[str, Any]:
+    """Turn an `/image PATH` line, or one of another medium, into a part."""
+    command, _, rest = line.partition(" ")
+    kind = command[1:]
+    if kind not in PARTS:
+        raise ChatError(f"{command}: unknown command; there are\n{HELP}")
+    try:
+        words = shlex.split(rest)  # a path with spaces may be quoted
+    except ValueError:
+        words = [rest]
+    path = rest if Path(rest).is_file() else " ".join(words)
+    if not path:
+        raise ChatError(f"{command}: give a path, e.g. {command} file")
+    part = _part(kind, path)
+    print(f"attached {path}")
+    return part
+
+
+def _part(kind: str, path: str) -> dict[str, Any]:
+    """Check that the file can be decoded, and return it as a message part."""
+    from ..media.decode import MediaError, load_audio, load_image
+    from ..media.video import load_video
+
+    file = Path(path).expanduser()
+    try:
+        {"image": load_image, "audio": load_audio, "video": load_video}[kind](file)
+    except (MediaError, OSError) as error:
+        text = str(error)
+        raise ChatError(text if text.startswith(str(file)) else f"{file}: {text}") from error
+    return PARTS[kind](file)
+
+
+def _generation(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Generation:
+    try:
+        return Generation(
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+        )
+    except ValueError as error:
+        raise ChatError(str(error)) from error
+
+
+def _load(checkpoint: Path, generation: Generation) -> Ask:
+    """Load the model and return the function that answers a conversation."""
+    import torch
+    from transformers import TextStreamer
+
+    from ..generation.answer import answer
+    from ..media.decode import MediaError
+    from ..processing.messages import MessageError
+    from ..processing.processor import PlaceholderError
+
+    model, processor = load(checkpoint)
+    if torch.cuda.is_available():
+        model.to("cuda")  # type: ignore[arg-type]
+
+    def ask(messages: list[Message]) -> str:
+        streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        try:
+            return answer(model, processor, [messages], generation, streamer)[0]
+        except (MediaError, MessageError, PlaceholderError, RuntimeError) as error:
+            raise ChatError(_one_line(error)) from error
+
+    return ask
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,348 @@
+"""What a stage would be trained on, and whether it fits: found out without training it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_shards.plan.packing import Pack
+from data_shards.plan.plan import Plan
+from data_shards.read.loader import Document, Encode, documents
+from data_shards.shards.shard import BadSample
+from omni.encoders import encoder_class
+from omni.load import CheckpointError
+from omni.model.forward import trains
+from omni.processing.processor import IGNORE_INDEX, Encoded, placeholder
+from omni.weights import WeightsError
+
+from ..engine.precision import choose_precision
+from ..recipe.schema import Recipe, StageConfig
+from ..trainable.lora import adapt
+from ..trainable.patterns import PatternError, describe, param_groups
+from ..training.prepare import data_records, extend, load_parent, make_plan
+from .comparison import ROUNDING, TOLERANCE, Comparison, packed_equals_unpacked
+from .forecast import Memory, Seconds, measure, memory_of, size
+
+HORIZON = 64  # steps of the plan that are looked at
+MOST_DROPPED = 0.1  # of a source
+MOST_BAD = 0.5  # of the samples drawn of a source
+COMPARED = 4  # documents at least, of all sources; in float64 a deep model takes its time
+
+
+@dataclass
+class Source:
+    """A source of the stage: all of it by its index, and some samples drawn of it."""
+
+    name: str
+    license: str
+    tokens: np.ndarray  # (rows,): LLM tokens of each sample; 0: it cannot be encoded
+    fates: dict[str, tuple[int, str]]
+    """what becomes of samples that are not used whole: how many, and the first with the reason"""
+    drawn: list[Encoded]
+    bad: list[str]
+    """the samples drawn that cannot be used, each with the reason"""
+    used: float = 0.0
+    """samples drawn in the whole stage, by the plan"""
+
+    @property
+    def dropped(self) -> float:
+        """Return the share of samples that are known to be left out."""
+        lost = [self.fates.get(fate, (0, ""))[0] for fate in ("damaged", "skipped")]
+        return sum(lost) / (len(self.tokens) + lost[0])
+
+
+@dataclass
+class Packs:
+    """What the plan's first steps look like."""
+
+    per_step: int
+    tokens: np.ndarray  # (packs,)
+    documents: np.ndarray  # (packs,)
+    limit: int | None
+    """tokens that a pack may hold"""
+
+    @property
+    def useful(self) -> float:
+        """Return how full packs are; without a limit on tokens, a pack has no padding at all."""
+        return float(self.tokens.mean()) / self.limit if self.limit else 1.0
+
+
+@dataclass
+class Examination:
+    """All that was found about a stage; it is well if there are no reasons against it."""
+
+    stage: str
+    start: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
+    """part of the model -> source and licence"""
+    trains: str = ""
+    """a table of what trains, and how"""
+    sources: list[Source] = field(default_factory=list)
+    packs: Packs | None = None
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """modality -> placeholders in the samples drawn, features that the model made of them"""
+    memory: Memory | None = None
+    seconds: Seconds | None = None
+    total: tuple[float, float] = (0.0, 0.0)
+    """seconds of the whole stage with an empty feature cache and with a full one"""
+    comparisons: list[Comparison] = field(default_factory=list)
+    """packed and unpacked, in float32 and, if that rounds too much, in float64"""
+    reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """what does not keep the stage from being trained, but should be known"""
+    processor: Any = None
+
+
+def examine(recipe: Recipe, stage: StageConfig, count: int) -> Examination:
+    """Look at a stage with `count` samples of each source; nothing is written.
+
+    What cannot be had (weights, shards, patterns that match nothing) is among the reasons.
+    """
+    found = Examination(stage.name)
+    try:
+        _examine(found, recipe, stage, count)
+    except (CheckpointError, PatternError, WeightsError, ValueError, OSError,
+            torch.OutOfMemoryError) as error:  # fmt: skip
+        found.reasons.append(str(error))
+    return found
+
+
+def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int) -> None:
+    model, found.processor, found.start = _load(recipe, stage)
+    found.parts = _origins(model)
+    if not found.processor.end_of_turn:
+        found.notes.append(
+            "the chat template prints nothing after an answer, so answers carry no end marker and "
+            "the model does not learn to stop; give the tokenizer a template with one"
+        )
+    groups = param_groups(
+        model, adapt(model, stage, found.processor), stage.weight_decay, stage.warmup
+    )
+    found.trains = describe(model, stage.name, groups)
+    plan = make_plan(recipe, stage, found.processor, 1)
+    records = data_records(recipe, stage)
+    for name in plan.names:
+        drawn, bad = draw(plan, name, found.processor, count)
+        found.sources.append(Source(
+            name, records[f"data.{name}"]["license"], plan.lengths[name].tokens,
+            fates(plan, name), drawn, bad,
+        ))  # fmt: skip
+    found.reasons += [reason for source in found.sources for reason in _against(source)]
+    steps = list(islice((step.packs for step in plan.steps()), min(HORIZON, stage.steps)))
+    packs = [pack for step in steps for pack in step]
+    found.packs = Packs(
+        len(steps[0]), np.array([pack.tokens for pack in packs]),
+        np.array([len(pack.items) for pack in packs]), plan.config.max_tokens,
+    )  # fmt: skip
+    drawn = Counter(item.source for pack in packs for item in pack.items)
+    for source in found.sources:
+        source.used = drawn[source.name] * stage.steps / len(steps)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache = recipe.feature_cache_mb << 20
+    in_memory = cache if recipe.feature_cache == "memory" else 0
+    found.memory = memory_of(model, in_memory, device)
+    if _too_much(found):
+        return
+    model.to(device)
+    found.counts = count_features(model, found.processor, found.sources)
+    unequal = [
+        f"{placeholders} {name} placeholders for {features} features"
+        for name, (placeholders, features) in found.counts.items()
+        if placeholders != features
+    ]
+    found.reasons += unequal
+    if not unequal and any(source.drawn for source in found.sources):
+        _forecast(found, recipe, stage, model, plan, packs, cache)
+        _compare(found, model, stage.objective)
+
+
+def start_of(recipe: Recipe, stage: StageConfig) -> tuple[Path | None, list[StageConfig]]:
+    """Return the checkpoint of the last finished stage before one, if any, and those between."""
+    before = recipe.stages[: recipe.stages.index(stage)]
+    done = [s for s in before if (Path(recipe.output) / s.name / "stage.json").is_file()]
+    parent = Path(recipe.output) / done[-1].name if done else None
+    return parent, before[before.index(done[-1]) + 1 if done else 0 :]
+
+
+def _load(recipe: Recipe, stage: StageConfig) -> tuple[Any, Any, str]:
+    """Return model, processor and what they start from."""
+    parent, between = start_of(recipe, stage)
+    model, processor = load_parent(recipe, parent)
+    for later in [*between, stage]:
+        extend(model, processor, later)
+    return model, processor, str(parent or recipe.text)
+
+
+def _origins(model: Any) -> dict[str, str]:
+    """Return where each part of the model comes from, with its licence."""
+    parts = {"language_model": "text"}
+    parts |= {f"encoders.{name}": name for name in model.config.modalities}
+    records = {part: model.config.parts.get(name) for part, name in parts.items()}
+    return {part: f"{r['source']}, licence {r['license']}" if r else "random weights"
+            for part, r in records.items()}  # fmt: skip
+
+
+def draw(plan: Plan, name: str, processor: Any, count: int) -> tuple[list[Encoded], list[str]]:
+    """Encode a source's first documents in its planned order; return what was bad as text."""
+    alone = Plan({name: plan.sources[name]}, replace(plan.config, mixture={name: 1}),
+                 {name: plan.lengths[name]})  # fmt: skip
+    packs = (pack for step in alone.steps() for pack in step.packs)
+    found = (document for pack in packs for document in documents(alone, pack))
+    return _encode(islice(found, min(count, len(plan.sources[name]))), processor)
+
+
+def _encode(found: Iterator[Document], processor: Any) -> tuple[list[Encoded], list[str]]:
+    encode, good, bad = Encode(processor), [], []
+    for document in found:
+        try:
+            good.append(encode(document))
+        except BadSample as error:
+            bad.append(str(error))
+    return good, bad
+
+
+def fates(plan: Plan, name: str) -> dict[str, tuple[int, str]]:
+    """Return what becomes of samples that are not used as they are: how many, and the first."""
+    index, of, c = plan.sources[name], plan.lengths[name], plan.config
+    told = {"damaged": (len(index.bad), str(index.bad[0]))} if index.bad else {}
+    limits = {
+        "tokens": (c.max_length or c.max_tokens, "max_length"),
+        "patches": (c.max_patches, "max_patches"), "frames": (c.max_frames, "max_frames"),
+    }  # fmt: skip
+    for fate, rows in plan.fates(name).items():
+        if len(rows):
+            row = int(rows[0])
+            why = [f"{getattr(of, unit)[row]:,} {unit}, {key} is {limit:,}"
+                   for unit, (limit, key) in limits.items()
+                   if limit and getattr(of, unit)[row] > limit]  # fmt: skip
+            told[fate] = len(rows), f"{index.entry(row).where}: {', '.join(why)}"
+    return told
+
+
+def _against(source: Source) -> list[str]:
+    """Return what of a source speaks against training."""
+    reasons = []
+    if source.dropped > MOST_DROPPED:
+        examples = [source.fates[f][1] for f in ("skipped", "damaged") if f in source.fates]
+        reasons.append(
+            f"source {source.name!r}: {source.dropped:.0%} of its samples are left out, such as "
+            f"{examples[0]}"
+        )
+    drawn = len(source.drawn) + len(source.bad)
+    if len(source.bad) > MOST_BAD * drawn:
+        reasons.append(
+            f"source {source.name!r}: {len(source.bad)} of {drawn} samples drawn cannot be used, "
+            f"such as {source.bad[0]}"
+        )
+    return reasons
+
+
+@torch.no_grad()
+def count_features(model: Any, processor: Any, sources: list[Source]) -> dict[str, tuple[int, int]]:
+    """Return, per modality, placeholders in the samples drawn and features the model makes."""
+    counts: dict[str, tuple[int, int]] = {}
+    for name, spec in model.config.modalities.items():
+        placeholders = features = 0
+        for encoded in (e for source in sources for e in source.drawn if name in e.media):
+            batch = processor.pack([encoded])
+            media = [batch[key].to(model.device) for key in encoder_class(spec["encoder"]).inputs]
+            placeholders += int((encoded.input_ids == spec["token_id"]).sum())
+            features += len(model.encode(name, *media))
+        counts[name] = placeholders, features
+    return counts
+
+
+def _too_much(found: Examination) -> bool:
+    """Tell, and note among the reasons, whether the stage does not fit into the memory."""
+    assert found.memory
+    needed, there = found.memory.needed, found.memory.available
+    if needed > there:
+        found.reasons.append(f"needs {size(needed)} of memory, {size(there)} are there")
+    return needed > there
+
+
+def _forecast(
+    found: Examination, recipe: Recipe, stage: StageConfig, model: Any, plan: Plan,
+    packs: list[Pack], cache: int,
+) -> None:  # fmt: skip
+    """Measure a pack of average size and conclude on the stage."""
+    assert found.memory and found.packs
+    mean, largest = found.packs.tokens.mean(), found.packs.tokens.max()
+    typical = min(packs, key=lambda pack: abs(pack.tokens - mean))
+    encoded, _ = _encode(iter(documents(plan, typical)), found.processor)
+    if not encoded:
+        return
+    row = {k: v.to(model.device) for k, v in found.processor.pack(encoded).items()}
+    frozen = not all(trains(encoder) for encoder in model.encoders.values())
+    half = choose_precision(recipe.precision) == "bf16"
+    cache_bytes = cache if frozen else 0
+    seconds, held = measure(model, stage.objective, row, cache_bytes, half)
+    found.seconds = seconds
+    activations = int(held * largest / sum(map(len, encoded)))
+    found.memory = found.memory._replace(activations=activations)
+    _too_much(found)
+    total = stage.steps * found.packs.per_step
+    used = sum(source.used for source in found.sources)
+    new = sum(min(source.used, len(source.tokens)) for source in found.sources) / used
+    update, again = stage.steps * seconds.update, total * seconds.again
+    empty = total * (new * seconds.first + (1 - new) * seconds.again)
+    found.total = update + empty, update + again
+
+
+def _compare(found: Examination, model: Any, objective: Any) -> None:
+    each = -(-COMPARED // len(found.sources))
+    encoded = [e for source in found.sources for e in source.drawn[:each]]
+
+    def compare(dtype: torch.dtype) -> Comparison:
+        return packed_equals_unpacked(
+            model, found.processor, encoded, dtype=dtype, objective=objective
+        )
+
+    found.comparisons.append(compare(torch.float32))
+    if found.comparisons[-1].ok:
+        return
+    try:
+        found.comparisons.append(compare(torch.float64))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # kernels of experts, for one, have no double
+        found.comparisons[-1] = found.comparisons[-1]._replace(tolerance=ROUNDING)
+        reason = " ".join(str(error).split())[:150]
+        found.notes.append(
+            f"this model does not run in float64 ({reason}), which would tell rounding from "
+            f"leaking: packed and unpacked may differ by {ROUNDING:g} in float32 instead of "
+            f"{TOLERANCE:g}"
+        )
+    worst = found.comparisons[-1]
+    if not worst.ok:
+        found.reasons.append(
+            f"packing changes the training: a loss of {worst.packed:.7f} instead of "
+            f"{worst.alone:.7f}, a gradient of {worst.parameter} off by {worst.difference:.1e}"
+        )
+
+
+def spans(encoded: Encoded, processor: Any) -> list[tuple[str, str]]:
+    """Cut a sample into ("prompt" | "label" | "media", text); a run of placeholders is one."""
+    names = {spec["token_id"]: placeholder(name) for name, spec in processor.modalities.items()}
+    ids, labels = encoded.input_ids.tolist(), encoded.labels.tolist()
+    kinds = [
+        "media" if token in names else "prompt" if label == IGNORE_INDEX else "label"
+        for token, label in zip(ids, labels, strict=True)
+    ]
+    runs: list[tuple[str, list[int]]] = []
+    for kind, token in zip(kinds, ids, strict=True):
+        if not runs or runs[-1][0] != kind or (kind == "media" and runs[-1][1][-1] != token):
+            runs.append((kind, []))
+        runs[-1][1].append(token)
+    return [
+        (
+            kind,
+            f"{names[run[0]]}x{len(run)}" if kind == "media" else processor.tokenizer.decode(run),
+        )
+        for kind, run in runs
+    ]

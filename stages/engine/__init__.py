@@ -1,0 +1,1 @@
+"""Many processes as one: gradients, kernels, precision, checkpoints of parts."""

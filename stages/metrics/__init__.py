@@ -1,0 +1,1 @@
+"""What a step tells: speed, operations, losses, and where they are written."""

@@ -1,0 +1,1 @@
+"""What a run did: one json file, one page, one picture."""

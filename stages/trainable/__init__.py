@@ -1,0 +1,1 @@
+"""Which parts train, and how: patterns, adapters, new tokens."""

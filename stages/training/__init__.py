@@ -1,0 +1,1 @@
+"""The chain of stages, and THE loop."""

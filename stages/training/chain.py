@@ -1,0 +1,144 @@
+"""The stages of a recipe in order, each from its parent's checkpoint; what is finished is kept."""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from data_shards.remote.origin import manifests
+from omni.load import CheckpointError
+
+from ..engine.compiler import check_compile
+from ..engine.distribute import check_sharding
+from ..engine.kernels import check_attention
+from ..engine.precision import check_precision
+from ..metrics.trackers import check_trackers
+from ..recipe.places import Places
+from ..recipe.schema import Recipe, RecipeError, StageConfig, stage_settings
+from .checkpoint import DONE, finished
+from .preflight import find_mistakes
+from .probes import probe_stage
+from .trainer import train_stage
+
+
+def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None) -> None:
+    """Run the stages in order, resuming wherever an earlier run stopped.
+
+    Raises:
+        CheckpointError: `only` names a stage whose parent is not finished, or a finished stage
+            was made with other settings.
+    """
+    root = Path(recipe.output)
+    parent: Path | None = None
+    for stage in recipe.stages:
+        target = root / stage.name
+        settings = _settings(recipe, stage, parent)
+        done = finished(target, settings)
+        if only == stage.name or (only is None and not done):
+            if parent and not (parent / "stage.json").is_file():
+                raise CheckpointError(
+                    f"stage {stage.name!r} starts from {parent}, which is not there: run its "
+                    "parent stage first (without --stage, all stages run in order)"
+                )
+            if not done:
+                try:
+                    train_stage(recipe, stage, settings, parent, target, accelerator)
+                finally:
+                    accelerator.free_memory()  # it holds every model and optimizer it prepared
+        if done:
+            accelerator.print(f"{stage.name}: finished already, {target}")
+        if only in (None, stage.name):
+            probe_stage(recipe, stage, target, accelerator)
+        if only == stage.name:
+            return
+        parent = target
+
+
+def check_machine(recipe: Recipe, accelerator: Accelerator) -> None:
+    """Refuse what cannot run here, before anything is loaded.
+
+    Raises:
+        ValueError: an attention kernel, a precision or a sharding that cannot train here, or no
+            compiler where one is asked for.
+        RecipeError: a tracker that cannot be used.
+    """
+    device = accelerator.device
+    check_attention(recipe.attention, device)
+    check_precision(accelerator.mixed_precision, device)
+    check_sharding(recipe.sharding, device)
+    check_trackers(recipe.trackers)
+    if recipe.compile:
+        check_compile(device)
+
+
+def remaining(
+    recipe: Recipe, only: str | None = None, again: Collection[str] = ()
+) -> tuple[Path | None, list[StageConfig]]:
+    """Return the stages that are to be trained, in order, and the checkpoint they start from.
+
+    What comes after a stage that is not finished will have another parent, and is trained too.
+
+    Args:
+        recipe: all of them.
+        only: the one that is asked for.
+        again: those whose results are put aside first.
+
+    Raises:
+        CheckpointError: a finished stage was made with other settings; names stage and setting.
+    """
+    parent: Path | None = None
+    for number, stage in enumerate(recipe.stages):
+        target = Path(recipe.output) / stage.name
+        if only in (None, stage.name):
+            done = stage.name not in again and (target / DONE).is_file()
+            if not (done and finished(target, _settings(recipe, stage, parent))):
+                return parent, [stage] if only else recipe.stages[number:]
+            if only:
+                break
+        parent = target
+    return parent, []
+
+
+def refuse_mistakes(
+    recipe: Recipe, places: Places, ranks: int, only: str | None, again: Collection[str]
+) -> None:
+    """Refuse mistakes of any stage that is to be trained, before the first one is.
+
+    Args:
+        recipe: what is asked for; `only` and `again` as in `remaining`.
+        places: where it says what.
+        ranks: processes that share the work.
+        only: see there.
+        again: see there.
+
+    Raises:
+        RecipeError: names every mistake with file, line and stage.
+        CheckpointError: see `remaining`.
+    """
+    parent, stages = remaining(recipe, only, again)
+    if parent and not (parent / DONE).is_file():
+        return  # which `run_recipe` says
+    if found := find_mistakes(recipe, places, parent, stages, ranks):
+        raise RecipeError("\n".join(map(str, found)))
+
+
+def _settings(recipe: Recipe, stage: StageConfig, parent: Path | None) -> dict[str, Any]:
+    """Return all that a stage's result depends on."""
+    return stage_settings(recipe, stage) | {
+        "shards": _shards_identity(recipe, stage),
+        "parent": _identity(parent),
+    }
+
+
+def _shards_identity(recipe: Recipe, stage: StageConfig) -> dict[str, list[str]]:
+    """Return, per source, hashes that change when its shards are built anew."""
+    return {name: [*manifests(recipe.sources[name])] for name in stage.data.mixture}
+
+
+def _identity(parent: Path | None) -> str:
+    """Return what a stage's result depends on in its parent: when and as what it was made."""
+    if parent is None or not (parent / "stage.json").is_file():
+        return ""
+    return hashlib.sha256((parent / "stage.json").read_bytes()).hexdigest()[:16]

@@ -1,0 +1,165 @@
+"""Every stage of a recipe is looked at before the first one is trained.
+
+The stages' own code runs, on a model without weights (see `OmniForConditionalGeneration.sketch`)
+and on samples of each source. So what a late stage would fail on is found in seconds.
+"""
+
+import copy
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_shards.index.index import Index
+from data_shards.plan.plan import check_ranks
+from data_shards.remote.origin import manifests
+from eval.run import choose
+from omni.entry import EntryError
+from omni.load import CheckpointError
+from omni.model.forward import trains
+from omni.weights import WeightsError
+
+from ..objectives import kind_of, objective_class
+from ..recipe.places import Places
+from ..recipe.schema import Recipe, StageConfig, plan_config
+from ..trainable.lora import adapt
+from ..trainable.patterns import PatternError, param_groups
+from .prepare import extend, load_parent
+from .probes import SUITE
+from .samples import check_media, check_samples
+
+
+class Mistake(NamedTuple):
+    """What is wrong with a stage, and where the recipe says so."""
+
+    where: str
+    stage: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: stage {self.stage!r}: {self.reason}"
+
+
+def find_mistakes(
+    recipe: Recipe, places: Places, start: Path | None, stages: Sequence[StageConfig],
+    ranks: int = 1, checked: Collection[str] | None = None,
+) -> list[Mistake]:  # fmt: skip
+    """Go through stages in order, and return what each of them would fail on.
+
+    Shards that are not indexed yet are, as they would be in their stage.
+
+    Args:
+        recipe: what the stages are of.
+        places: where it says what.
+        start: the checkpoint that the first stage starts from; None: what the recipe starts from.
+        stages: in order; each starts from what the one before has attached.
+        ranks: processes that share the work.
+        checked: names of stages; what the others train, and on what, is not looked at.
+    """
+    if not stages:
+        return []
+    preflight = _Preflight(recipe, places, ranks)
+    with preflight.noting(stages[0], root="text"):
+        preflight.model, preflight.processor = load_parent(recipe, start, sketch=True)
+    if recipe.probes.samples:
+        with preflight.noting(stages[0], root="probes"):
+            preflight.check_probes()
+    for stage in stages:
+        with preflight.noting(stage):
+            if preflight.model:
+                preflight.extend(stage)
+        if checked is None or stage.name in checked:
+            preflight.check(stage)
+    return preflight.found
+
+
+class _Preflight:
+    """What was found so far, and the model as it will be; None once it cannot be made."""
+
+    def __init__(self, recipe: Recipe, places: Places, ranks: int):
+        self.recipe, self.places, self.ranks = recipe, places, ranks
+        self.found: list[Mistake] = []
+        self.model: Any = None
+        self.processor: Any = None
+        self._indices: dict[str, Index] = {}
+
+    @contextmanager
+    def noting(self, stage: StageConfig, *keys: str, root: str = "") -> Iterator[None]:
+        """Note what fails inside as a mistake of a stage, at these keys or those it names."""
+        try:
+            yield
+        except (EntryError, WeightsError, CheckpointError, ValueError, OSError) as error:
+            below = (*keys, *error.keys) if isinstance(error, EntryError) else keys
+            where = self.places.of(*([root, *below] if root else ["stages", stage.name, *below]))
+            self.found.append(Mistake(where, stage.name, " ".join(str(error).split())))
+
+    def check_probes(self) -> None:
+        """Look for the rows of the suite that are asked after each stage."""
+        try:
+            choose(SUITE, self.recipe.probes.rows)
+        except ValueError as error:
+            raise EntryError(error, "rows") from error
+
+    def extend(self, stage: StageConfig) -> None:
+        """Attach what a stage adds."""
+        model, self.model = self.model, None
+        extend(model, self.processor, stage)
+        self.model = model
+
+    def check(self, stage: StageConfig) -> None:
+        """Note what a stage fails on, whose model is there."""
+        with self.noting(stage):
+            if self.model:
+                self._check_training(stage)
+        config = plan_config(self.recipe, stage, self.ranks)
+        with self.noting(stage, "data"):
+            check_ranks(config, self.ranks)
+            if self.model:
+                _check_positions(self.model, config.max_length or 0)
+        for name in stage.data.mixture:
+            with self.noting(stage, name, root="sources"):
+                if name not in self._indices:
+                    manifests(self.recipe.sources[name])
+                    self._indices[name] = Index.open(self.recipe.sources[name])
+            with self.noting(stage, "data"):
+                if self.model and name in self._indices:
+                    check_media(name, self._indices[name], self.processor)
+                    check_samples(name, self._indices[name], self.processor, config)
+
+    def _check_training(self, stage: StageConfig) -> None:
+        """Choose what trains, as a stage does, in a copy: adapters are gone after it."""
+        model = copy.deepcopy(self.model)
+        patterns = adapt(model, stage, self.processor)
+        param_groups(model, patterns, stage.weight_decay, stage.warmup)
+        media = [*model.encoders.values(), *model.projectors.values()]
+        kind = kind_of(stage.objective)
+        if not objective_class(kind).runs_llm and not any(map(trains, media)):
+            raise PatternError(
+                f"objective {kind} trains encoders and projectors alone, and none of them has a "
+                "learning rate; name one, or use objective sft", "trainable",
+            )  # fmt: skip
+
+
+def _check_positions(model: Any, max_length: int) -> None:
+    """Refuse documents that are longer than the LLM has positions for.
+
+    Raises:
+        EntryError: says how many it has.
+    """
+    positions = positions_of(model.config.text_config)
+    if positions and max_length > positions:
+        raise EntryError(
+            f"documents of up to {max_length:,} tokens (max_length) for an LLM that has positions "
+            f"for {positions:,}: set data.max_length: {positions}", "max_length",
+        )  # fmt: skip
+
+
+def positions_of(config: Any) -> int | None:
+    """Return how many positions an LLM's config speaks of, None where it speaks of none."""
+    config = config.get_text_config()
+    stated = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+    if stated and original and factor:  # some state what they have before it is stretched
+        stated = max(stated, int(original * factor))
+    return stated

@@ -1,0 +1,186 @@
+"""A look at a finished stage: held-out loss, what was forgotten of text, a few suite rows."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from data_shards.read.entry import Bad, read_shard
+from data_shards.read.meta import modality
+from data_shards.remote.files import is_url
+from data_shards.shards.shard import find_shards
+from eval.rows.drift import text_drift
+from eval.run import choose, run_suite
+from omni.encoders import encoder_class
+from omni.files.atomic import write_json
+from omni.files.jsonl import append_lines
+from omni.load import load
+from omni.media.decode import MediaError
+from omni.processing.messages import MessageError
+from omni.processing.processor import IGNORE_INDEX, Encoded, PlaceholderError
+
+from ..objectives import kind_of
+from ..objectives.task import Task
+from ..recipe.schema import Recipe, StageConfig, plan_config
+from .prepare import load_parent
+
+SUITE = "mini"
+BATCH = 8  # documents in a row of the held-out loss
+SHOWS = {"blind": "image", "shuffled_images": "image", "shuffled_audio": "audio"}
+"""the medium that a row's control changes, so that the row needs it"""
+
+
+def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: Accelerator) -> None:
+    """Write TARGET/probe.json of a finished stage, unless it is there, or probes are off.
+
+    One rank measures, the others wait. What cannot be measured is named in it, under "missing".
+    """
+    settings = asdict(recipe.probes)
+    if not recipe.probes.samples:
+        return
+    if accelerator.is_main_process and _probed(target) != settings:
+        began = time.monotonic()
+        result = {"settings": settings, **measure(recipe, stage, target, accelerator)}
+        result["seconds"] = round(time.monotonic() - began, 1)
+        write_json(target / "probe.json", result)
+        row = {"event": "probe", "name": stage.name, **result}
+        append_lines(Path(recipe.output) / "log.jsonl", [row])
+        print(f"{stage.name}: {_told(result)}", flush=True)
+    accelerator.wait_for_everyone()
+
+
+def _probed(target: Path) -> dict[str, Any] | None:
+    """Return the settings of the probe that there is."""
+    path = target / "probe.json"
+    return json.loads(path.read_text())["settings"] if path.is_file() else None
+
+
+def _told(result: dict[str, Any]) -> str:
+    losses = [f"{name} {found['loss']:.3f}" for name, found in result["heldout"].items()]
+    rows = [f"{r['name']} {r['score']:.1f} %" for r in result["rows"] if r["score"] is not None]
+    return (
+        f"held-out loss: {', '.join(losses) or 'none'}; text drift {result['text_drift']:.3f}; "
+        f"{', '.join(rows) or 'no rows'}; {result['seconds']:.0f} s"
+    )
+
+
+def measure(
+    recipe: Recipe, stage: StageConfig, target: Path, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Probe a checkpoint.
+
+    Returns:
+        `heldout`: by modality, as the stage's objective sees it, the mean `loss` of `labels` label
+        tokens in `documents`; `text_drift` from the LLM that the recipe starts from; `rows` of the
+        mini-suite: name, score, n; `missing`: what could not be measured, and why.
+    """
+    model, processor = load(target)
+    model.to(accelerator.device).eval()  # type: ignore[arg-type]
+    missing: list[str] = []
+    shards = _heldout_shards(recipe, stage, missing)
+    limit = plan_config(recipe, stage, 1).max_length or 0
+    encoded = [*_encoded(shards, processor, recipe.probes.samples, limit, missing)]
+    with accelerator.autocast():
+        losses = heldout_losses(model, processor, encoded, stage.objective)
+    started, _ = load_parent(recipe, None)
+    drift = text_drift(model, started.language_model.to(accelerator.device), processor)
+    del started
+    rows = _rows(recipe, stage, model, processor, shards, missing)
+    return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift,
+            "rows": rows, "missing": missing}  # fmt: skip
+
+
+def _heldout_shards(
+    recipe: Recipe, stage: StageConfig, missing: list[str]
+) -> dict[str, list[Path]]:
+    """Find the held-out shards beside the train shards of each source."""
+    found = {}
+    for name in stage.data.mixture:
+        local = [pattern for pattern in recipe.sources[name] if not is_url(pattern)]
+        folders = sorted({path.parent for path in find_shards(local)}) if local else []
+        found[name] = [
+            shard for folder in folders for shard in sorted(folder.glob("heldout-*.tar"))
+        ]
+        if not found[name]:
+            missing.append(f"source {name!r} has no heldout-*.tar beside its shards on this disk")
+    return found
+
+
+def _encoded(
+    shards: dict[str, list[Path]], processor: Any, count: int, limit: int, missing: list[str]
+) -> Iterator[Encoded]:
+    """Encode the first `count` samples of each source, in the order of its shards."""
+    bad: list[Bad] = []
+    for name, paths in shards.items():
+        left_out: Counter[str] = Counter()
+        samples = (sample for path in paths for sample in read_shard(path, bad.append))
+        for sample in islice(samples, count):
+            try:
+                encoded = processor.encode(sample.conversation())
+            except (MessageError, MediaError, PlaceholderError) as error:
+                left_out[str(error)] += 1
+                continue
+            if len(encoded) <= limit and (encoded.labels[1:] != IGNORE_INDEX).any():
+                yield encoded
+            else:
+                left_out[f"over {limit} tokens, or without an answer"] += 1
+        missing += [f"source {name!r}: {n} held out: {why}" for why, n in left_out.items()]
+    missing += [f"held out: {reason}" for reason in bad]
+
+
+def heldout_losses(
+    model: Any, processor: Any, encoded: list[Encoded], objective: Any
+) -> dict[str, dict[str, float]]:
+    """Return, by modality, the mean loss of a label token, in nats for `sft`."""
+    task, one = Task(model, objective), torch.ones((), device=model.device)
+    loss: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    documents: Counter[str] = Counter()
+    ordered = sorted(encoded, key=modality)
+    for some in (ordered[n : n + BATCH] for n in range(0, len(ordered), BATCH)):
+        batch = {k: v.to(model.device) for k, v in processor.pack(some).items()}
+        with torch.no_grad():
+            _, sums = task(batch, one)
+        for document, value in zip(some, sums.tolist(), strict=False):
+            name = modality(document)
+            loss[name] += value
+            labels[name] += int((document.labels[1:] != IGNORE_INDEX).sum())
+            documents[name] += 1
+    return {
+        name: {"loss": loss[name] / labels[name], "labels": labels[name], "documents": n}
+        for name, n in documents.items()
+    }
+
+
+def _rows(
+    recipe: Recipe,
+    stage: StageConfig,
+    model: Any,
+    processor: Any,
+    shards: dict[str, list[Path]],
+    missing: list[str],
+) -> list[dict[str, Any]]:
+    """Ask the rows whose media the model knows, without controls."""
+    has = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
+    able = [spec.name for spec in choose(SUITE, recipe.probes.rows)
+            if {SHOWS[control] for control in spec.controls} <= has]  # fmt: skip
+    roots = {path.parent.parent for paths in shards.values() for path in paths}
+    if not (able and recipe.probes.rows and roots):
+        return []
+    if len(roots) > 1:
+        folders = ", ".join(map(str, sorted(roots)))
+        missing.append(f"suite rows need all sources in one folder; they are in {folders}")
+        return []
+    result = run_suite(
+        model, processor, SUITE, roots.pop(), Path(recipe.output) / "probes" / stage.name,
+        rows=able, limit=recipe.probes.limit, controls=False,
+    )  # fmt: skip
+    missing += [f"{row['name']}: {row['missing']}" for row in result["rows"] if row["missing"]]
+    return [{key: row[key] for key in ("name", "score", "n")} for row in result["rows"]]
