@@ -341,7 +341,7 @@ def test_a_busy_server_is_asked_again(web, store):
 
 CHILD = """
 import sys
-from data_shards.cache import ShardCache
+from data_shards.remote.cache import ShardCache
 ShardCache(sys.argv[1], int(sys.argv[2])).open(sys.argv[3])
 """
 
@@ -364,7 +364,7 @@ def test_a_killed_download_leaves_nothing_that_is_read_or_counted(web, tmp_path)
 
 MANY = """
 import hashlib, json, os, sys, threading
-from data_shards.cache import ShardCache
+from data_shards.remote.cache import ShardCache
 folder, size, urls, seed = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
 store, got, most = ShardCache(folder, size, attempts=1), set(), 0
 

@@ -47,7 +47,7 @@ from pathlib import Path
 from omni.load import load
 checkpoint, question, first = map(Path, sys.argv[1:])
 model, processor = load(checkpoint)
-from omni.answer import answer
+from omni.generation.answer import answer
 answer(model, processor, *pickle.loads(question.read_bytes()))
 first.touch()
 """
