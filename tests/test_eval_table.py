@@ -192,7 +192,7 @@ def test_a_refusal_says_every_word_and_not_among_the_results(arguments):
 
 
 def test_a_fault_of_ours_is_no_refusal(monkeypatch):
-    monkeypatch.setattr("eval.cli._run", lambda *_, **__: {}["x"])
+    monkeypatch.setattr("eval.run.choose", lambda *_: {}["x"])
     assert isinstance(CliRunner().invoke(app, ["run", "folder"]).exception, KeyError)
 
 
