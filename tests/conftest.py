@@ -273,9 +273,12 @@ def spell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             scores[:, spelled[min(ids.shape[1] - start, len(spelled) - 1)]] = 1.0
             return scores
 
-        monkeypatch.setattr(
-            model, "_get_logits_processor",
-            lambda *_, logits_processor, **__: LogitsProcessorList([say, *logits_processor]),
-        )  # fmt: skip
+        generate = model.generate
+
+        def spelling(*args: Any, logits_processor: Any = (), **kwargs: Any) -> Any:
+            processors = LogitsProcessorList([*logits_processor, say])
+            return generate(*args, logits_processor=processors, **kwargs)
+
+        monkeypatch.setattr(model, "generate", spelling)
 
     return let
