@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from eval.benchmarks.image import IMAGE10
 from eval.cli import app
 from eval.mean import mean_of_ten
 from eval.published import published
 from eval.scoring import Outcome, proportion
-from eval.suites import SUITES
 from eval.table_commands import Form
 from eval.units import categories, stored_units
 
@@ -76,12 +74,6 @@ def test_the_published_table_prints_means_refusals_and_sources():
     for part in ("73.30", "73.17", "72.31", "9 of 10, missing ChartQA", "2501.15368", "83.4◇"):
         assert part in text
     assert "README" in text
-
-
-def test_the_ten_have_the_names_and_titles_of_the_suite():
-    assert len(TEN) == 10
-    assert {b.name: b.title for b in IMAGE10} == TEN
-    assert [row.title for row in SUITES["image10"].rows] == [*TEN.values()]
 
 
 @pytest.mark.parametrize("missing", TEN)
