@@ -1,9 +1,12 @@
 """Tiny random models and shards, made in milliseconds and without a network."""
 
 import io
+import json
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from lxml import html
 from PIL import Image
 
 VISION = {
@@ -208,6 +212,52 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def loads_nothing() -> Callable[[html.HtmlElement], bool]:
+    """Return a function: whether all that a page shows is in it, and nothing of it is a program."""
+
+    def check(page: html.HtmlElement) -> bool:
+        inside = all(url.startswith("data:") for _, _, url, _ in page.iterlinks())
+        programs = page.xpath("//script | //iframe | //object | //embed | //base")
+        programs += [name for name in page.xpath("//@*") if name.attrname.startswith("on")]
+        return inside and not programs
+
+    return check
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., Any]:
+    """Return a function: (pages, widths, script) -> what the script leaves in `found`, by json.
+
+    The pages stand in frames, each at each width in pixels, of a page that runs the script.
+    """
+    from stages.report.picture import browser
+
+    if not (program := browser()):
+        pytest.skip("no chromium is installed to lay the pages out")
+
+    def run(pages: list[str], widths: tuple[int, ...], script: str) -> Any:
+        frames = "".join(
+            f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{escape(page)}">'
+            "</iframe>" for page in pages for width in widths
+        )  # fmt: skip
+        script = f"""onload = () => {{
+            const frames = [...document.querySelectorAll("iframe")].map(f => f.contentDocument);
+            let found; {script}
+            document.body.textContent = JSON.stringify(found);
+        }}"""
+        file = tmp_path / "all.html"
+        file.write_text(f"<script>{script}</script><body>{frames}", encoding="utf-8")
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+                   f"--user-data-dir={tmp_path / 'profile'}", f"file://{file}"]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        text = html.document_fromstring(done.stdout or "<p>").body.text_content()
+        assert text[:1] in ("[", "{"), done.stderr
+        return json.loads(text)
+
+    return run
+
+
 @pytest.fixture
 def spell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function: let a model answer these messages with this text, whatever follows."""
@@ -223,9 +273,12 @@ def spell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             scores[:, spelled[min(ids.shape[1] - start, len(spelled) - 1)]] = 1.0
             return scores
 
-        monkeypatch.setattr(
-            model, "_get_logits_processor",
-            lambda *_, logits_processor, **__: LogitsProcessorList([say, *logits_processor]),
-        )  # fmt: skip
+        generate = model.generate
+
+        def spelling(*args: Any, logits_processor: Any = (), **kwargs: Any) -> Any:
+            processors = LogitsProcessorList([*logits_processor, say])
+            return generate(*args, logits_processor=processors, **kwargs)
+
+        monkeypatch.setattr(model, "generate", spelling)
 
     return let

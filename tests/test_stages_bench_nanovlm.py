@@ -11,13 +11,12 @@ from stages.bench.nanovlm import Update, run
 
 @pytest.mark.parametrize(("pace", "ok"), [(1.0, True), (1e6, False)])
 def test_the_promise_is_kept_only_if_ours_is_faster(tmp_path, monkeypatch, pace, ok):
-    def peer(checkout, folder, samples, batch, accumulate):
+    def peer(folder, samples, batch, accumulate):
         yield from repeat(Update(1.0, 1.0, round(pace)))
 
-    monkeypatch.setattr(nanovlm, "_theirs", peer)
     monkeypatch.setattr(nanovlm, "SEQUENCE", 256)
     monkeypatch.setattr(nanovlm, "LLM", nanovlm.LLM | {"width": 64, "depth": 1})
-    result = run(tmp_path, small=True)
+    result = run(tmp_path, small=True, peer=peer)
     assert result.ok is ok
     ours, theirs = result.rows
     assert theirs["useful tokens / s"] == pace

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -125,10 +126,24 @@ def test_a_service_without_a_login_says_how_to_log_in(name, anywhere, monkeypatc
     check(f"trackers=[{name}]")
 
 
-@pytest.mark.parametrize("name", sorted(set(trackers.LOGGER_TYPE_TO_CLASS) - {*trackers.LOGINS}))
-def test_the_other_trackers_need_none(name, anywhere, monkeypatch):
-    monkeypatch.setattr(trackers, "_check_wandb", lambda: None)
+@pytest.mark.parametrize(
+    "name", sorted(set(trackers.LOGGER_TYPE_TO_CLASS) - {*trackers.LOGINS, "wandb"})
+)
+def test_the_other_trackers_need_none(name, anywhere):
     check(f"trackers=[{name}]")
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "words"),
+    [("online", None, "wandb has no login: type wandb login, set WANDB_API_KEY"),
+     ("online", "secret", None), ("offline", None, None)],
+)  # fmt: skip
+def test_wandb_is_asked_itself_whether_it_has_a_login(mode, key, words, anywhere, monkeypatch):
+    settings = SimpleNamespace(mode=mode, api_key=key)
+    wandb = SimpleNamespace(setup=lambda: SimpleNamespace(settings=settings))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with pytest.raises(RecipeError, match=words) if words else nullcontext():
+        check("trackers=[wandb]")
 
 
 @pytest.mark.parametrize("name", trackers.LOGGER_TYPE_TO_CLASS)

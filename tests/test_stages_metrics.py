@@ -1,8 +1,8 @@
 """What a run logs of each step adds up, and its operations are those that are run."""
 
 import json
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -161,18 +161,24 @@ def test_operations_of_an_alignment_are_those_that_it_runs(make_model, specs, ba
     assert min(found.values()) > 0
 
 
+class Looking(torch.nn.Module):
+    """An encoder that looks at values, of which there are none on the meta device."""
+
+    def forward(self, pixels):
+        return pixels if pixels.sum().item() > 0 else -pixels
+
+
 def test_an_encoder_that_cannot_be_counted_is_left_out_and_named(
     make_model, specs, batch, monkeypatch, caplog
 ):
     model, processor = make_model(vision=specs.vision)
-    row, flops = batch("vision", processor=processor), Flops(model, runs_llm=True)
-
-    def refuse(name):
-        raise NotImplementedError("not on this device")
-
-    monkeypatch.setattr(flops, "_sketch", refuse)
-    assert flops.of(row)["vision"] > 0  # the projector
-    assert "encoder 'vision': MFU leaves it out" in caplog.text
+    row = batch("vision", processor=processor)
+    whole = Flops(model, runs_llm=True).of(row)["vision"]
+    monkeypatch.setattr("stages.metrics.flops.build_encoder", lambda spec: Looking())
+    flops = Flops(model, runs_llm=True)
+    for _ in range(2):
+        assert 0 < flops.of(row)["vision"] < whole  # the projector
+    assert caplog.text.count("encoder 'vision': MFU leaves it out") == 1
 
 
 LLMS = {
@@ -226,19 +232,28 @@ def test_an_llm_of_other_names_trains(kind, shards, tmp_path, caplog):
 
 
 def test_a_busy_moment_does_not_make_the_peak(monkeypatch):
-    rates = iter([1e9, 5e9, 2e9])
-    monkeypatch.setattr(peak, "measured_flops", lambda *_: next(rates))
+    now, rates = 0.0, [1e9, 5e9, 2e9]
+
+    def measure(*_):
+        nonlocal now
+        now += 1.0
+        return rates.pop(0)
+
+    monkeypatch.setattr(peak, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(peak, "measured_flops", measure)
     best = peak.Peak(torch.device("cpu"), "no")
     assert best.rate == 1e9
     best.watch()
     assert best.rate == 5e9
-    best._began -= 1000
+    now += 0.9 / peak.SHARE  # of this, a second would be too much
     best.watch()
+    assert rates == [2e9]
+    now += 0.2 / peak.SHARE
+    best.watch()
+    assert rates == []
+    assert best.rate == 5e9
     best.reached(7e9)  # by the training
     assert best.rate == 7e9
-    monkeypatch.setattr(peak, "measured_flops", lambda *_: pytest.fail("again too soon"))
-    best._spent, best._began = 1.0, time.monotonic()
-    best.watch()
 
 
 def test_mfu_is_at_most_one(shards, tmp_path, monkeypatch):

@@ -5,8 +5,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from typer.testing import CliRunner
 
+from stages.cli import app
 from stages.objectives import OBJECTIVES, make_objective, objective_class
 from stages.recipe.places import Places
 from stages.recipe.schema import RecipeError, load_recipe, plan_config, stage_settings
@@ -178,11 +179,23 @@ def test_an_unknown_recipe_lists_the_shipped(tmp_path):
 SHIPPED = sorted(Path(str(resources.files("stages") / "recipes")).glob("*.yaml"))
 
 
+RICH = [
+    "seed=3", "output='a: b'", "trackers=[]", "probes={samples: 2, rows: [category]}",
+    "stages.sft.trainable={'*': 1e-4, x: null, y: {lr: 1, warmup: 0.1}}",
+    "stages.sft.lora={llm: {r: 4, lr: 1e-4}}", "stages.sft.new_tokens=['<a: b>', \"it's\", 'no']",
+    "stages.sft.objective={kind: align, norm_weight: 0.5}",
+    "stages.sft.data.mixture={text: {0: 0.5, 9: 1}}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("overrides", [[], RICH], ids=["as it is", "with overrides"])
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
-def test_shipped_recipes_load_by_name(path):
-    recipe = load_recipe(path.stem)
-    assert OmegaConf.to_yaml(OmegaConf.structured(recipe))
-    assert [s.name for s in recipe.stages][:2] == ["vision_align", "audio_align"]
+def test_the_recipe_that_is_shown_is_the_one_that_runs(path, overrides, tmp_path):
+    done = CliRunner().invoke(app, ["--show", path.stem, *overrides])
+    assert done.exit_code == 0, done.output
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(done.stdout)
+    assert load_recipe(copy) == load_recipe(path.stem, overrides)
 
 
 def test_the_tiny_recipe_has_the_stages_of_the_quickstart():

@@ -5,6 +5,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ..benchmarks import EVERY, IMAGE10
+
 
 @dataclass(frozen=True)
 class Published:
@@ -33,10 +35,9 @@ def published() -> Published:
     """Read published.yaml."""
     import yaml
 
-    found = yaml.safe_load(
-        files("eval.report").joinpath("published.yaml").read_text(encoding="utf-8")
-    )
-    sources, titles = found["sources"], found["mean_of"] | found["others"]
+    file = files("eval.report").joinpath("published.yaml")
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    sources, titles = found["sources"], {b.name: b.title for b in EVERY}
 
     def row(name: str, value: Any) -> dict[str, Any]:
         entry = value if isinstance(value, dict) else {"score": value}
@@ -51,4 +52,5 @@ def published() -> Published:
         for model, rows in found["models"].items()
     }
     marks = {source["mark"]: source["text"] for source in sources.values() if source["mark"]}
-    return Published(found["source"].strip(), marks, found["mean_of"], models)
+    mean_of = {b.name: b.title for b in IMAGE10}
+    return Published(found["source"].strip(), marks, mean_of, models)

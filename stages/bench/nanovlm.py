@@ -39,7 +39,11 @@ class Update(NamedTuple):
     tokens: int
 
 
-def run(folder: Path, small: bool = False, checkout: Path = Path(), delay: float = 0.0) -> Result:
+Peer = Callable[[Path, list[Conversation], int, int], Generator[Update]]
+"""folder for a tokenizer, samples, rows of a micro-batch, micro-batches of an update -> updates"""
+
+
+def run(folder: Path, small: bool = False, *, peer: Peer, delay: float = 0.0) -> Result:
     """Take updates by turns and compare the medians of useful tokens a second.
 
     Both sides: a ViT of 64 patches, folded to 16 tokens, a LLaMA of 6 million parameters, random
@@ -51,18 +55,15 @@ def run(folder: Path, small: bool = False, checkout: Path = Path(), delay: float
     Args:
         folder: for shards and a tokenizer.
         small: one update each, at the first batch size.
-        checkout: of nanoVLM.
+        peer: whose updates ours are compared with, `nanovlm` of a checkout.
         delay: seconds by which each of our updates is held up; to see the bench fail.
-
-    Raises:
-        ModuleNotFoundError: the checkout needs a package that is not installed.
     """
     samples = _conversations(80 if small else SAMPLES)
     rows, figures, ok = [], {}, True
     for batch, (accumulate, asked) in list(BATCHES.items())[: 1 if small else None]:
         accumulate = 2 if small else accumulate
         ours = _ours(folder / f"{batch}", samples, batch * SEQUENCE, accumulate, delay)
-        theirs = _theirs(checkout, folder / "tokenizer", samples, batch, accumulate)
+        theirs = peer(folder / "tokenizer", samples, batch, accumulate)
         took: list[tuple[Update, Update]] = []
         for number in range(1 if small else ROUNDS + 1):
             order = (ours, theirs) if number % 2 else (theirs, ours)
@@ -161,10 +162,14 @@ def _ours(
         yield Update(time.perf_counter() - wall, cpu_seconds() - cpu, useful)
 
 
-def _theirs(
+def nanovlm(
     checkout: Path, folder: Path, samples: list[Conversation], batch: int, accumulate: int
 ) -> Generator[Update]:
-    """Yield updates of nanoVLM's own parts, with the settings that its config.py ships."""
+    """Yield updates of nanoVLM's own parts, with the settings that its config.py ships; a `Peer`.
+
+    Raises:
+        ModuleNotFoundError: the checkout needs a package that is not installed.
+    """
     import torch
 
     if str(checkout) not in sys.path:
@@ -269,7 +274,7 @@ def main() -> None:
     if len(words) != 1 or not (Path(words[0]) / "models/vision_language_model.py").is_file():
         print(USAGE, file=sys.stderr)
         raise SystemExit(2)
-    bench = partial(run, checkout=Path(words[0]).resolve())
+    bench = partial(run, peer=partial(nanovlm, Path(words[0]).resolve()))
     raise SystemExit(0 if show(bench, "--small" in sys.argv) else 1)
 
 
