@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from types import SimpleNamespace
@@ -282,3 +283,29 @@ def spell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(model, "generate", spelling)
 
     return let
+
+
+@pytest.fixture
+def at_update():
+    """Return a context: (n, do) does something before the nth update of a training, or after."""
+
+    @contextmanager
+    def patched(nth: int, do, after: bool = False):
+        from stages.training.trainer import Trainer
+
+        update, seen = Trainer.update, []
+
+        def watched(self, step):
+            seen.append(step.number)
+            if len(seen) == nth and not after:
+                do()
+            loss = update(self, step)
+            if len(seen) == nth and after:
+                do()
+            return loss
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "update", watched)
+            yield
+
+    return patched

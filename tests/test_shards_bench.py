@@ -11,7 +11,8 @@ from data_shards.bench.life import plan_of, write_sources
 from data_shards.bench.result import Result, module_of, show
 from data_shards.cli import app
 from data_shards.plan.packing import Snapshot
-from data_shards.read import loader
+from data_shards.read.entry import read_entry
+from data_shards.read.quarantine import Quarantine
 from data_shards.shards import tar
 
 
@@ -78,7 +79,7 @@ def test_a_scan_that_ends_at_damage_is_found(tmp_path, monkeypatch):
 
 
 def test_a_loader_that_keeps_silent_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader.Quarantine, "add", lambda self, bad, source, pack: (
+    monkeypatch.setattr(Quarantine, "add", lambda self, bad, source, pack: (
         self.path.touch() if pack is None else None))  # fmt: skip
     result = bench("damage")(tmp_path / "x", small=True)
     assert not result.ok
@@ -103,7 +104,7 @@ def test_the_processor_of_the_benches_costs_what_it_says(tmp_path):
     for name in plan.names:
         index, lengths = plan.sources[name], plan.lengths[name]
         for row in range(len(index)):
-            encoded = Bare().encode(loader.read_entry(index.entry(row)).conversation())
+            encoded = Bare().encode(read_entry(index.entry(row)).conversation())
             assert lengths.tokens[row] == len(encoded)
             assert (lengths.patches[row] > 0) == ("vision" in encoded.media)
             assert (lengths.frames[row] > 0) == ("audio" in encoded.media)

@@ -17,7 +17,10 @@ from PIL import Image
 
 from data_shards.index.index import Index
 from data_shards.plan.plan import Plan, PlanConfig
-from data_shards.read.loader import Encode, Loader, TooManyBad, documents
+from data_shards.read.batch import rows_of
+from data_shards.read.encode import Encode
+from data_shards.read.loader import Loader
+from data_shards.read.quarantine import TooManyBad
 from data_shards.read.reader import Reader
 from data_shards.shards.sample import Sample
 from data_shards.shards.shard import scan_shard
@@ -88,8 +91,8 @@ def take(loader, count: int):
     """Return (step, content, keys) of the next batches, and the state after them."""
     batches = list(islice(loader, count))
     contents = [
-        (b["meta"]["step"], hashlib.sha256(b["input_ids"].numpy().tobytes()).hexdigest(),
-         *b["meta"]["keys"]) for b, _ in batches
+        (b.step, hashlib.sha256(b.tensors["input_ids"].numpy().tobytes()).hexdigest(),
+         *b.documents.keys) for b, _ in batches
     ]  # fmt: skip
     return contents, json.loads(json.dumps(batches[-1][1]))
 
@@ -232,7 +235,7 @@ def hostile(tmp_path_factory):
     return folder
 
 
-def rows_of(path: Path) -> list[dict]:
+def listed(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -244,7 +247,7 @@ def test_bad_samples_leave_their_place_empty_and_are_named(hostile, tmp_path):
         path = tmp_path / f"quarantine{workers}.jsonl"
         loader = Loader(plan, Bytes(), workers=workers, quarantine=path, max_bad_share=0.2)
         runs.append(take(loader, batches))
-        lists.append(rows_of(path))
+        lists.append(listed(path))
     assert runs[0] == runs[1]
     assert lists[0] == lists[1]
     reasons = {int(row["key"]): row["reason"] for row in lists[0] if row["key"]}
@@ -291,13 +294,13 @@ def test_rot_is_found_by_checksum_and_an_empty_pack_has_no_labels(tmp_path):
     path = tmp_path / "q.jsonl"
     loader = Loader(plan, Bytes(), quarantine=path, max_bad_share=1)
     batches = [batch for batch, _ in islice(loader, 40)]
-    assert sum(b["meta"]["samples"] for b in batches) == 20
+    assert sum(b.documents.samples for b in batches) == 20
     for batch in batches:
-        lost = batch["meta"]["quarantined"]
-        assert lost == 1 - batch["meta"]["samples"]
-        assert batch["input_ids"].shape[1] > 0
-        assert (batch["meta"]["label_tokens"] == 0) == bool(lost)
-    assert all("differs from its checksum" in row["reason"] for row in rows_of(path))
+        lost = batch.counts["quarantined"]
+        assert lost == 1 - batch.documents.samples
+        assert batch.tensors["input_ids"].shape[1] > 0
+        assert (batch.counts["label_tokens"] == 0) == bool(lost)
+    assert all("differs from its checksum" in row["reason"] for row in listed(path))
 
 
 def test_what_teaches_nothing_is_named(tmp_path):
@@ -314,8 +317,8 @@ def test_what_teaches_nothing_is_named(tmp_path):
     write_shards([*(make_good(n) for n in range(7)), pair], tmp_path / "s")
     loader = Loader(plan_of({"s": tmp_path / "s"}), Answers(), quarantine=tmp_path / "q.jsonl")
     [(batch, _)] = islice(loader, 1)
-    assert (batch["meta"]["samples"], batch["meta"]["quarantined"]) == (7, 1)
-    assert "no assistant turn" in rows_of(tmp_path / "q.jsonl")[0]["reason"]
+    assert (batch.documents.samples, batch.counts["quarantined"]) == (7, 1)
+    assert "no assistant turn" in listed(tmp_path / "q.jsonl")[0]["reason"]
 
 
 def test_too_many_bad_samples_stop_the_run(tmp_path):
@@ -347,8 +350,8 @@ def test_pieces_of_a_split_document_are_the_document(tmp_path):
     loader = Loader(plan, Bytes(), workers=0)
     places = (i for s in plan.steps() for i in s.packs[0].items)
     for (batch, _), item in zip(islice(loader, len(pieces)), places, strict=False):
-        assert batch["meta"]["tokens"] == item.tokens <= 100
-        pieces[item.row, item.piece] = bytes(batch["input_ids"][0].tolist())
+        assert batch.counts["tokens"] == item.tokens <= 100
+        pieces[item.row, item.piece] = bytes(batch.tensors["input_ids"][0].tolist())
     found = [b"".join(pieces[key] for key in sorted(pieces) if key[0] == row) for row in range(9)]
     assert set(found) == whole
 
@@ -387,7 +390,7 @@ def test_a_sample_that_hangs_is_tried_again_and_then_given_up(tmp_path, times, l
     stuck.never.set()
     assert sum(len(keys) for _, _, *keys in contents) == 24 - lost
     if lost:
-        [row] = rows_of(tmp_path / "q.jsonl")
+        [row] = listed(tmp_path / "q.jsonl")
         assert row["reason"] == "no answer within 0.1 s"
 
 
@@ -404,7 +407,7 @@ def test_no_more_is_read_ahead_than_the_limit(folders):
     asked = 0
     for _ in range(12):
         batch, _ = next(batches)
-        asked += batch["meta"]["samples"]
+        asked += batch.documents.samples
     sizes = [len(p.items) for s in islice(plan.steps(), 5) for p in s.packs]
     assert len(begun) <= asked + max(sizes)
     batches.close()
@@ -417,7 +420,7 @@ def test_the_first_batch_waits_for_few_others_and_reading_ahead_grows(folders):
         for step in plan.steps():
             for pack in step.packs:
                 planned.append(pack.number)
-                yield pack.number, documents(plan, pack)
+                yield pack.number, rows_of(plan, pack)
 
     reader = Reader(Encode(Bytes()), lambda _: 1, workers=2)
     batches, ahead = reader.run(jobs()), []

@@ -191,7 +191,11 @@ def indexed(s3, tmp_path_factory, make_picture):
 
 def content(loader: Loader, steps: int) -> list:
     return [
-        (batch["meta"]["keys"], batch["input_ids"].tolist(), batch["pixel_values"].sum())
+        (
+            batch.documents.keys,
+            batch.tensors["input_ids"].tolist(),
+            batch.tensors["pixel_values"].sum(),
+        )
         for batch, _ in itertools.islice(loader, steps)
     ]
 

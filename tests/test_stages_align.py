@@ -55,7 +55,7 @@ def test_true_pairs_are_learnt_and_shuffled_ones_are_not(make_model, specs, kind
         losses = []
         for step in range(45):
             batch = batches[step % 3]
-            loss, _ = task(batch, count(batch))
+            loss = task(batch, count(batch)).total
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -82,7 +82,7 @@ def test_align_never_runs_the_llm(make_model, specs, monkeypatch):
         processor.encode([user("no media"), assistant("none")]),
     ]
     batch = processor.pack(encoded)
-    loss, _ = Task(model, "align")(batch, count(batch))
+    loss = Task(model, "align")(batch, count(batch)).total
     loss.backward()
     assert loss.item() > 0
     assert all(p.grad is not None for p in model.projectors.parameters())
@@ -92,7 +92,7 @@ def test_align_never_runs_the_llm(make_model, specs, monkeypatch):
 def test_align_without_any_media_is_zero_and_reaches_every_projector(make_model, specs):
     model, processor = make_model(vision=specs.vision)
     batch = processor.pack([processor.encode([user("a"), assistant("b")])])
-    loss, _ = Task(model, "align").train()(batch, count(batch))
+    loss = Task(model, "align").train()(batch, count(batch)).total
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None for p in model.projectors.parameters())
@@ -138,7 +138,7 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_parts(make_model, specs):
     task = Task(model.eval(), "align")
     total = sum(int((e.labels != IGNORE_INDEX).sum()) for e in encoded)
     with torch.no_grad():
-        whole, documents = task(processor.pack(encoded), torch.tensor(total))
+        whole, documents, _ = task(processor.pack(encoded), torch.tensor(total))
         parts = [task(processor.pack([e]), torch.tensor(total))[0].item() for e in encoded]
         assert whole.item() == pytest.approx(sum(parts), rel=0.02)  # each counts alone
         assert sum(documents).item() / total == pytest.approx(sum(parts), rel=0.1)

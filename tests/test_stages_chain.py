@@ -23,7 +23,6 @@ from omni.load import CheckpointError, load
 from omni.processing.messages import image, user
 from stages.cli import app
 from stages.recipe.schema import load_recipe
-from stages.training import trainer
 from stages.training.chain import run_recipe
 
 STAGES = ("vision_align", "audio_align", "omni", "sft")
@@ -117,27 +116,20 @@ def test_running_it_again_does_nothing(chain, shards):
     assert {p: p.stat().st_mtime_ns for p in chain.rglob("*.safetensors")} == files
 
 
+def fail() -> None:
+    raise FloatingPointError("the machine went away")
+
+
 @pytest.mark.parametrize("stage", ["vision_align", "sft"])
-def test_a_crash_loses_nothing_but_the_steps_since_the_save(
-    chain, copy, shards, stage, monkeypatch
-):
+def test_a_crash_loses_nothing_but_the_steps_since_the_save(chain, copy, shards, stage, at_update):
     """Stop in the middle of a stage, go on, and end with the weights of a run never stopped."""
     for name in STAGES[STAGES.index(stage) :]:
         shutil.rmtree(copy / name)
-    real, seen = trainer._step, []
-
-    def crash(*arguments):
-        seen.append(1)
-        if len(seen) == 6:
-            raise FloatingPointError("the machine went away")
-        return real(*arguments)
-
-    monkeypatch.setattr(trainer, "_step", crash)
-    stopped = train("--stage", stage, *shards, f"output={copy}", "save_seconds=0", "threads=0")
+    with at_update(6, fail):
+        stopped = train("--stage", stage, *shards, f"output={copy}", "save_seconds=0", "threads=0")
     assert stopped.exit_code == 2
     assert "the machine went away" in stopped.stderr
     assert not (copy / stage).exists()
-    monkeypatch.setattr(trainer, "_step", real)
     resumed = train("--stage", stage, *shards, f"output={copy}", "threads=3")
     assert "resumed after step 5 of 8" in resumed.stdout, resumed.output
     assert same(copy / stage, chain / stage)
@@ -146,19 +138,11 @@ def test_a_crash_loses_nothing_but_the_steps_since_the_save(
     assert not list(copy.rglob("step-*"))
 
 
-def test_sigterm_saves_before_it_stops(chain, shards, tmp_path, monkeypatch):
-    run, real, seen = tmp_path / "run", trainer._step, []
-
-    def interrupted(*arguments):
-        seen.append(1)
-        if len(seen) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(*arguments)
-
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(trainer, "_step", interrupted)
+def test_sigterm_saves_before_it_stops(chain, shards, tmp_path, at_update):
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGTERM)
     arguments = ("--stage", "vision_align", *shards, f"output={run}")
-    stopped = train(*arguments)
+    with at_update(3, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        stopped = train(*arguments)
     assert stopped.exit_code == 128 + signal.SIGTERM
     assert "stopped after step 3; the same command goes on from here" in stopped.stdout
     assert signal.getsignal(signal.SIGTERM) is before

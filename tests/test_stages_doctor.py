@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+from data_shards.read.encode import Encode
 from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
 from omni import OmniForConditionalGeneration, OmniProcessor
@@ -82,7 +83,7 @@ def test_the_doctor_draws_of_every_source(pair, shards):
     recipe = load_recipe("tiny", shards)
     plan = make_plan(recipe, recipe.stages[-1], pair[1], 1)
     for name in ("images", "spoken", "words", "text"):
-        found, bad = draw(plan, name, pair[1], 5)
+        found, bad = draw(plan, name, Encode(pair[1]), 5)
         assert (len(found), bad) == (5, [])
 
 

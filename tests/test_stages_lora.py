@@ -21,7 +21,6 @@ from stages.trainable.patterns import (
     param_groups,
     set_trainable,
 )
-from stages.training import trainer
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RECIPE = """\
@@ -106,18 +105,12 @@ def test_the_checkpoint_is_plain_and_the_adapter_beside_it_is_pefts(run):
                                    atol=1e-5, rtol=1e-5)  # fmt: skip
 
 
-def test_a_killed_stage_goes_on_to_the_same_bits(run, parts, tmp_path, monkeypatch):
-    real, seen = trainer._step, []
+def test_a_killed_stage_goes_on_to_the_same_bits(run, parts, tmp_path, at_update):
+    def fail():
+        raise FloatingPointError("the machine went away")
 
-    def crash(*arguments):
-        seen.append(1)
-        if len(seen) == 2 + 4:
-            raise FloatingPointError("the machine went away")
-        return real(*arguments)
-
-    monkeypatch.setattr(trainer, "_step", crash)
-    assert train(parts, tmp_path / "run", "save_seconds=0").exit_code == 2
-    monkeypatch.setattr(trainer, "_step", real)
+    with at_update(2 + 4, fail):
+        assert train(parts, tmp_path / "run", "save_seconds=0").exit_code == 2
     result = train(parts, tmp_path / "run")
     assert "low: resumed after step 3 of 6" in result.output
     ours, theirs = weights(tmp_path / "run", "low"), weights(run, "low")

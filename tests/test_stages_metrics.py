@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from data_shards.read.batch import Batch, Documents, make_batch
 from omni import OmniForConditionalGeneration
 from omni.model.config import OmniConfig
 from omni.model.forward import load_text_tokenizer
@@ -87,11 +89,10 @@ def test_a_row_of_the_log_has_every_figure(run):
     assert sum(sources) == facts["samples"] == 2 * 8
 
 
-def counted(model, batch) -> float:
+def counted(model, batch: Batch) -> float:
     """Count what a forward and a backward pass really multiply."""
-    tensors = {k: v for k, v in batch.items() if k != "meta"}
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(**tensors).loss.backward()
+        model(**batch.tensors).loss.backward()
     model.zero_grad()
     return counter.get_total_flops()
 
@@ -99,7 +100,6 @@ def counted(model, batch) -> float:
 @pytest.fixture
 def batch(omni_pair, make_picture, make_sound):
     """Pack documents of text, of an image, and of an image with a sound."""
-    from data_shards.read.meta import batch_meta
     from omni.processing.messages import assistant, audio, image, user
 
     def make(*only: str, processor=omni_pair[1]):
@@ -109,9 +109,11 @@ def batch(omni_pair, make_picture, make_sound):
             "vision": [user(image_, "What is this?"), assistant("Red, a square of it.")],
             "audio+vision": [user(image_, audio(make_sound(0.5))), assistant("A tone, and red.")],
         }
-        encoded = [processor.encode(talks[name]) for name in only or talks]
-        packed = processor.pack(encoded)
-        return packed | {"meta": batch_meta(packed, encoded, processor.modalities)}
+        place: Any = SimpleNamespace(
+            item=SimpleNamespace(source="s"), entry=SimpleNamespace(where="x.tar:1")
+        )
+        found = [(place, [processor.encode(talks[name])]) for name in only or talks]
+        return make_batch(processor, found, [], 0, 0, 0)
 
     return make
 
@@ -153,7 +155,7 @@ def test_operations_of_an_alignment_are_those_that_it_runs(make_model, specs, ba
     model, processor = make_model(vision=specs.vision, audio=specs.audio)
     set_trainable(model, {"projectors": 1.0})
     row = batch("vision", "audio+vision", processor=processor)
-    task, tensors = Task(model, "align"), {k: v for k, v in row.items() if k != "meta"}
+    task, tensors = Task(model, "align"), row.tensors
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         task(tensors, torch.tensor(9.0))[0].backward()
     found = Flops(model, runs_llm=False).of(row)
@@ -199,9 +201,10 @@ def test_layers_with_heads_of_several_sizes_are_counted():
     )  # fmt: skip
     model = OmniForConditionalGeneration(OmniConfig(config))
     ids = torch.arange(2, 194)[None]
-    real = counted(model.language_model, {"input_ids": ids, "labels": ids})
-    meta = {"lengths": [192], "tokens": 192, "label_tokens": 192, "modalities": ["text"]}
-    found = Flops(model, runs_llm=True).of({"input_ids": ids, "meta": meta})["llm"]
+    documents = Documents([0], [192], [192], ["s"], ["text"], ["x.tar:1"])
+    row = Batch({"input_ids": ids, "labels": ids}, documents, {}, 0, 0, [])
+    real = counted(model.language_model, row)
+    found = Flops(model, runs_llm=True).of(row)["llm"]
     assert found == pytest.approx(real, rel=0.02)
 
 

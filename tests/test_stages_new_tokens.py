@@ -14,7 +14,6 @@ from omni.load import load
 from omni.processing.messages import assistant
 from omni.weights import resolve
 from stages.cli import app
-from stages.training import trainer
 
 TOKENS = ["<box>", "</box>"]
 RECIPE = """\
@@ -108,18 +107,12 @@ def test_the_next_stage_knows_them_and_may_add_adapters(run):
         assert not torch.equal(a[259:], b[259:])
 
 
-def test_a_killed_stage_goes_on_to_the_same_bits(run, parts, tmp_path, monkeypatch):
-    real, seen = trainer._step, []
+def test_a_killed_stage_goes_on_to_the_same_bits(run, parts, tmp_path, at_update):
+    def fail():
+        raise FloatingPointError("the machine went away")
 
-    def crash(*arguments):
-        seen.append(1)
-        if len(seen) == 4:
-            raise FloatingPointError("the machine went away")
-        return real(*arguments)
-
-    monkeypatch.setattr(trainer, "_step", crash)
-    assert train(parts, tmp_path / "run", "save_seconds=0").exit_code == 2
-    monkeypatch.setattr(trainer, "_step", real)
+    with at_update(4, fail):
+        assert train(parts, tmp_path / "run", "save_seconds=0").exit_code == 2
     result = train(parts, tmp_path / "run", "--stage", "rows")
     assert "rows: resumed after step 3 of 6" in result.output
     ours, theirs = (load(r / "rows")[0].state_dict() for r in (tmp_path / "run", run))

@@ -17,14 +17,16 @@ from typer.testing import CliRunner
 
 from data_shards.bench.data import samples
 from data_shards.bench.forked import start, wait
+from data_shards.read.batch import Batch, Documents
 from data_shards.shards.write import write_shards
 from omni.processing.messages import assistant
 from stages.bench.offender import PLANTED, RARE, write_parts
 from stages.cli import app
+from stages.objectives.base import Loss
 from stages.objectives.task import Task
-from stages.training import guard as offenders
-from stages.training import trainer
+from stages.training import guard as guarding
 from stages.training.guard import RESTART, Guard, halve
+from stages.training.steps import Step
 
 NAN = PLANTED["nan"]
 STEPS = 16  # of 5 samples: two epochs of the 40
@@ -77,7 +79,7 @@ def test_the_sample_is_named_quarantined_and_counted(guarded):
     [told] = [d for d in pack["documents"] if d["sample"].endswith(NAN)]
     assert told["tokens"] > told["labels"] > 3
     assert told["files"] == 0
-    assert (guilty["event"], guilty["sample"]) == ("guilty", f"train-000000.tar:{NAN}")
+    assert (guilty["event"], guilty["sample"]) == ("culprit", f"train-000000.tar:{NAN}")
     out = rows(guarded, "quarantine")
     assert [row["key"] for row in out] == [NAN, NAN]  # once in each epoch
     assert out[0]["reason"] == "step 6: not finite"
@@ -104,19 +106,14 @@ def test_a_run_that_knows_makes_the_same_weights(guarded, parts, tmp_path, threa
 
 
 @pytest.mark.parametrize("crash_at", [6, 9])
-def test_a_killed_run_goes_on_without_it(guarded, parts, tmp_path, crash_at, monkeypatch):
-    run, real, seen = tmp_path / "run", trainer._step, []
+def test_a_killed_run_goes_on_without_it(guarded, parts, tmp_path, crash_at, at_update):
+    run = tmp_path / "run"
 
-    def crash(*arguments):
-        seen.append(1)
-        loss = real(*arguments)
-        if len(seen) == crash_at:  # 6: after it was found, before anything was saved
-            raise FloatingPointError("the machine went away")
-        return loss
+    def fail():
+        raise FloatingPointError("the machine went away")
 
-    monkeypatch.setattr(trainer, "_step", crash)
-    assert train(parts, run, "save_seconds=0").exit_code == 2
-    monkeypatch.setattr(trainer, "_step", real)
+    with at_update(crash_at, fail, after=True):  # 6: it was found, and nothing saved since
+        assert train(parts, run, "save_seconds=0").exit_code == 2
     result = train(parts, run, "threads=2")
     assert f"resumed after step {crash_at - 1} of" in result.output
     assert same(run, guarded)
@@ -150,7 +147,7 @@ def test_when_everything_fails_it_is_not_a_sample(parts, tmp_path):
     result = train(parts, tmp_path / "run", 'stages.only.trainable={"*": 1e+30}')
     assert result.exit_code == 2
     assert "the loss is " in result.stderr
-    assert not [row for row in rows(tmp_path / "run") if row["event"] == "guilty"]
+    assert not [row for row in rows(tmp_path / "run") if row["event"] == "culprit"]
 
 
 def tokens_limited(limit: int):
@@ -170,7 +167,7 @@ def test_a_sample_too_large_for_memory_is_left_out(parts, tmp_path, monkeypatch)
     result = train(parts, tmp_path / "run", shards="shards-nan-giant")
     assert result.exit_code == 0, result.output
     guilty = {row["sample"][-8:]: row["reason"].partition(": ")[2]
-              for row in rows(tmp_path / "run") if row["event"] == "guilty"}  # fmt: skip
+              for row in rows(tmp_path / "run") if row["event"] == "culprit"}  # fmt: skip
     assert guilty == {PLANTED["giant"]: "out of memory", NAN: "not finite"}
 
 
@@ -184,6 +181,7 @@ def test_a_batch_too_large_for_memory_is_told_apart(parts, tmp_path, monkeypatch
 
 WORKER = """
 import sys
+from stages.objectives.base import Loss
 from stages.objectives.task import Task
 from stages.cli import app
 sys.path.insert(0, {tests!r})
@@ -206,9 +204,9 @@ def test_a_rank_out_of_memory_is_started_again_and_finds_why(parts, tmp_path):
 
     with pytest.raises(RuntimeError, match=f"ended with {RESTART}"):
         train_on_two()
-    assert not [row for row in rows(run) if row["event"] == "guilty"]
+    assert not [row for row in rows(run) if row["event"] == "culprit"]
     train_on_two()
-    guilty = {row["sample"][-8:] for row in rows(run) if row["event"] == "guilty"}
+    guilty = {row["sample"][-8:] for row in rows(run) if row["event"] == "culprit"}
     assert guilty == {PLANTED["giant"], NAN}
     assert facts(run)["totals"]["quarantined"] >= 2
 
@@ -232,28 +230,26 @@ def guard(tmp_path):
             self.norm = nn.BatchNorm1d(2)
 
         def forward(self, batch, count):
-            return self.norm(batch["x"]).sum() / count, None
+            return Loss(self.norm(batch["x"]).sum() / count, torch.zeros(1))
 
     def make(**options):
-        loader = SimpleNamespace(processor=SimpleNamespace(modalities={}))
-        return Guard(Sum(), loader, tmp_path, Accelerator(cpu=True), **options)  # type: ignore
+        steps = SimpleNamespace(modalities={})
+        return Guard(Sum(), steps, tmp_path, Accelerator(cpu=True), **options)  # type: ignore
 
     return make
 
 
-MICRO = [{"input_ids": torch.zeros(1, 3), "labels": torch.zeros(1, 3),
-          "position_ids": torch.arange(3)[None],
-          "meta": {"step": 4, "pack": 2, "keys": [], "documents": []}}]  # fmt: skip
+STEP = Step(5, [Batch({"input_ids": torch.zeros(1, 3)}, Documents(), {}, 4, 2, [])])
 
 
 def test_a_step_that_hangs_ends_the_process(guard, tmp_path, monkeypatch, capsys):
     codes = []
-    monkeypatch.setattr(offenders.os, "_exit", codes.append)
-    with guard(timeout=0.2).watch(MICRO):
+    monkeypatch.setattr(guarding.os, "_exit", codes.append)
+    with guard(timeout=0.2).watch(STEP):
         pass
     time.sleep(0.4)
     assert codes == []
-    with guard(timeout=0.2).watch(MICRO):
+    with guard(timeout=0.2).watch(STEP):
         end = time.monotonic() + 10
         while not codes and time.monotonic() < end:
             time.sleep(0.01)
@@ -268,21 +264,21 @@ def test_a_rank_out_of_memory_leaves_and_the_next_start_looks_first(guard, tmp_p
     def leave(code):
         raise SystemExit(code)
 
-    monkeypatch.setattr(offenders.os, "_exit", leave)
+    monkeypatch.setattr(guarding.os, "_exit", leave)
     one = guard()
-    monkeypatch.setattr(Guard, "_several", True)
+    monkeypatch.setattr(Guard, "several", True)
     one.accelerator = SimpleNamespace(process_index=0, num_processes=2)
-    with pytest.raises(SystemExit, match="75"), one.watch(MICRO):
+    with pytest.raises(SystemExit, match="75"), one.watch(STEP):
         raise MemoryError
     again = guard()
-    with pytest.raises(MemoryError, match="an earlier run ended here"), again.watch(MICRO):
+    with pytest.raises(MemoryError, match="an earlier run ended here"), again.watch(STEP):
         raise AssertionError("not to be reached")
 
 
 def test_trying_documents_changes_nothing(guard):
     one = guard()
     before = {n: t.clone() for n, t in one.task.state_dict().items()}
-    with one.watch(MICRO):
+    with one.watch(STEP):
         pass
     fine = {"x": torch.randn(4, 2), "labels": torch.zeros(4)}
     assert not one._fails(fine)

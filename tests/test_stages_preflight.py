@@ -21,6 +21,7 @@ from stages.trainable.patterns import param_groups
 from stages.training import chain, trainer
 from stages.training.preflight import find_mistakes, positions_of
 from stages.training.prepare import extend, load_parent
+from stages.training.trainer import Trainer
 
 META = {"source": "x", "license": "x", "schema": 1}
 CONFIG = (
@@ -140,7 +141,7 @@ def refused(monkeypatch, tmp_path):
     def trained(*arguments):
         raise AssertionError("a stage was trained")
 
-    monkeypatch.setattr(trainer, "_step", trained)
+    monkeypatch.setattr(Trainer, "update", trained)
     monkeypatch.setattr(trainer, "make_model", trained)
 
     def run(path: Path, *overrides: str) -> str:

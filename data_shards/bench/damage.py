@@ -59,9 +59,9 @@ def _read(folder: Path, workers: int, listed: Path) -> Counter[tuple[str, str]]:
     limits = {"max_bad_share": 1.0, "max_bad_run": len(index) + 1, "timeout": 60.0}
     loader = Loader(plan, Bare(), workers=workers, quarantine=listed, **limits)
     return Counter(
-        (batch["meta"]["keys"][0], _content(batch))
+        (batch.documents.keys[0], _content(batch.tensors))
         for batch, _ in islice(loader, len(index))
-        if batch["meta"]["samples"]
+        if batch.documents.samples
     )
 
 

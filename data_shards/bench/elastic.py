@@ -82,8 +82,8 @@ def work(folder: Path, rank: int, ranks: int, batches: int, last: bool) -> None:
         loader.load_state_dict(state)
     packs, equal = [], True
     for batch, now in islice(loader, batches):
-        meta, state = batch["meta"], now
-        mine = [meta["step"], meta["pack"], digest(batch), meta["keys"]]
+        state = now
+        mine = [batch.step, batch.pack, digest(batch), batch.documents.keys]
         all_mine: list[Any] = [None] * ranks
         # what must be equal everywhere: whichever rank saves it, any may go on from it
         shared = {name: state[name] for name in ("plan", "taken")}

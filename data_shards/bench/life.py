@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..index.index import Index
 from ..plan.plan import Plan, PlanConfig
 from .data import MEDIA, Bare, write
+
+if TYPE_CHECKING:
+    from ..read.batch import Batch
 
 SOURCES = {"both": MEDIA, "pictures": ("image",), "sounds": ("audio",), "text": ()}
 MIXTURE = {"both": 0.4, "pictures": {0: 0.3, 5: 0.2}, "sounds": {0: 0.2, 5: 0.3}, "text": 0.1}
@@ -29,15 +33,16 @@ def plan_of(folder: Path, packs_per_step: int) -> Plan:
     return Plan(indices, config, lengths)
 
 
-def digest(batch: dict[str, Any]) -> str:
+def digest(batch: "Batch") -> str:
     """Hash everything that a batch holds: tokens, labels, pixels, samples, keys."""
     found = hashlib.sha256()
-    for tensor in (batch["input_ids"], batch["labels"], *batch["pixels"], *batch["samples"]):
+    has = batch.tensors
+    for tensor in (has["input_ids"], has["labels"], *has["pixels"], *has["samples"]):
         found.update(str(tuple(tensor.shape)).encode())
         found.update(tensor.numpy().tobytes())
-    # documents say in which folder their shards lie; keys say which they are
-    meta = {name: told for name, told in batch["meta"].items() if name != "documents"}
-    found.update(json.dumps(meta, sort_keys=True).encode())
+    # rows say in which folder their shards lie; keys say which they are
+    facts = [batch.step, batch.pack, batch.counts, asdict(batch.documents)]
+    found.update(json.dumps(facts, sort_keys=True).encode())
     return found.hexdigest()[:16]
 
 

@@ -98,4 +98,4 @@ def _first_batch(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     end, cpu = time.perf_counter(), time.process_time() - cpu
     batches.close()  # type: ignore[attr-defined]
     row |= {"read": round(end - middle, 3), "in all": round(end - begin, 3), "cpu": round(cpu, 3)}
-    return {**row, "samples of the batch": batch["meta"]["samples"]}
+    return {**row, "samples of the batch": batch.documents.samples}

@@ -192,7 +192,7 @@ def _ours(shards: Path, workers: int) -> Contender:
         config = PlanConfig({"all": 1.0}, max_samples=BATCH, max_length=1 << 20)
         plan = Plan({"all": index}, config, {"all": lengths})
         batches = Loader(plan, processor, workers=workers, prefetch_bytes=AHEAD)
-        return sum(b["meta"]["samples"] for b, _ in islice(batches, len(index) // BATCH)), None
+        return sum(b.documents.samples for b, _ in islice(batches, len(index) // BATCH)), None
 
     return go
 

@@ -29,6 +29,7 @@ from omni.weights import cache_dir
 
 from ..remote.cache import open_shard
 from ..remote.files import is_url
+from ..shards.rendering import CONVERSATION, Rendering
 from ..shards.shard import Bad, BadSample, Entry, Part, Patterns, find_shards, mapped
 from .offsets import write_offsets
 from .remote import fetch_table, remote_sidecars
@@ -166,18 +167,19 @@ class Index:
         shown = np.flatnonzero(parts["kind"])
         return Facts(row[shown], _take(parts, shown))
 
-    def text_tokens(self, processor: Processor) -> np.ndarray:
-        """Return the tokens of each rendered conversation without its media, (N,) uint32.
+    def text_tokens(self, processor: Processor, rendering: Rendering = CONVERSATION) -> np.ndarray:
+        """Return the tokens of all documents of each sample without their media, (N,) uint32.
 
-        0 stands for a sample that the processor cannot encode. Counted once for each tokenizer
-        and template, and kept beside the index.
+        0 stands for a sample that the processor cannot encode. Counted once for each tokenizer,
+        template and rendering, and kept beside the index.
         """
-        counts = [text_tokens(side, processor, side.shards[a:b]) for side, a, b in self._pieces]
+        counts = [text_tokens(side, processor, side.shards[a:b], rendering)
+                  for side, a, b in self._pieces]  # fmt: skip
         return counts[0] if len(counts) == 1 else np.concatenate(counts)
 
-    def lengths(self, processor: Processor) -> Lengths:
+    def lengths(self, processor: Processor, rendering: Rendering = CONVERSATION) -> Lengths:
         """Work out what each sample costs, from facts and the processor's configuration."""
-        text = self.text_tokens(processor)
+        text, shown = self.text_tokens(processor, rendering), rendering.documents_per_sample
         patches, frames = np.zeros((2, len(self)), np.uint32)
         found = Lengths(np.array(text, np.uint32), patches, frames)
         for start in range(0, len(self), _CHUNK):
@@ -191,7 +193,7 @@ class Index:
                 tokens, features = processor.media_lengths(KINDS[kind], part)
                 into = found.frames if KINDS[kind] == "audio" else found.patches
                 for column, cost in ((found.tokens, tokens), (into, features)):
-                    total = np.bincount(row, cost * part["uses"], stop - start)
+                    total = np.bincount(row, cost * part["uses"] * shown, stop - start)
                     column[start:stop] += total.astype(np.uint32)
         return found
 
@@ -257,9 +259,15 @@ def _join(
     return joined[0], joined[1], joined[2], list(names)
 
 
-def text_tokens(side: Sidecar, processor: Processor, shards: list[Shard]) -> np.ndarray:
+def text_tokens(
+    side: Sidecar,
+    processor: Processor,
+    shards: list[Shard],
+    rendering: Rendering = CONVERSATION,
+) -> np.ndarray:
     """Return the text tokens of consecutive shards, counting those that nobody counted yet."""
-    path = side.tables / f"tokens-{processor.fingerprint}.npy"
+    kind = f"-{rendering.name}" if rendering.name else ""
+    path = side.tables / f"tokens-{processor.fingerprint}{kind}.npy"
     first, end = shards[0].first, shards[-1].first + shards[-1].rows
     if isinstance(side.folder, str) and not path.is_file():
         fetch_table(side, path.name)
@@ -276,7 +284,7 @@ def text_tokens(side: Sidecar, processor: Processor, shards: list[Shard]) -> np.
         for shard in shards:
             rows = slice(shard.first, shard.first + shard.rows)
             if (counts[rows] == UNKNOWN).any():
-                counts[rows] = list(_count_text(side, shard, processor))
+                counts[rows] = list(_count_text(side, shard, processor, rendering))
         with replacing(path) as scratch:
             write_table(scratch, counts)
     return counts[first:end]
@@ -289,7 +297,9 @@ def _counted(path: Path, first: int, end: int) -> np.ndarray | None:
     return None if (counts == UNKNOWN).any() else counts
 
 
-def _count_text(side: Sidecar, shard: Shard, processor: Processor) -> Iterator[int]:
+def _count_text(
+    side: Sidecar, shard: Shard, processor: Processor, rendering: Rendering
+) -> Iterator[int]:
     samples = side.samples[shard.first : shard.first + shard.rows]
     json_name = side.names.index("json")
     with open_shard(side.place(shard)) as file, mapped(file.fileno()) as archive:
@@ -299,6 +309,7 @@ def _count_text(side: Sidecar, shard: Shard, processor: Processor) -> Iterator[i
             data = archive[int(row["offset"]) : int(row["offset"]) + int(row["size"])]
             videos = {side.names[part["name"]]: part for part in parts[parts["kind"] == VIDEO]}
             try:
-                yield processor.text_length(json.loads(data.tobytes())["messages"], videos)
+                found = rendering.documents(json.loads(data.tobytes()))
+                yield sum(processor.text_length(messages, videos) for messages in found)
             except (MessageError, ValueError):
                 yield 0

@@ -2,91 +2,26 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
 from omni.encoders import encoder_class
-from omni.generation.cut import cut
-from omni.media.decode import MediaError
-from omni.processing.messages import MessageError, assistant, user
-from omni.processing.processor import IGNORE_INDEX, Encoded, PlaceholderError
+from omni.processing.messages import assistant, user
+from omni.processing.processor import IGNORE_INDEX, Encoded
 
 from ..plan.plan import Item, Pack, Plan, Snapshot, check_ranks, deal
-from ..shards.shard import Bad, BadSample, Entry
+from ..shards.rendering import CONVERSATION, Rendering
+from ..shards.shard import Bad
 from .ahead import Ahead
-from .entry import read_entry
-from .meta import batch_meta
-from .opened import Opener
-from .quarantine import Counts, Quarantine, TooManyBad, check_modalities
+from .batch import Batch, Row, make_batch, rows_of
+from .encode import Encode, Processor, check_overlong
+from .quarantine import Counts, Quarantine, check_modalities
 from .reader import Reader, bad_at
-
-__all__ = ["Document", "Encode", "Loader", "Processor", "TooManyBad", "documents"]
 
 log = logging.getLogger(__name__)
 VERSION = 2
-
-
-class Processor(Protocol):
-    """What the loader needs of a processor: messages -> tokens and media, and packing."""
-
-    modalities: dict[str, Any]
-
-    def encode(self, messages: list[dict[str, Any]]) -> Encoded: ...
-    def pack(self, encoded: list[Encoded]) -> dict[str, Any]: ...
-
-
-class Document(NamedTuple):
-    """A document to read: `whole` is what its row has by the plan, `start` where it begins."""
-
-    entry: Entry
-    item: Item
-    whole: int
-    start: int
-
-
-@dataclass(frozen=True)
-class Encode:
-    """Document -> Encoded, for a reader."""
-
-    processor: Processor
-    opener: Opener = field(default_factory=Opener)
-
-    def whole(self, entry: Entry) -> Encoded:
-        """Encode all of a sample; raises BadSample."""
-        sample = read_entry(entry, self.opener)
-        try:
-            if not any(message["role"] == "assistant" for message in sample.messages):
-                raise MessageError("no assistant turn, so there is nothing to learn from it")
-            return self.processor.encode(sample.conversation())
-        except (MessageError, MediaError, PlaceholderError) as error:
-            raise BadSample(bad_at(entry, str(error))) from None
-
-    def __call__(self, document: Document) -> Encoded:
-        item, encoded = document.item, self.whole(document.entry)
-        # 9. The plan relied on this length. A pack is never longer than planned, whatever
-        #    the files hold by now.
-        if len(encoded) != document.whole:
-            reason = (
-                f"{len(encoded)} tokens, but the plan counts {document.whole}: the index is "
-                "not of these files; `omni-shards index --check` makes it anew"
-            )
-            raise BadSample(bad_at(document.entry, reason))
-        if item.tokens < document.whole:
-            return cut(self.processor, encoded, document.start, document.start + item.tokens)
-        return encoded
-
-
-def documents(plan: Plan, pack: Pack) -> list[Document]:
-    """Look up where the documents of a pack lie."""
-    limit, found = plan.config.max_length or plan.config.max_tokens or 0, []
-    for item in pack.items:
-        whole = int(plan.lengths[item.source].tokens[item.row])
-        entry = plan.sources[item.source].entry(item.row)
-        found.append(Document(entry, item, whole, item.piece * limit))
-    return found
 
 
 class _Batch(NamedTuple):
@@ -94,7 +29,7 @@ class _Batch(NamedTuple):
 
     step: int
     pack: Pack
-    documents: list[Document]
+    rows: list[Row]
     state: Snapshot | Mapping[str, Any]
     taken: list[list[int]]
 
@@ -110,6 +45,7 @@ class Loader:
     Args:
         plan: over indices of shards.
         processor: makes tensors of conversations.
+        rendering: which conversations a sample becomes.
         rank: of `world_size`, which must divide the packs of a step.
         quarantine: a jsonl file: source, key, shard, offset, reason, pack.
         max_bad_share: of the samples of this rank, checked from ten bad ones on.
@@ -129,14 +65,17 @@ class Loader:
         quarantine: Path | str | None = None,
         max_bad_share: float = 0.05,
         max_bad_run: int = 32,
+        rendering: Rendering = CONVERSATION,
         **reading: Any,
     ):
         if not 0 <= rank < world_size:
             raise ValueError(f"need 0 <= rank < world_size, not {rank=}, {world_size=}")
         check_ranks(plan.config, world_size)
+        check_overlong(plan.config, rendering)
         self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
+        self._rendering = rendering
         self.reader: Reader[_Batch] = Reader(
-            Encode(processor), _bytes, prepare=Ahead.wait, **reading
+            Encode(processor, rendering), _bytes, prepare=Ahead.wait, **reading
         )
         self._state: Snapshot | Mapping[str, Any] = plan.start()
         self._taken: list[list[int]] = []
@@ -220,10 +159,10 @@ class Loader:
             packs = [pack for hand in deal(packs, ranks) for pack in hand[count:]]
         return deal(packs, self.world_size)[self.rank]
 
-    def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        jobs = ((batch, batch.documents) for batch in self._batches())
+    def __iter__(self) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        jobs = ((batch, batch.rows) for batch in self._batches())
         for batch, found in self.reader.run(jobs):
-            yield self._collate(batch, found), self.state_dict()
+            yield self.collate(batch, found), self.state_dict()
 
     def _batches(self) -> Iterator[_Batch]:
         """Plan this rank's packs, from the state on."""
@@ -238,37 +177,30 @@ class Loader:
                 yield _Batch(
                     step.number,
                     pack,
-                    documents(self.plan, pack),
+                    rows_of(self.plan, pack),
                     step.after if last else before,
                     now,
                 )
             before, taken = step.after, []
             ahead.follow(before)
 
-    def _collate(self, batch: _Batch, found: list[Encoded | Bad]) -> dict[str, Any]:
-        both = list(zip(batch.documents, found, strict=True))
-        for document, result in both:
-            self._count(document.item, result, batch.pack.number)
+    def collate(self, batch: _Batch, found: list[list[Encoded] | Bad]) -> Batch:
+        """Make a batch of what the reader found, and take it for handed out."""
+        both = list(zip(batch.rows, found, strict=True))
+        for row, result in both:
+            self._count(row.item, result, batch.pack.number)
         self._state, self._taken = batch.state, batch.taken
-        good = [(d, e) for d, e in both if not isinstance(e, Bad)]
+        good = [(row, e) for row, e in both if not isinstance(e, Bad)]
         return self._join(batch.step, batch.pack.number, good, len(found) - len(good))
 
     def _join(
-        self, step: int, pack: int, found: list[tuple[Document, Encoded]], lost: int
-    ) -> dict[str, Any]:
+        self, step: int, pack: int, found: list[tuple[Row, list[Encoded]]], lost: int
+    ) -> Batch:
         """Make a batch of what was read, but for what is excluded; `lost` could not be read."""
-        good = [(d, e) for d, e in found if not self._excluded or self._admits(d, step, pack)]
-        tensors = self.processor.pack([e for _, e in good] or [self._padding()])
-        tensors["meta"] = {
-            "step": step,
-            "pack": pack,
-            "keys": [document.entry.where for document, _ in good],
-            "sources": [document.item.source for document, _ in good],
-            "quarantined": lost + len(found) - len(good),
-            "documents": [document for document, _ in good],
-            **batch_meta(tensors, [e for _, e in good], self.processor.modalities),
-        }
-        return tensors
+        good = [(r, e) for r, e in found if not self._excluded or self._admits(r, step, pack)]
+        lost += len(found) - len(good)
+        padding = [] if good else self.padding()
+        return make_batch(self.processor, good, padding, step, pack, lost)
 
     def exclude(self, source: str, where: str, step: int, reason: str) -> None:
         """Leave the place of a sample ("shard:key") empty from a step of the plan on.
@@ -279,30 +211,35 @@ class Loader:
         """
         self._excluded[source, where] = step, reason
 
-    def _admits(self, document: Document, step: int, pack: int) -> bool:
-        source = document.item.source
-        first, reason = self._excluded.get((source, document.entry.where), (step + 1, ""))
+    def _admits(self, row: Row, step: int, pack: int) -> bool:
+        source = row.item.source
+        first, reason = self._excluded.get((source, row.entry.where), (step + 1, ""))
         if step >= first:
-            self._quarantine.add(bad_at(document.entry, reason), source, pack)
+            self._quarantine.add(bad_at(row.entry, reason), source, pack)
         return step < first
 
-    def again(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def again(self, batch: Batch) -> Batch:
         """Make a batch of this loader again, without what is excluded by now."""
-        meta = batch["meta"]
-        found = [(d, self.reader.call(d)) for d in meta["documents"]]
-        return self._join(meta["step"], meta["pack"], found, meta["quarantined"])
+        found = [(row, self.reader.call(row)) for row in batch.rows]
+        lost = int(batch.counts["quarantined"])
+        return self._join(batch.step, batch.pack, found, lost)
 
-    def pack(self, some: Sequence[Document]) -> dict[str, Any]:
-        """Read documents again and pack them, without meta; none make a pack without labels."""
-        return self.processor.pack([self.reader.call(d) for d in some] or [self._padding()])
+    def pack(self, some: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """Read samples again and pack them; none make a pack without labels."""
+        encoded = [document for row in some for document in self.reader.call(row)]
+        return self.processor.pack(encoded or self.padding())
 
-    def _padding(self) -> Encoded:
-        """Return what a pack holds that lost all its samples: one document without labels."""
+    def padding(self, labels: bool = False) -> list[Encoded]:
+        """Return a harmless sample of text, by default without labels.
+
+        That is what a pack holds that lost all its samples.
+        """
         encoded = self.processor.encode([user("."), assistant(".")])
-        encoded.labels = torch.full_like(encoded.labels, IGNORE_INDEX)
-        return encoded
+        if not labels:
+            encoded.labels = torch.full_like(encoded.labels, IGNORE_INDEX)
+        return [encoded] * self._rendering.documents_per_sample
 
-    def _count(self, item: Item, result: Encoded | Bad, pack: int) -> None:
+    def _count(self, item: Item, result: list[Encoded] | Bad, pack: int) -> None:
         bad = result if isinstance(result, Bad) else None
         if bad:
             self._quarantine.add(bad, item.source, pack)
@@ -322,10 +259,12 @@ class Loader:
         check_modalities(gather([self.counts.media]), self.counts.listed)
 
 
-def _bytes(encoded: Encoded) -> int:
-    """Return what a document holds in memory."""
-    held = encoded.input_ids.nbytes + encoded.labels.nbytes
-    for items in encoded.media.values():
-        for item in items:
-            held += sum([tensor.nbytes for tensor in item.values()])
+def _bytes(documents: list[Encoded]) -> int:
+    """Return what the documents of a sample hold in memory."""
+    held = 0
+    for encoded in documents:
+        held += encoded.input_ids.nbytes + encoded.labels.nbytes
+        for items in encoded.media.values():
+            for item in items:
+                held += sum([tensor.nbytes for tensor in item.values()])
     return held

@@ -47,6 +47,13 @@ class Sample:
         for messages in (self.messages, self.chosen, self.rejected):
             yield from media_refs(messages or [])
 
+    def row(self) -> dict[str, Any]:
+        """Return what the json part says, but for `meta`."""
+        row: dict[str, Any] = {"id": self.key, "messages": self.messages}
+        if self.chosen is not None:
+            row |= {"chosen": self.chosen, "rejected": self.rejected}
+        return row
+
     def conversation(self) -> list[Message]:
         """Return the messages with every media file name replaced by that file's bytes.
 
@@ -60,10 +67,7 @@ class Sample:
         Raises:
             SampleError: it is too large, or holds text that is not Unicode.
         """
-        row: dict[str, Any] = {"id": self.key, "messages": self.messages}
-        if self.chosen is not None:
-            row |= {"chosen": self.chosen, "rejected": self.rejected}
-        row["meta"] = self.meta
+        row = self.row() | {"meta": self.meta}
         try:
             data = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
         except UnicodeEncodeError as error:

@@ -28,7 +28,10 @@ from .isolation import one_by_one
 
 @dataclass
 class OmniOutput(CausalLMOutputWithPast):
-    """As transformers', and with labels the loss of each of them in reading order, (N,)."""
+    """As transformers', and with labels the loss of each of them in reading order, (N,).
+
+    They have a gradient of their own, for objectives that weigh or compare them.
+    """
 
     token_losses: torch.Tensor | None = None
     aux_loss: torch.Tensor | None = None  # what the LLM's routers add, its coefficient within
@@ -222,7 +225,7 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
         return OmniOutput(
             loss=loss, logits=logits,
             hidden_states=decoded.get("hidden_states"), attentions=decoded.get("attentions"),
-            token_losses=losses.detach(), aux_loss=aux_loss,
+            token_losses=losses, aux_loss=aux_loss,
         )  # fmt: skip
 
     def _logits(

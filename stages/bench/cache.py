@@ -93,8 +93,8 @@ class _Way:
         with closing(iter(self.loader)) as batches:  # type: ignore[type-var]
             for _ in range(steps):
                 batch, _ = next(batches)
-                count = torch.tensor(float(batch.pop("meta")["label_tokens"]))
-                loss, _ = self.task(batch, count)
+                count = torch.tensor(float(batch.counts["label_tokens"]))
+                loss = self.task(batch.tensors, count).total
                 loss.backward()
                 self.optimizer.step()
                 self.optimizer.zero_grad()
@@ -109,7 +109,7 @@ def _served_of_other_weights(way: _Way, cache: Any) -> bool:
     for parameter in encoder.parameters():
         parameter.mul_(1.05)
     with closing(iter(way.loader)) as batches:  # type: ignore[type-var]
-        pixels = next(batches)[0]["pixel_values"]
+        pixels = next(batches)[0].tensors["pixel_values"]
     return not torch.allclose(cache(encoder, [pixels]), encoder(pixels), atol=1e-4)
 
 

@@ -65,22 +65,21 @@ def rank(folder: Path, overrides: Sequence[str], stop_at: int) -> None:
     """Be one rank: `omni-train` itself, which also writes what each step was made of."""
     from accelerate import Accelerator
 
-    from ..training import chain, trainer
+    from ..training import chain
+    from ..training.trainer import Trainer
 
     recipe = recipe_of(folder, overrides)
     accelerator = Accelerator(cpu=True)
     run = Path(recipe.output)
     run.mkdir(parents=True, exist_ok=True)
-    real, told = trainer._step, run / f"keys-{accelerator.process_index}.jsonl"
+    real, listed = Trainer.update, run / f"keys-{accelerator.process_index}.jsonl"
 
-    def step(stage: Any, task: Any, optimizer: Any, micro: Any, *rest: Any) -> float:
-        number = micro[0]["meta"]["step"] + 1
-        row = {"step": number, "ranks": accelerator.num_processes,
-               "keys": [key for batch in micro for key in batch["meta"]["keys"]]}  # fmt: skip
-        append_lines(told, [row])
-        if number == stop_at:
+    def update(self: Any, step: Any) -> float:
+        ranks = accelerator.num_processes
+        append_lines(listed, [{"step": step.number, "ranks": ranks, "keys": step.keys()}])
+        if step.number == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(stage, task, optimizer, micro, *rest)
+        return real(self, step)
 
-    trainer._step = step
+    Trainer.update = update
     chain.run_recipe(recipe, accelerator)

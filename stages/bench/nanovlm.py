@@ -150,10 +150,10 @@ def _ours(
         wall, cpu, useful = time.perf_counter(), cpu_seconds(), 0
         time.sleep(delay)
         micro = [batch for batch, _ in islice(batches, accumulate)]
-        count = torch.tensor(float(sum(batch["meta"]["label_tokens"] for batch in micro)))
+        count = torch.tensor(float(sum(batch.counts["label_tokens"] for batch in micro)))
         for batch in micro:
-            useful += batch.pop("meta")["tokens"]
-            loss, _ = task(batch, count)
+            useful += int(batch.counts["tokens"])
+            loss = task(batch.tensors, count).total
             loss.backward()
         clip(task.parameters(), CLIP)
         optimizer.step()

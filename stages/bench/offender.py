@@ -131,7 +131,7 @@ def _found(run: Path, planted: dict[str, str]) -> dict[str, int]:
     folder = run / "resume" / "only"
     wanted = {f"train-000000.tar:{key}" for key in planted.values()}
     named = {
-        row["sample"] for row in read_lines(folder / "offenders.jsonl") if row["event"] == "guilty"
+        row["sample"] for row in read_lines(folder / "offenders.jsonl") if row["event"] == "culprit"
     }
     out = {f"{row['shard']}:{row['key']}" for row in read_lines(folder / "quarantine.jsonl")}
     return {"named": len(named & wanted), "quarantined": len(out & wanted),
@@ -153,18 +153,18 @@ def limited(room: int) -> Iterator[None]:
 
 def rank(arguments: list[str], fault: str, room: int) -> None:
     """Be one rank: `omni-train` itself, but for the memory of its steps."""
-    from ..training import guard as offenders
-    from ..training import trainer
+    from ..training import guard
+    from ..training.trainer import Trainer
 
     if fault == "blind":
-        offenders.halve = lambda *_, **__: []
-    real = trainer._step
+        guard.halve = lambda *_, **__: []
+    real = Trainer.update
 
-    def step(*arguments: Any) -> float:
+    def update(self: Any, step: Any) -> float:
         with limited(room):
-            return real(*arguments)
+            return real(self, step)
 
     if room:  # not for several ranks, whose threads begin when they please
-        trainer._step = step
+        Trainer.update = update
     [command] = entry_points(group="console_scripts", name="omni-train")
     command.load()(arguments)

@@ -139,12 +139,12 @@ def _slow(processor: Any, delay: float) -> Any:
 
 def _samples(loader: Any, packs: list[Any]) -> list[dict[str, list[int]]]:
     """Return token ids and labels of all samples of some packs, in the order of the plan."""
+    from data_shards.read.batch import rows_of
     from data_shards.read.entry import read_entry
-    from data_shards.read.loader import documents
 
     found = []
-    for document in (d for pack in packs for d in documents(loader.plan, pack)):
-        encoded = loader.processor.encode(read_entry(document.entry).conversation())
+    for row in (row for pack in packs for row in rows_of(loader.plan, pack)):
+        encoded = loader.processor.encode(read_entry(row.entry).conversation())
         found.append({"input_ids": encoded.input_ids.tolist(), "labels": encoded.labels.tolist()})
     return found
 
@@ -202,7 +202,7 @@ def _ours(model: Any, loader: Any, steps: int) -> Turn:
     task = Task(model, "sft").train()
     optimizer = torch.optim.AdamW(task.parameters(), LEARNING_RATE, weight_decay=0.0, fused=True)
     waited, packed = 0.0, [0.0]
-    collate = loader._collate
+    collate = loader.collate
 
     def timed(*args: Any) -> Any:
         began = time.perf_counter()
@@ -210,15 +210,15 @@ def _ours(model: Any, loader: Any, steps: int) -> Turn:
         packed[0] += time.perf_counter() - began
         return batch
 
-    loader._collate = timed
+    loader.collate = timed
     wall, cpu = time.perf_counter(), cpu_seconds()
     batches = iter(loader)
     for _ in range(steps):
         began = time.perf_counter()
         batch, _ = next(batches)
         waited += time.perf_counter() - began
-        count = torch.tensor(float(batch.pop("meta")["label_tokens"]))
-        loss, _ = task(batch, count)
+        count = torch.tensor(float(batch.counts["label_tokens"]))
+        loss = task(batch.tensors, count).total
         loss.backward()
         clip(task.parameters(), CLIP)
         optimizer.step()
@@ -242,8 +242,7 @@ def _loss_difference(
             batch = collator(samples[i : i + BATCH])
             padded += float(model.language_model(**batch, num_items_in_batch=one).loss)
         for batch, _ in islice(iter(loader), steps):
-            del batch["meta"]
-            packed += float(model(**batch, num_items_in_batch=one).loss)
+            packed += float(model(**batch.tensors, num_items_in_batch=one).loss)
     return abs(packed - padded) / padded
 
 

@@ -1,4 +1,4 @@
-"""Packing must change nothing: losses and gradients of a row and of its documents one by one."""
+"""Packing must change nothing: losses and gradients of a row and of its samples one by one."""
 
 from typing import Any, NamedTuple
 
@@ -38,12 +38,12 @@ def packed_equals_unpacked(
     dtype=torch.float32,
     objective: Any = "sft",
 ) -> Comparison:
-    """Compare a packed row with its documents one by one, without dropout.
+    """Compare a packed row with its samples one by one, without dropout.
 
     Args:
         model: is left in `dtype` and without gradients; what does not train is left out.
         processor: packs.
-        encoded: at least two documents with labels.
+        encoded: at least two documents with labels, those of a sample one after the other.
         pack: how to join documents to a row; default `processor.pack`.
         objective: what is trained.
         dtype: float32 rounds more than `TOLERANCE` in a deep model; float64 tells that apart.
@@ -62,7 +62,9 @@ def packed_equals_unpacked(
         setattr(config, routed, False)
     try:
         packed, together = _gradients(task, [pack(encoded)], labels)
-        alone, apart = _gradients(task, [processor.pack([e]) for e in encoded], labels)
+        each = task.objective.rendering.documents_per_sample
+        samples = [encoded[n : n + each] for n in range(0, len(encoded), each)]
+        alone, apart = _gradients(task, [processor.pack(sample) for sample in samples], labels)
     finally:
         if before:
             setattr(config, routed, before)
@@ -100,7 +102,7 @@ def _gradients(
     batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
     counts = task.step_counts(batches)
     for batch in batches:
-        loss, _ = task(batch | counts, count)
+        loss = task(batch | counts, count).total
         if loss.requires_grad:  # not of a text under `align`
             loss.backward()
         total += float(loss.detach())

@@ -12,7 +12,9 @@ import torch
 
 from data_shards.plan.packing import Pack
 from data_shards.plan.plan import Plan
-from data_shards.read.loader import Document, Encode, documents
+from data_shards.read.batch import Row, rows_of
+from data_shards.read.encode import Encode
+from data_shards.shards.rendering import Rendering
 from data_shards.shards.shard import BadSample
 from omni.encoders import encoder_class
 from omni.load import CheckpointError
@@ -21,6 +23,7 @@ from omni.processing.processor import IGNORE_INDEX, Encoded, placeholder
 from omni.weights import WeightsError
 
 from ..engine.precision import choose_precision
+from ..objectives import kind_of, objective_class
 from ..recipe.schema import Recipe, StageConfig
 from ..trainable.lora import adapt
 from ..trainable.patterns import PatternError, describe, param_groups
@@ -43,7 +46,8 @@ class Source:
     tokens: np.ndarray  # (rows,): LLM tokens of each sample; 0: it cannot be encoded
     fates: dict[str, tuple[int, str]]
     """what becomes of samples that are not used whole: how many, and the first with the reason"""
-    drawn: list[Encoded]
+    drawn: list[list[Encoded]]
+    """the documents of some samples"""
     bad: list[str]
     """the samples drawn that cannot be used, each with the reason"""
     used: float = 0.0
@@ -126,8 +130,9 @@ def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int)
     found.trains = describe(model, stage.name, groups)
     plan = make_plan(recipe, stage, found.processor, 1)
     records = data_records(recipe, stage)
+    rendering = objective_class(kind_of(stage.objective)).rendering
     for name in plan.names:
-        drawn, bad = draw(plan, name, found.processor, count)
+        drawn, bad = draw(plan, name, Encode(found.processor, rendering), count)
         found.sources.append(Source(
             name, records[f"data.{name}"]["license"], plan.lengths[name].tokens,
             fates(plan, name), drawn, bad,
@@ -157,7 +162,7 @@ def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int)
     ]
     found.reasons += unequal
     if not unequal and any(source.drawn for source in found.sources):
-        _forecast(found, recipe, stage, model, plan, packs, cache)
+        _forecast(found, recipe, stage, model, plan, packs, cache, rendering)
         _compare(found, model, stage.objective)
 
 
@@ -187,20 +192,22 @@ def _origins(model: Any) -> dict[str, str]:
             for part, r in records.items()}  # fmt: skip
 
 
-def draw(plan: Plan, name: str, processor: Any, count: int) -> tuple[list[Encoded], list[str]]:
-    """Encode a source's first documents in its planned order; return what was bad as text."""
+def draw(
+    plan: Plan, name: str, encode: Encode, count: int
+) -> tuple[list[list[Encoded]], list[str]]:
+    """Encode a source's first samples in its planned order; return what was bad as text."""
     alone = Plan({name: plan.sources[name]}, replace(plan.config, mixture={name: 1}),
                  {name: plan.lengths[name]})  # fmt: skip
     packs = (pack for step in alone.steps() for pack in step.packs)
-    found = (document for pack in packs for document in documents(alone, pack))
-    return _encode(islice(found, min(count, len(plan.sources[name]))), processor)
+    found = (row for pack in packs for row in rows_of(alone, pack))
+    return _encode(islice(found, min(count, len(plan.sources[name]))), encode)
 
 
-def _encode(found: Iterator[Document], processor: Any) -> tuple[list[Encoded], list[str]]:
-    encode, good, bad = Encode(processor), [], []
-    for document in found:
+def _encode(found: Iterator[Row], encode: Encode) -> tuple[list[list[Encoded]], list[str]]:
+    good, bad = [], []
+    for row in found:
         try:
-            good.append(encode(document))
+            good.append(encode(row))
         except BadSample as error:
             bad.append(str(error))
     return good, bad
@@ -248,7 +255,8 @@ def count_features(model: Any, processor: Any, sources: list[Source]) -> dict[st
     counts: dict[str, tuple[int, int]] = {}
     for name, spec in model.config.modalities.items():
         placeholders = features = 0
-        for encoded in (e for source in sources for e in source.drawn if name in e.media):
+        samples = [documents for source in sources for documents in source.drawn]
+        for encoded in (e for documents in samples for e in documents if name in e.media):
             batch = processor.pack([encoded])
             media = [batch[key].to(model.device) for key in encoder_class(spec["encoder"]).inputs]
             placeholders += int((encoded.input_ids == spec["token_id"]).sum())
@@ -268,13 +276,14 @@ def _too_much(found: Examination) -> bool:
 
 def _forecast(
     found: Examination, recipe: Recipe, stage: StageConfig, model: Any, plan: Plan,
-    packs: list[Pack], cache: int,
+    packs: list[Pack], cache: int, rendering: Rendering,
 ) -> None:  # fmt: skip
     """Measure a pack of average size and conclude on the stage."""
     assert found.memory and found.packs
     mean, largest = found.packs.tokens.mean(), found.packs.tokens.max()
     typical = min(packs, key=lambda pack: abs(pack.tokens - mean))
-    encoded, _ = _encode(iter(documents(plan, typical)), found.processor)
+    samples, _ = _encode(iter(rows_of(plan, typical)), Encode(found.processor, rendering))
+    encoded = [document for sample in samples for document in sample]
     if not encoded:
         return
     row = {k: v.to(model.device) for k, v in found.processor.pack(encoded).items()}
@@ -296,7 +305,8 @@ def _forecast(
 
 def _compare(found: Examination, model: Any, objective: Any) -> None:
     each = -(-COMPARED // len(found.sources))
-    encoded = [e for source in found.sources for e in source.drawn[:each]]
+    samples = [sample for source in found.sources for sample in source.drawn[:each]]
+    encoded = [document for sample in samples for document in sample]
 
     def compare(dtype: torch.dtype) -> Comparison:
         return packed_equals_unpacked(

@@ -107,7 +107,7 @@ def measure(
 
         def run() -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                loss = task(pack, labels)[0]
+                loss = task(pack, labels).total
             loss.backward()
 
         def held() -> None:

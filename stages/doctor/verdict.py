@@ -106,8 +106,9 @@ def _show_source(source: Source, found: Examination, console: Console) -> None:
     for fate, (number, example) in source.fates.items():
         share = number / len(tokens)
         console.print(f"  {fate}: {number:,} ({share:.1%}), the first: {example}", markup=False)
-    labels = sum(int((e.labels >= 0).sum()) for e in source.drawn)
-    whole = sum(map(len, source.drawn))
+    documents = [document for sample in source.drawn for document in sample]
+    labels = sum(int((e.labels >= 0).sum()) for e in documents)
+    whole = sum(map(len, documents))
     console.print(
         f"  {len(source.drawn)} drawn and encoded"
         + (f", {labels / whole:.0%} of their tokens are labels" if whole else "")
@@ -116,7 +117,7 @@ def _show_source(source: Source, found: Examination, console: Console) -> None:
     for bad in source.bad[:3]:
         console.print(f"  bad: {bad}", style="red", markup=False)
     if source.drawn:
-        console.print(masked(spans(source.drawn[0], found.processor), console))
+        console.print(masked(spans(source.drawn[0][0], found.processor), console))
 
 
 def histogram(values: np.ndarray) -> str:

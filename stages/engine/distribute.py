@@ -7,7 +7,7 @@ own, and all the rest, encoders and projectors too, is the one unit that the ste
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -140,12 +140,11 @@ def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.M
     return task
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
+def to_device(tensors: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """Move a batch's tensors without waiting; lengths, which only the host reads, stay there."""
     return {
         name: value if name in LENGTHS else value.to(device, non_blocking=True)
-        for name, value in batch.items()
-        if name != "meta"
+        for name, value in tensors.items()
     }
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from data_shards.read.batch import Batch, Documents
 from omni.encoders import build_encoder, encoder_class
 from omni.model.forward import trains
 
@@ -92,7 +93,7 @@ class Flops:
         }
         return *_llm(self.model), encoders, projectors
 
-    def of(self, batch: dict[str, Any]) -> dict[str, float]:
+    def of(self, batch: Batch) -> dict[str, float]:
         """Return the operations of a batch on the host that was run just now, by part."""
         try:
             return self._of(batch)
@@ -105,35 +106,36 @@ class Flops:
             self._uncounted.add(part)
             log.warning("%s cannot be counted: %s", what, error)
 
-    def _of(self, batch: dict[str, Any]) -> dict[str, float]:
+    def _of(self, batch: Batch) -> dict[str, float]:
         _, head, encoders, projectors = self._parts
         found = dict.fromkeys(self.parts, 0.0)
         answered = self._answered()
         for name, spec in self.model.config.modalities.items():
             cls = encoder_class(spec["encoder"])
-            media = [batch[n] for n in cls.inputs if n in batch]
+            media = [batch.tensors[n] for n in cls.inputs if n in batch.tensors]
             if not media:
                 continue
             once = sum(self._forward(name, item) for item in cls.split(spec["encoder"], *media))
             frozen = not trains(self.model.encoders[name])
             found[name] += once * (1 - answered if frozen else 1 + encoders[name].backward)
-            tokens = int((batch["input_ids"] == spec["token_id"]).sum())
+            tokens = int((batch.tensors["input_ids"] == spec["token_id"]).sum())
             found[name] += projectors[name].flops(tokens)
             if not self.runs_llm:  # scored against the table: see objectives.align
-                per_document = sum(name in m.split("+") for m in batch["meta"]["modalities"])
+                per_document = sum(name in m.split("+") for m in batch.documents.modalities)
                 rows = tokens if cls.media == "audio" else per_document
                 found["llm"] += 2 * 2 * rows * head.all
         if self.runs_llm:
-            found["llm"] += self._text(batch["meta"])
+            found["llm"] += self._text(batch.documents)
         return found
 
-    def _text(self, meta: dict[str, Any]) -> float:
+    def _text(self, documents: Documents) -> float:
         """Return what the LLM does: all tokens, attention within documents, head at labels."""
         llm, head, *_ = self._parts
-        squares = sum(length**2 for length in meta["lengths"])
+        squares = sum(length**2 for length in documents.lengths)
         attention = 4 * attention_width(self.model) * squares  # scores, and their mix
         attention *= 1 + 2 * llm.passed / llm.all
-        return llm.flops(meta["tokens"]) + attention + head.flops(meta["label_tokens"])
+        return (llm.flops(sum(documents.lengths)) + attention
+                + head.flops(sum(documents.labels)))  # fmt: skip
 
     def _forward(self, name: str, item: tuple[torch.Tensor, ...]) -> float:
         """Return the operations of encoding one medium."""

@@ -14,12 +14,12 @@ from accelerate import Accelerator
 
 from omni.files.jsonl import append_lines
 
-from ..objectives import kind_of, objective_class
+from ..objectives import make_objective
 from ..recipe.schema import Recipe, StageConfig
 from .bar import Bar
 from .flops import Flops
 from .peak import Peak
-from .tally import COUNTS, OF_GROUP, Tally, groups_of
+from .tally import COUNTS, INEXACT, OF_GROUP, Tally, groups_of
 from .trackers import Trackers
 
 RATES = {"tokens": "tokens_per_s", "label_tokens": "label_tokens_per_s",
@@ -50,7 +50,8 @@ class Metrics:
             self.last_losses = then["last_losses"]
         self._device = accelerator.device
         self._groups = groups_of(stage.data.mixture, model.config.modalities)
-        self._flops = Flops(model, objective_class(kind_of(stage.objective)).runs_llm)
+        self._objective = make_objective(stage.objective)
+        self._flops = Flops(model, self._objective.runs_llm)
         self._peak = Peak(accelerator.device, accelerator.mixed_precision)
         self._clock, self._wait = time.monotonic(), 0.0
         self._window: dict[str, float] = {}
@@ -81,13 +82,13 @@ class Metrics:
 
     def tally(self) -> Tally:
         """Begin to add up a step."""
-        return Tally(self._groups, self._flops, self._device)
+        return Tally(self._groups, self._objective, self._flops, self._device)
 
     def count(self, tally: Tally) -> None:
         """Take over what a step added up over all ranks."""
-        self._window, self._losses = tally.counts, tally.losses
+        self._window, self._losses = tally.counts, tally.losses | tally.figures
         # operations are left out: a run that goes on starts with an empty feature cache
-        self.totals.update({k: n for k, n in tally.counts.items() if not k.startswith("flops.")})
+        self.totals.update({k: n for k, n in tally.counts.items() if not k.startswith(INEXACT)})
 
     def step(self, step: int, loss: float, groups: Sequence[dict[str, Any]]) -> None:
         """Log one optimizer update; `groups` are the optimizer's."""

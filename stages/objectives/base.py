@@ -1,11 +1,15 @@
-"""What every objective is: options, a denominator, and a loss by document."""
+"""What every objective is: options, documents, a denominator, and a loss by document."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
+from torch import nn
 
+from data_shards.read.batch import Documents
+from data_shards.shards.rendering import CONVERSATION, Rendering
 from omni.entry import EntryError
 from omni.nearest import nearest
 
@@ -15,15 +19,28 @@ class Loss(NamedTuple):
 
     `total` is a scalar with a gradient: the batch's sum divided by the count of the whole global
     batch. `by_document`, (at least as many as documents,), are the sums of each, for the log.
+    `sums` are the objective's `figures`, scalars, which the log divides by the same count.
     """
 
     total: torch.Tensor
     by_document: torch.Tensor
+    sums: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class NoOptions:
     """Nothing to choose."""
+
+
+def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Add up what labels have by document: (N,) -> (T,), zeros after the last document.
+
+    As long as the row, since a GPU would be waited for to learn how many documents there are.
+    """
+    document = (batch["position_ids"][0] == 0).cumsum(0) - 1  # (T,)
+    # a label's document is that of the token before it
+    owner = document.index_select(0, batch["label_positions"][0])
+    return torch.zeros(len(document), device=document.device).index_add(0, owner, values)
 
 
 class Objective:
@@ -32,6 +49,12 @@ class Objective:
     options_class: ClassVar[type] = NoOptions
     """a dataclass of numbers, each with a default"""
     runs_llm: ClassVar[bool] = True
+    rendering: ClassVar[Rendering] = CONVERSATION
+    """which documents a sample becomes"""
+    figures: ClassVar[tuple[str, ...]] = ()
+    """names of what else a loss tells, see `Loss.sums`; the log has each as a mean"""
+    extra: nn.Module | None = None
+    """what `make_extra` returned for the model that is trained"""
 
     def __init__(self, options: Any = None):
         self.options = self.options_class() if options is None else options
@@ -52,9 +75,13 @@ class Objective:
                 raise EntryError(f"{name} is a number, not {value!r}", name)
         return cls(cls.options_class(**options))
 
-    def count(self, meta: Mapping[str, Any]) -> int:
-        """Return what a batch adds to the denominator; the default: its label tokens."""
-        return meta["label_tokens"]
+    def make_extra(self, model: Any) -> nn.Module | None:
+        """Return a frozen module to compare with, such as a copy of the model as it is now."""
+        return None
+
+    def weights(self, documents: Documents) -> list[float]:
+        """Return what each document adds to the denominator; the default: its label tokens."""
+        return [float(labels) for labels in documents.labels]
 
     def step_counts(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """Count what each batch needs to know of the whole step; sums over batches and ranks."""
@@ -65,7 +92,8 @@ class Objective:
 
         Args:
             model: an omni model.
-            batch: what `OmniProcessor.pack` returns, on the model's device.
+            batch: what `OmniProcessor.pack` returns, on the model's device; the documents of a
+                sample, as `rendering` makes them, one after the other.
             count: the denominator, of the whole global batch.
         """
         raise NotImplementedError

@@ -21,6 +21,15 @@ class Task(nn.Module):
     def __init__(self, model: nn.Module, entry: Any):
         super().__init__()
         self.model, self.objective = model, make_objective(entry)
+        self.extra = self.objective.extra = self.objective.make_extra(model)
+        if self.extra is not None:
+            self.extra.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Task":
+        """Switch the mode of the model alone: what it is compared with does not train."""
+        self.training = mode
+        self.model.train(mode)
+        return self
 
     def step_counts(self, batches: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Count over batches what each of them needs to know of all; goes into each of them."""
@@ -29,4 +38,9 @@ class Task(nn.Module):
                 for name, value in first.items()}  # fmt: skip
 
     def forward(self, batch: dict[str, torch.Tensor], count: torch.Tensor) -> Loss:
-        return self.objective(self.model, batch, count)
+        loss = self.objective(self.model, batch, count)
+        if len(batch["label_positions"][0]):
+            return loss
+        # a pack that lost all its samples teaches nothing, whatever its filler costs
+        none = {name: 0 * value for name, value in loss.sums.items()}
+        return Loss(0 * loss.total, 0 * loss.by_document, none)

@@ -26,17 +26,16 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 
-from data_shards.read.loader import Loader
 from data_shards.read.quarantine import TooManyBad
 from omni.files.jsonl import append_lines, read_lines
-from omni.processing.messages import assistant, user
 from omni.processing.processor import IGNORE_INDEX
 
 from ..engine.distribute import clip
-from .trace import census
+from .steps import Step, Steps
+from .trace import describe_documents
 
-Batch = dict[str, Any]
 T = TypeVar("T")
+CULPRIT = "culprit"  # of an event: a sample that broke a step
 NOT_FINITE, MEMORY, TIMEOUT = "not finite", "out of memory", "timeout"
 RESTART = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on from the last checkpoint
 # of the CPU's allocator, of CUDA, and of cuBLAS, which all raise RuntimeError
@@ -49,8 +48,9 @@ def cause(error: BaseException) -> str:
         return NOT_FINITE
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return MEMORY
-    told = str(error)
-    return MEMORY if isinstance(error, RuntimeError) and any(n in told for n in NO_MEMORY) else ""
+    message = str(error)
+    short = isinstance(error, RuntimeError) and any(words in message for words in NO_MEMORY)
+    return MEMORY if short else ""
 
 
 class Guard:
@@ -58,7 +58,7 @@ class Guard:
 
     Args:
         task: as `engine.distribute` returned it, in training mode.
-        loader: what a step is made of; it leaves out what is found here.
+        steps: what a step is made of; they leave out what is found here.
         folder: of `offenders.jsonl`; what it says from an earlier run holds from the start.
         limit: documents that may be left out; 0: none, the error is raised as it is.
         timeout: seconds of a step; 0: any.
@@ -70,13 +70,13 @@ class Guard:
     def __init__(
         self,
         task: nn.Module,
-        loader: Loader,
+        steps: Steps,
         folder: Path,
         accelerator: Accelerator,
         limit: int = 16,
         timeout: float = 0.0,
     ):
-        self.task, self.loader, self.accelerator = task, loader, accelerator
+        self.task, self.steps, self.accelerator = task, steps, accelerator
         self.path, self.limit, self.timeout = folder / "offenders.jsonl", limit, timeout
         self.found = 0
         self._doubted: set[int] = set()  # steps in which a rank ran out of memory and left
@@ -88,7 +88,7 @@ class Guard:
     def _read(self) -> None:
         """Take over what earlier runs of this stage found."""
         rows = [*read_lines(self.path)]
-        culprits = [row for row in rows if row["event"] == "guilty"]
+        culprits = [row for row in rows if row["event"] == CULPRIT]
         for row in culprits if self.limit else ():
             self._exclude(row["source"], row["sample"], row["step"], row["reason"])
         left = {r["step"] for r in rows if r.get("why") == MEMORY and r["ranks"] > 1}
@@ -96,7 +96,7 @@ class Guard:
             self._doubted = left - {row["step"] for row in culprits}
 
     @contextmanager
-    def watch(self, micro: list[Batch]) -> Iterator[None]:
+    def watch(self, step: Step) -> Iterator[None]:
         """Run one try of a step; write down what it was made of should it fail.
 
         Raises:
@@ -106,79 +106,76 @@ class Guard:
         With several ranks, one that is out of memory ends its process with code `RESTART`, since
         the others wait for its gradients; so does every rank whose step takes too long.
         """
-        step = _step_of(micro)
         self._before = [b.clone() for b in self._statistics]
-        timer = threading.Timer(self.timeout, self._hang, [micro])
+        timer = threading.Timer(self.timeout, self._hang, [step])
         timer.daemon = True
         if self.timeout:
             timer.start()
         try:
-            if step in self._doubted:
-                raise MemoryError(f"step {step}: an earlier run ended here, out of memory")
+            if step.number in self._doubted:
+                raise MemoryError(f"step {step.number}: an earlier run ended here, out of memory")
             yield
         except (FloatingPointError, MemoryError, RuntimeError) as error:
             if not (why := cause(error)):
                 raise
-            self._trace(micro, why, str(error))
+            self._trace(step, why, str(error))
             if why == NOT_FINITE:
                 raise
             _free(error)
-            if self._several and step not in self._doubted:
-                self._leave(f"out of memory in step {step}")
-            keys = [key for batch in micro for key in batch["meta"]["keys"]]
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if self.several and step.number not in self._doubted:
+                self._leave(f"out of memory in step {step.number}")
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise MemoryError(
-                f"out of memory on the samples {', '.join(keys)}: nothing was updated. Lower "
-                f"data.max_tokens, batch_size or max_length, or look at them. ({told})"
+                f"out of memory on the samples {', '.join(step.keys())}: nothing was updated. "
+                f"Lower data.max_tokens, batch_size or max_length, or look at them. ({first})"
             ) from None
         finally:
             timer.cancel()
 
-    def search(self, micro: list[Batch], error: Exception) -> list[Batch]:
-        """Return a failed step's batches without the documents that are to blame.
+    def search(self, step: Step, error: Exception) -> Step:
+        """Return a failed step without the samples that break it.
 
-        All ranks call it. They are blamed only if others of the batch pass: where all fail, or a
-        harmless text does, it is the weights.
+        All ranks call it. Samples are culprits only if others of the step pass: where all fail,
+        or a harmless text does, it is the weights.
 
         Raises:
-            Exception: `error`, when no document is to blame.
+            Exception: `error`, when no sample is a culprit.
             TooManyBad: more than `limit` were, in this stage.
         """
-        step = _step_of(micro)
-        doubted = step in self._doubted
-        self._doubted.discard(step)
+        number = step.number
+        doubted = number in self._doubted
+        self._doubted.discard(number)
         self._restore()
-        harmless = self.loader.processor.pack(
-            [self.loader.processor.encode([user("."), assistant(".")])]
-        )
+        harmless = self.steps.harmless()
         if (
             not self.limit
             or (doubted and self._sharded)
             or any(self._everyone(self._fails(harmless)))
         ):
             raise error
-        documents = [d for batch in micro for d in batch["meta"]["documents"]]
+        rows = step.rows()
         culprits = halve(
-            documents, lambda some: self._fails(self.loader.pack(some)), self._everyone,
+            rows, lambda some: self._fails(self.steps.subset(some)), self._everyone,
             self.accelerator.process_index, together=not self._sharded,
         )  # fmt: skip
-        names = gather_object([(d.item.source, d.entry.where) for d in culprits])
-        total = sum(self._everyone(len(documents)))
+        names = gather_object([(row.item.source, row.entry.where) for row in culprits])
+        total = sum(self._everyone(len(rows)))
         if not names and doubted:
-            return micro
+            return step
         if not names or len(names) == total > 1:
             raise error
-        reason = f"step {step}: {cause(error)}"
+        reason = f"step {number}: {cause(error)}"
         for source, where in sorted(set(names)):
-            self._exclude(source, where, step, reason)
+            self._exclude(source, where, number, reason)
             self.accelerator.print(f"left out {where} of {source!r}, {reason}")
             if self.accelerator.is_main_process:
-                row = {"event": "guilty", "step": step, "source": source, "sample": where}
+                row = {"event": CULPRIT, "step": number, "source": source, "sample": where}
                 append_lines(self.path, [{**row, "reason": reason}])
-        return [self.loader.again(batch) for batch in micro]
+        return self.steps.again(step)
 
     @property
-    def _several(self) -> bool:
+    def several(self) -> bool:
+        """Tell whether others wait for what this process sends."""
         return self.accelerator.num_processes > 1
 
     @property
@@ -196,9 +193,9 @@ class Guard:
                 f"{self.found} samples broke a step, the last: {where} of {source!r} ({reason}); "
                 f"see {self.path}, mend them, or raise max_offenders ({self.limit})"
             )
-        self.loader.exclude(source, where, step - 1, reason)
+        self.steps.exclude(source, where, step, reason)
 
-    def _fails(self, batch: Batch) -> bool:
+    def _fails(self, tensors: dict[str, torch.Tensor]) -> bool:
         """Run a batch forward and backward, change nothing, and tell if that fails."""
         task: Any = self.task if self._sharded else getattr(self.task, "module", self.task)
         device = self.accelerator.device
@@ -206,9 +203,9 @@ class Guard:
             set_seed(0)
             for p in task.parameters():
                 p.grad = torch.zeros_like(p) if p.requires_grad else None  # as late in a step
-            count = (batch["labels"] != IGNORE_INDEX).sum().clamp(min=1).to(device)
+            count = (tensors["labels"] != IGNORE_INDEX).sum().clamp(min=1).to(device)
             with self.accelerator.autocast():
-                loss, _ = task({k: v.to(device) for k, v in batch.items()}, count)
+                loss = task({k: v.to(device) for k, v in tensors.items()}, count).total
             loss.backward()
             norm = clip(task.parameters(), math.inf)
             return not (math.isfinite(loss.item()) and math.isfinite(norm.item()))
@@ -216,7 +213,7 @@ class Guard:
             if not cause(error):
                 raise
             if self._sharded:
-                self._leave("out of memory while looking for the document that is to blame")
+                self._leave("out of memory while looking for the sample that breaks the step")
             _free(error)
             return True
         finally:
@@ -229,27 +226,27 @@ class Guard:
             for buffer, value in zip(self._statistics, self._before, strict=True):
                 buffer.copy_(value)
 
-    def _hang(self, micro: list[Batch]) -> NoReturn:
+    def _hang(self, step: Step) -> NoReturn:
         """End a process whose step takes too long; nothing can take it out of a collective."""
-        self._trace(micro, TIMEOUT, f"longer than {self.timeout:g} s")
+        self._trace(step, TIMEOUT, f"longer than {self.timeout:g} s")
         stacks = self.path.with_name(f"stacks-{self.accelerator.process_index}.txt")
         with stacks.open("w") as file:
             faulthandler.dump_traceback(file)
-        self._leave(f"step {_step_of(micro)} took longer than {self.timeout:g} s; see {stacks}")
+        self._leave(f"step {step.number} took longer than {self.timeout:g} s; see {stacks}")
 
-    def _leave(self, told: str) -> NoReturn:
-        print(f"error: rank {self.accelerator.process_index}: {told}; see {self.path}. The same "
+    def _leave(self, why: str) -> NoReturn:
+        print(f"error: rank {self.accelerator.process_index}: {why}; see {self.path}. The same "
               "command goes on from the last checkpoint.", file=sys.stderr, flush=True)  # fmt: skip
         os._exit(RESTART)  # not sys.exit, which would wait for the other ranks
 
-    def _trace(self, micro: list[Batch], why: str, told: str) -> None:
-        modalities = self.loader.processor.modalities
+    def _trace(self, step: Step, why: str, message: str) -> None:
         append_lines(self.path, [{
-            "event": "failed", "step": _step_of(micro), "why": why, "told": told[:2000],
+            "event": "failed", "step": step.number, "why": why, "message": message[:2000],
             "rank": self.accelerator.process_index, "ranks": self.accelerator.num_processes,
             "time": round(time.time(), 3),
-            "packs": [{"pack": batch["meta"]["pack"], "documents": census(batch, modalities)}
-                      for batch in micro],
+            "packs": [{"pack": batch.pack,
+                       "documents": describe_documents(batch, self.steps.modalities)}
+                      for batch in step.micro],
         }])  # fmt: skip
 
 
@@ -261,30 +258,26 @@ def _free(error: BaseException) -> None:
         torch.cuda.empty_cache()
 
 
-def _step_of(micro: list[Batch]) -> int:
-    return micro[0]["meta"]["step"] + 1  # plans count from 0
-
-
 def halve(
-    documents: Sequence[T],
+    samples: Sequence[T],
     fails: Callable[[Sequence[T]], bool],
     everyone: Callable[[int], list[int]],
     rank: int,
     together: bool,
 ) -> list[T]:
-    """Return the documents of this rank that fail alone.
+    """Return the samples of this rank that fail alone.
 
     Every rank tries equally often, with nothing once it is through: engines may need that.
 
     Args:
-        documents: of this rank.
+        samples: of this rank.
         fails: tries some, or none; all ranks call it at once.
         everyone: gathers a number of every rank.
         rank: this one.
         together: ranks try at the same time; otherwise one after the other, for engines in which
             a failure shows on all ranks.
     """
-    work, culprits = [documents] if documents else [], []
+    work, culprits = [samples] if samples else [], []
     while any(left := everyone(len(work))):
         first = next(r for r, count in enumerate(left) if count)
         some = work.pop() if work and (together or rank == first) else []

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from data_shards.index.index import Index
 from data_shards.plan.plan import check_ranks
+from data_shards.read.encode import check_overlong
 from data_shards.remote.origin import manifests
 from eval.run import choose
 from omni.entry import EntryError
@@ -112,8 +113,10 @@ class _Preflight:
             if self.model:
                 self._check_training(stage)
         config = plan_config(self.recipe, stage, self.ranks)
+        rendering = objective_class(kind_of(stage.objective)).rendering
         with self.noting(stage, "data"):
             check_ranks(config, self.ranks)
+            check_overlong(config, rendering)
             if self.model:
                 _check_positions(self.model, config.max_length or 0)
         for name in stage.data.mixture:
@@ -124,7 +127,8 @@ class _Preflight:
             with self.noting(stage, "data"):
                 if self.model and name in self._indices:
                     check_media(name, self._indices[name], self.processor)
-                    check_samples(name, self._indices[name], self.processor, config)
+                    index = self._indices[name]
+                    check_samples(name, index, self.processor, config, rendering)
 
     def _check_training(self, stage: StageConfig) -> None:
         """Choose what trains, as a stage does, in a copy: adapters are gone after it."""

@@ -17,6 +17,7 @@ from omni.load import check_checkpoint, load
 from omni.model.forward import load_text_tokenizer
 from omni.weights import WeightsError
 
+from ..objectives import kind_of, objective_class
 from ..recipe.schema import Recipe, StageConfig, plan_config
 from ..trainable.new_tokens import add_tokens
 
@@ -93,7 +94,8 @@ def data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]
 def make_plan(recipe: Recipe, stage: StageConfig, processor: Any, ranks: int) -> Plan:
     """Plan the stage's data for a number of ranks."""
     sources = {name: Index.open(recipe.sources[name]) for name in stage.data.mixture}
-    lengths = {name: index.lengths(processor) for name, index in sources.items()}
+    rendering = objective_class(kind_of(stage.objective)).rendering
+    lengths = {name: index.lengths(processor, rendering) for name, index in sources.items()}
     return Plan(sources, plan_config(recipe, stage, ranks), lengths)
 
 
@@ -107,4 +109,5 @@ def make_loader(
     return Loader(
         plan, processor, rank=accelerator.process_index, world_size=ranks,
         quarantine=folder / "quarantine.jsonl", workers=recipe.threads,
+        rendering=objective_class(kind_of(stage.objective)).rendering,
     )  # fmt: skip

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from data_shards.read.batch import Documents, modality
+from data_shards.read.encode import Encode
 from data_shards.read.entry import Bad, read_shard
-from data_shards.read.meta import modality
 from data_shards.remote.files import is_url
 from data_shards.shards.shard import find_shards
 from eval.rows.drift import text_drift
@@ -26,13 +27,13 @@ from omni.media.decode import MediaError
 from omni.processing.messages import MessageError
 from omni.processing.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
-from ..objectives import kind_of
+from ..objectives import kind_of, objective_class
 from ..objectives.task import Task
 from ..recipe.schema import Recipe, StageConfig, plan_config
 from .prepare import load_parent
 
 SUITE = "mini"
-BATCH = 8  # documents in a row of the held-out loss
+BATCH = 8  # samples in a row of the held-out loss
 SHOWS = {"blind": "image", "shuffled_images": "image", "shuffled_audio": "audio"}
 """the medium that a row's control changes, so that the row needs it"""
 
@@ -86,9 +87,10 @@ def measure(
     missing: list[str] = []
     shards = _heldout_shards(recipe, stage, missing)
     limit = plan_config(recipe, stage, 1).max_length or 0
-    encoded = [*_encoded(shards, processor, recipe.probes.samples, limit, missing)]
+    encode = Encode(processor, objective_class(kind_of(stage.objective)).rendering)
+    samples = [*_encoded(shards, encode, recipe.probes.samples, limit, missing)]
     with accelerator.autocast():
-        losses = heldout_losses(model, processor, encoded, stage.objective)
+        losses = heldout_losses(model, processor, samples, stage.objective)
     started, _ = load_parent(recipe, None)
     drift = text_drift(model, started.language_model.to(accelerator.device), processor)
     del started
@@ -114,8 +116,8 @@ def _heldout_shards(
 
 
 def _encoded(
-    shards: dict[str, list[Path]], processor: Any, count: int, limit: int, missing: list[str]
-) -> Iterator[Encoded]:
+    shards: dict[str, list[Path]], encode: Encode, count: int, limit: int, missing: list[str]
+) -> Iterator[list[Encoded]]:
     """Encode the first `count` samples of each source, in the order of its shards."""
     bad: list[Bad] = []
     for name, paths in shards.items():
@@ -123,40 +125,49 @@ def _encoded(
         samples = (sample for path in paths for sample in read_shard(path, bad.append))
         for sample in islice(samples, count):
             try:
-                encoded = processor.encode(sample.conversation())
+                documents = encode.sample(sample)
             except (MessageError, MediaError, PlaceholderError) as error:
                 left_out[str(error)] += 1
                 continue
-            if len(encoded) <= limit and (encoded.labels[1:] != IGNORE_INDEX).any():
-                yield encoded
+            if sum(map(len, documents)) <= limit and all(map(_labels, documents)):
+                yield documents
             else:
                 left_out[f"over {limit} tokens, or without an answer"] += 1
         missing += [f"source {name!r}: {n} held out: {why}" for why, n in left_out.items()]
     missing += [f"held out: {reason}" for reason in bad]
 
 
+def _labels(document: Encoded) -> int:
+    return int((document.labels[1:] != IGNORE_INDEX).sum())
+
+
 def heldout_losses(
-    model: Any, processor: Any, encoded: list[Encoded], objective: Any
+    model: Any, processor: Any, samples: list[list[Encoded]], objective: Any
 ) -> dict[str, dict[str, float]]:
-    """Return, by modality, the mean loss of a label token, in nats for `sft`."""
+    """Return, by modality, the mean loss by what documents weigh: in nats per label for `sft`.
+
+    `samples` are lists of documents, as the objective's rendering makes them.
+    """
     task, one = Task(model, objective), torch.ones((), device=model.device)
-    loss: Counter[str] = Counter()
-    labels: Counter[str] = Counter()
-    documents: Counter[str] = Counter()
-    ordered = sorted(encoded, key=modality)
+    sums: dict[str, Counter[str]] = {}
+    ordered = sorted(samples, key=lambda sample: modality(sample[0]))
     for some in (ordered[n : n + BATCH] for n in range(0, len(ordered), BATCH)):
-        batch = {k: v.to(model.device) for k, v in processor.pack(some).items()}
+        flat = [document for sample in some for document in sample]
+        batch = {k: v.to(model.device) for k, v in processor.pack(flat).items()}
         with torch.no_grad():
-            _, sums = task(batch, one)
-        for document, value in zip(some, sums.tolist(), strict=False):
-            name = modality(document)
-            loss[name] += value
-            labels[name] += int((document.labels[1:] != IGNORE_INDEX).sum())
-            documents[name] += 1
+            values = task(batch, one).by_document.tolist()
+        owners = [n for n, sample in enumerate(some) for _ in sample]
+        of = Documents(owners, [*map(len, flat)], [*map(_labels, flat)], modalities=[
+            modality(document) for document in flat])  # fmt: skip
+        for name, labels, weight, value in zip(
+            of.modalities, of.labels, task.objective.weights(of), values, strict=False
+        ):
+            more = {"loss": value, "weight": weight, "labels": labels, "documents": 1}
+            sums.setdefault(name, Counter()).update(more)
     return {
-        name: {"loss": loss[name] / labels[name], "labels": labels[name], "documents": n}
-        for name, n in documents.items()
-    }
+        name: {"loss": total["loss"] / total["weight"], "labels": total["labels"],
+               "documents": total["documents"]} for name, total in sums.items()
+    }  # fmt: skip
 
 
 def _rows(

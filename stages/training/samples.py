@@ -5,8 +5,9 @@ from typing import Any
 
 from data_shards.index.index import Index
 from data_shards.plan.plan import Plan, PlanConfig
-from data_shards.read.loader import Encode
+from data_shards.read.encode import Encode
 from data_shards.read.quarantine import FEW
+from data_shards.shards.rendering import Rendering
 from data_shards.shards.shard import BadSample
 from omni.entry import EntryError
 from omni.processing.messages import MessageError
@@ -26,7 +27,9 @@ def check_media(name: str, index: Index, processor: Any) -> None:
             raise EntryError(f"source {name!r}: {where}: {error}", "mixture", name) from error
 
 
-def check_samples(name: str, index: Index, processor: Any, config: PlanConfig) -> None:
+def check_samples(
+    name: str, index: Index, processor: Any, config: PlanConfig, rendering: Rendering
+) -> None:
     """Encode samples of a source, from the first, until one fits.
 
     If none of the first few does, the lengths of all are counted, which takes the tokeniser's
@@ -35,11 +38,11 @@ def check_samples(name: str, index: Index, processor: Any, config: PlanConfig) -
     Raises:
         EntryError: the first few are bad, or all are too long.
     """
-    encode, bad, capped = Encode(processor), [], config.max_patches or config.max_frames
+    encode, bad, capped = Encode(processor, rendering), [], config.max_patches or config.max_frames
     rows = range(min(FEW, len(index)))
     for row in rows:
         try:
-            tokens = len(encode.whole(index.entry(row)))
+            tokens = sum(map(len, encode.whole(index.entry(row))))
         except BadSample as error:
             bad.append(str(error))
             continue
@@ -53,6 +56,7 @@ def check_samples(name: str, index: Index, processor: Any, config: PlanConfig) -
             f"{bad[0]}", "mixture", name,
         )  # fmt: skip
     try:
-        Plan({name: index}, replace(config, mixture={name: 1}), {name: index.lengths(processor)})
+        lengths = {name: index.lengths(processor, rendering)}
+        Plan({name: index}, replace(config, mixture={name: 1}), lengths)
     except ValueError as error:
         raise EntryError(error, "max_length") from error

@@ -1,23 +1,22 @@
-"""The record of steps that failed: what each was made of, and who was to blame; json lines."""
+"""The record of steps that failed: what each was made of, and the culprits; json lines."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from omni.processing.processor import IGNORE_INDEX
+from data_shards.read.batch import Batch
 
 
-def census(batch: dict[str, Any], modalities: dict[str, Any]) -> list[dict[str, Any]]:
+def describe_documents(batch: Batch, modalities: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Describe a pack's documents: sample, source, tokens, labels, files, tokens by modality."""
-    ids, labels = batch["input_ids"][0], batch["labels"][0]
-    starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
-    rows = []
-    for document, begin, end in zip(
-        batch["meta"]["documents"], starts, [*starts[1:], len(ids)], strict=False
-    ):
+    of, ids, begin, rows = batch.documents, batch.tensors["input_ids"][0], 0, []
+    facts = zip(of.sample, of.keys, of.sources, of.lengths, of.labels, strict=True)
+    for sample, key, source, length, labels in facts:
+        own = ids[begin : begin + length]
+        begin += length
         rows.append({
-            "sample": document.entry.where, "source": document.item.source, "tokens": end - begin,
-            "labels": int((labels[begin:end] != IGNORE_INDEX).sum()),
-            "files": len(document.entry.parts) - 1,  # beside the json
-            "modalities": {name: int((ids[begin:end] == spec["token_id"]).sum())
+            "sample": key, "source": source, "tokens": length, "labels": labels,
+            "files": len(batch.rows[sample].entry.parts) - 1,  # beside the json
+            "modalities": {name: int((own == spec["token_id"]).sum())
                            for name, spec in modalities.items()},
         })  # fmt: skip
     return rows

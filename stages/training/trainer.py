@@ -5,14 +5,13 @@ import math
 import resource
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import set_seed
 
 from omni.load import CheckpointError
 
@@ -21,6 +20,7 @@ from ..engine.kernels import set_kernels
 from ..engine.precision import PRECISIONS
 from ..engine.signals import Interrupted, Signals
 from ..metrics.metrics import Metrics
+from ..metrics.tally import Tally
 from ..objectives.task import Task
 from ..recipe.schema import Recipe, StageConfig
 from ..trainable.lora import adapt
@@ -28,6 +28,7 @@ from ..trainable.patterns import describe, frozen_hashes, param_groups, set_trai
 from .checkpoint import check_space, load_step, save_model, save_step
 from .guard import Guard
 from .prepare import make_feature_cache, make_loader, make_model
+from .steps import LoaderSteps, Step, Steps
 
 
 def train_stage(
@@ -53,41 +54,142 @@ def train_stage(
     accelerator.print(describe(model, stage.name, groups))
     accelerator.print(f"{stage.name}: {_joined(task, accelerator)}")
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-    peaks = [group["lr"] for group in optimizer.param_groups]
     folder = _resume_folder(target)
-    loader = make_loader(recipe, stage, processor, folder, accelerator)
-    state = load_step(folder, model, optimizer, settings)
-    if state:
-        loader.load_state_dict(state["data"])
-        accelerator.print(f"{stage.name}: resumed after step {state['step']} of {stage.steps}")
-    task.train()
-    guard = Guard(task, loader, folder, accelerator, recipe.max_offenders, recipe.step_timeout)
-    metrics = Metrics(recipe, stage, model, accelerator, state, engine(task))
-    with metrics, Signals() as signals, closing(iter(loader)) as batches:  # type: ignore
-        saved_at = time.monotonic()
-        for step in range((state["step"] if state else 0) + 1, stage.steps + 1):
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * schedule(step, stage, group["warmup"])
-            # chance is a function of the step and the rank, so no state of it need be saved
-            seed = hash((recipe.seed, step, accelerator.process_index)) % 2**32
-            micro = _take(batches, loader.per_step, metrics)
-            loss = _step(stage, task, optimizer, micro, accelerator, metrics, guard, seed)
-            metrics.step(step, loss, optimizer.param_groups)
-            due = step < stage.steps and time.monotonic() - saved_at > recipe.save_seconds
-            stop, due = agree(signals.arrived, due, accelerator)
-            if stop or due:
-                saved = {"settings": settings, "data": loader.state_dict(),
-                         "metrics": metrics.state()}  # fmt: skip
-                save_step(folder, step, model, optimizer, saved, accelerator,
-                          recipe.keep_last, recipe.keep_every)  # fmt: skip
-                saved_at = time.monotonic()
-            if stop:
-                accelerator.print(f"stopped after step {step}; the same command goes on from here")
-                raise Interrupted(128 + stop)
-    loader.check_modalities(gather_object)
-    for fate, count in loader.overlong().items():
-        metrics.totals[f"overlong.{fate}"] = count
-    _finish(target, model, processor, before, metrics, settings, accelerator)
+    steps = LoaderSteps(make_loader(recipe, stage, processor, folder, accelerator))
+    trainer = Trainer(recipe, stage, task, optimizer, steps, folder, settings, accelerator)
+    trainer.train()
+    _finish(target, model, processor, before, trainer.metrics, settings, accelerator)
+
+
+class Trainer:
+    """The loop over the steps of one stage, from the last checkpoint in `folder` on.
+
+    Args:
+        recipe: how often to save, and whom to tell.
+        stage: how long, and on what schedule.
+        task: the model with its objective, as `distribute` returned it.
+        optimizer: its learning rates are the peaks.
+        steps: what each update is made of.
+        folder: of step checkpoints and what was left out.
+        settings: all that the stage's result depends on; a checkpoint of others is not resumed.
+        accelerator: knows the ranks.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: StageConfig,
+        task: Any,
+        optimizer: torch.optim.Optimizer,
+        steps: Steps,
+        folder: Path,
+        settings: dict[str, Any],
+        accelerator: Accelerator,
+    ):
+        self.recipe, self.stage, self.settings, self.folder = recipe, stage, settings, folder
+        self.task, self.optimizer, self.steps = task, optimizer, steps
+        self.accelerator = accelerator
+        self.model: Any = getattr(task, "module", task).model
+        self.objective: Any = getattr(task, "module", task).objective
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        state = load_step(folder, self.model, optimizer, settings)
+        self.done = state["step"] if state else 0
+        if state:
+            steps.load_state_dict(state["data"])
+            accelerator.print(f"{stage.name}: resumed after step {self.done} of {stage.steps}")
+        task.train()
+        self.guard = Guard(task, steps, folder, accelerator, recipe.max_offenders,
+                           recipe.step_timeout)  # fmt: skip
+        self.metrics = Metrics(recipe, stage, self.model, accelerator, state, engine(task))
+        self._peaks, self._saved_at = peaks, time.monotonic()
+
+    def train(self) -> None:
+        """Take all steps that are left.
+
+        Raises:
+            Interrupted: a signal arrived; what was done is saved.
+        """
+        with self.metrics, Signals() as signals, closing(self.steps):
+            self._saved_at = time.monotonic()
+            while self.done < self.stage.steps:
+                with self.metrics.waiting():
+                    step = self.steps.next(self.model)
+                self._schedule(step.number)
+                loss = self.update(step)
+                self.done = step.number
+                self.metrics.step(step.number, loss, self.optimizer.param_groups)
+                self._save_if_due(signals.arrived)
+        self.metrics.totals.update(self.steps.finish())
+
+    def _schedule(self, step: int) -> None:
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * schedule(step, self.stage, group["warmup"])
+
+    def _save_if_due(self, signal: int) -> None:
+        waited = time.monotonic() - self._saved_at
+        due = self.done < self.stage.steps and waited > self.recipe.save_seconds
+        stop, due = agree(signal, due, self.accelerator)
+        if stop or due:
+            self.save()
+        if stop:
+            self.accelerator.print(
+                f"stopped after step {self.done}; the same command goes on from here"
+            )
+            raise Interrupted(128 + stop)
+
+    def save(self) -> None:
+        """Write a checkpoint that a later run of the same stage goes on from."""
+        saved = {"settings": self.settings, "data": self.steps.state_dict(),
+                 "metrics": self.metrics.state()}  # fmt: skip
+        save_step(self.folder, self.done, self.model, self.optimizer, saved, self.accelerator,
+                  self.recipe.keep_last, self.recipe.keep_every)  # fmt: skip
+        self._saved_at = time.monotonic()
+
+    def update(self, step: Step) -> float:
+        """Take one optimizer update; return its loss, by the count of the whole global batch."""
+        try:
+            with self.guard.watch(step):
+                loss, tally = self.backward(step)
+        except (FloatingPointError, MemoryError) as error:  # once more, without the culprits
+            step = self.guard.search(step, error)
+            with self.guard.watch(step):
+                loss, tally = self.backward(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.metrics.count(tally)
+        return loss
+
+    def backward(self, step: Step) -> tuple[float, Tally]:
+        """Leave a step's clipped gradients; return its loss and what it counted, of all ranks."""
+        accelerator, micro = self.accelerator, step.micro
+        # chance is a function of the step and the rank, so no state of it need be saved
+        set_seed(hash((self.recipe.seed, step.number, accelerator.process_index)) % 2**32)
+        device = accelerator.device
+        weights = [self.objective.weights(batch.documents) for batch in micro]
+        mine = torch.tensor(math.fsum(itertools.chain.from_iterable(weights)))
+        count: Any = accelerator.reduce(mine.to(device, non_blocking=True), "sum")
+        # gradients are averaged over ranks, so each divides by its share of the global count
+        share = count.clamp(min=1) / accelerator.num_processes
+        whole: Any = getattr(self.task, "module", self.task)
+        counts = whole.step_counts([batch.tensors for batch in micro]).items()
+        counts: Any = {n: accelerator.reduce(c.to(device), "sum") for n, c in counts}
+        total, tally = torch.zeros((), device=device), self.metrics.tally()
+        for i, batch in enumerate(micro):
+            with gradients(self.task, accelerator, last=i == len(micro) - 1):
+                with accelerator.autocast():
+                    part = self.task(to_device(batch.tensors, device) | counts, share)
+                accelerator.backward(part.total)
+            total += part.total.detach()
+            tally.add(batch, part)
+        norm = clip(self.task.parameters(), self.stage.clip)
+        loss, norm = tally.close(total, norm, count, accelerator)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"the loss is {loss}, the gradient's norm {norm} on the samples "
+                f"{', '.join(step.keys())}: nothing was updated. Lower the learning rate, or look "
+                "at them."
+            )
+        return loss, tally
 
 
 def _joined(task: Any, accelerator: Accelerator) -> str:
@@ -109,72 +211,6 @@ def schedule(step: int, stage: StageConfig, warmup: float) -> float:
         return step / warm
     progress = (step - warm) / max(1, stage.steps - warm)
     return stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _take(batches: Iterator[Any], count: int, metrics: Metrics) -> list[dict[str, Any]]:
-    """Return a step's micro-batches; the loader itself knows the state after them."""
-    with metrics.waiting():
-        return [batch for batch, _ in itertools.islice(batches, count)]
-
-
-def _step(
-    stage: StageConfig,
-    task: Any,
-    optimizer: Any,
-    micro: list[dict[str, Any]],
-    accelerator: Accelerator,
-    metrics: Metrics,
-    guard: Guard,
-    seed: int,
-) -> float:
-    """Take one optimizer update; return its loss per label token of the whole global batch."""
-    try:
-        with guard.watch(micro):
-            loss, tally = _backward(stage, task, micro, accelerator, metrics, seed)
-    except (FloatingPointError, MemoryError) as error:  # once more, without who is to blame
-        micro = guard.search(micro, error)
-        with guard.watch(micro):
-            loss, tally = _backward(stage, task, micro, accelerator, metrics, seed)
-    optimizer.step()
-    optimizer.zero_grad()
-    metrics.count(tally)
-    return loss
-
-
-def _backward(
-    stage: StageConfig,
-    task: Any,
-    micro: list[dict[str, Any]],
-    accelerator: Accelerator,
-    metrics: Metrics,
-    seed: int,
-) -> tuple[float, Any]:
-    """Leave a step's clipped gradients; return its loss and what it counted, over all ranks."""
-    set_seed(seed)
-    device = accelerator.device
-    whole: Any = getattr(task, "module", task)
-    mine = torch.tensor(sum(whole.objective.count(b["meta"]) for b in micro))
-    count: Any = accelerator.reduce(mine.to(device, non_blocking=True), "sum")
-    # gradients are averaged over ranks, so each divides by its share of the global count
-    share = count.clamp(min=1) / accelerator.num_processes
-    counts = whole.step_counts(micro).items()
-    counts: Any = {n: accelerator.reduce(c.to(device), "sum") for n, c in counts}
-    total, tally = torch.zeros((), device=device), metrics.tally()
-    for i, batch in enumerate(micro):
-        with gradients(task, accelerator, last=i == len(micro) - 1):
-            with accelerator.autocast():
-                part, losses = task(to_device(batch, device) | counts, share)
-            accelerator.backward(part)
-        total += part.detach()
-        tally.add(batch, losses)
-    loss, norm = tally.close(total, clip(task.parameters(), stage.clip), accelerator)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        keys = [key for b in micro for key in b["meta"]["keys"]]
-        raise FloatingPointError(
-            f"the loss is {loss}, the gradient's norm {norm} on the samples {', '.join(keys)}: "
-            "nothing was updated. Lower the learning rate, or look at them."
-        )
-    return loss, tally
 
 
 def _finish(target, model, processor, before, metrics, settings, accelerator) -> None:
