@@ -91,10 +91,15 @@ class Tables(nn.Module):
         self.register_buffer("far", torch.arange(output_width) / 7, persistent=False)
         self.register_buffer("mask", None, persistent=False)
 
-    def forward(self, grid):
+    @staticmethod
+    def tokens(config, grids):
+        return (grids // config["concat"]).prod(axis=1)
+
+    def forward(self, features):
+        grid = torch.stack(features.items())
         n, h, w, d = grid.shape
         c = self.concat
-        cells = grid.view(n, h // c, c, w // c, c, d).transpose(2, 3).reshape(n, -1, c * c * d)
+        cells = grid.view(n, h // c, c, w // c, c, d).transpose(2, 3).reshape(-1, c * c * d)
         return self.proj(cells) + self.far
 
 

@@ -15,8 +15,9 @@ from data_shards.shards.write import write_shards
 from omni import OmniForConditionalGeneration
 from omni.encoders import ENCODERS, build_encoder
 from omni.encoders.audio import WhisperEncoder, log_mel
+from omni.encoders.ragged import Ragged
 from omni.processing.messages import assistant, audio, image, user
-from omni.projectors import PROJECTORS, build_projector, complete, token_count
+from omni.projectors import PROJECTORS, build_projector, complete, token_counts
 
 OPEN_CLIP = {
     "embed_dim": 16,
@@ -100,8 +101,9 @@ def test_features_are_as_many_as_planned_and_survive_a_save(
         features = model.encoders[name](*tensors)
         tokens = model.encode(name, *tensors)
     grids = [g for item in items for g in cls.grids(config["encoder"], item)]
-    assert [max(sizes) for sizes in zip(*grids, strict=True)] == list(features.shape[1:-1])
-    assert len(tokens) == sum(token_count(config["projector"], g) for g in grids)
+    assert features.grids.tolist() == [list(grid) for grid in grids]
+    assert len(features.values) == sum(features.cells)
+    assert len(tokens) == token_counts(config["projector"], np.array(grids)).sum()
     assert tokens.isfinite().all()
     # a medium alone has the features that it has in a batch
     with torch.no_grad():
@@ -135,8 +137,8 @@ def test_projectors_make_the_tokens_they_count(kind, concat):
     for grid in [(7,), (8,), (1,)] if kind.startswith("frame") else [(5, 7), (6, 6), (1, 1)]:
         projector = build_projector(config, 12, 20)
         features = torch.randn(2, *grid, 12, requires_grad=True)
-        tokens = projector(features)
-        assert tokens.shape == (2, token_count(config, grid), 20)
+        tokens = projector(Ragged.of(features))
+        assert tokens.shape == (2 * token_counts(config, np.array([grid]))[0], 20)
         tokens.square().sum().backward()
         assert (features.grad.abs().sum(-1) > 0).all()  # no feature is dropped
 
@@ -146,8 +148,22 @@ def test_a_patch_token_is_made_of_its_own_neighbours():
     grid = torch.randn(1, 4, 6, 4)
     other = grid.clone()
     other[0, 2, 5] += torch.randn(4)  # row 2, column 5: the last token of the second token row
-    changed = (projector(grid) - projector(other)).abs().sum(-1)[0] > 0
+    changed = (projector(Ragged.of(grid)) - projector(Ragged.of(other))).abs().sum(-1) > 0
     assert changed.nonzero().flatten().tolist() == [1 * 3 + 2]
+
+
+@pytest.mark.parametrize("concat", [1, 2, 3])
+@pytest.mark.parametrize("kind", PROJECTORS)
+def test_items_of_any_size_have_the_tokens_that_each_has_alone(kind, concat):
+    config = complete({"kind": kind, "concat": concat})
+    grids = [(7,), (8,), (1,)] if kind.startswith("frame") else [(5, 7), (6, 6), (1, 1), (4, 2)]
+    projector = build_projector(config, 12, 20)
+    items = [torch.randn(*grid, 12) for grid in grids]
+    alone = [projector(Ragged.of(item[None])) for item in items]
+    together = projector(features := Ragged.join(items))
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=1e-5)
+    assert [len(tokens) for tokens in alone] == token_counts(config, np.array(grids)).tolist()
+    assert all(torch.equal(a, b) for a, b in zip(features.items(), items, strict=True))
 
 
 def test_a_projector_refuses_unknown_options():
@@ -176,7 +192,8 @@ def test_our_whisper_encoder_is_transformers_on_a_full_window(specs):
     mel = torch.randn(1, 80, 3000)
     with torch.no_grad():
         expected = reference(mel).last_hidden_state
-        torch.testing.assert_close(ours(mel, torch.tensor([1500])), expected, atol=1e-5, rtol=1e-4)
+        found = ours(mel, torch.tensor([1500])).values
+        torch.testing.assert_close(found, expected[0], atol=1e-5, rtol=1e-4)
 
 
 def test_long_audio_becomes_several_windows(specs, make_sound):
@@ -185,7 +202,7 @@ def test_long_audio_becomes_several_windows(specs, make_sound):
     assert item["input_features"].shape[0] == 3
     assert WhisperEncoder.grids(config, item) == [(1500,), (1500,), (50,)]
     projector = complete(specs.audio["projector"])
-    assert token_count(projector, (50,)) == math.ceil(50 / 4)
+    assert token_counts(projector, np.array([(50,)])) == [math.ceil(50 / 4)]
 
 
 def test_collate_and_split_are_inverse(specs, make_sound):
@@ -208,6 +225,18 @@ def test_padding_does_not_reach_the_projector(specs, make_sound, make_model):
         assert torch.equal(model.encode("audio", padded, item["audio_frames"]), tokens)
 
 
+def test_a_clips_last_token_is_made_of_its_own_frames(specs, make_sound, make_model):
+    model, _ = make_model(audio=specs.audio)
+    config = model.config.modalities["audio"]["encoder"]
+    item = WhisperEncoder.preprocess(config, make_sound(0.27))  # 14 frames, run as 16
+    projector = model.projectors["audio"]
+    with torch.no_grad():
+        [features] = model.encoders["audio"](*item.values()).items()
+        four = F.pad(projector.norm(features), (0, 0, 0, 2)).view(4, -1)
+        tokens = model.encode("audio", *item.values())
+        torch.testing.assert_close(tokens, projector.mlp(four), atol=1e-6, rtol=1e-5)
+
+
 def test_an_encoder_runs_without_memory_or_arithmetic(attached, make_picture, make_sound):
     """On torch's meta device: what `stages.metrics.flops` reads its operations off."""
     name, model, processor = attached
@@ -218,5 +247,6 @@ def test_an_encoder_runs_without_memory_or_arithmetic(attached, make_picture, ma
     real = model.encoders[name].eval()(*item)
     with torch.device("meta"):
         sketch = build_encoder(config).eval()
-    shape = sketch(*(t.to("meta") if t.is_floating_point() else t for t in item)).shape
-    assert shape == real.shape
+    found = sketch(*(t.to("meta") if t.is_floating_point() else t for t in item))
+    assert found.values.shape == real.values.shape
+    assert torch.equal(found.grids, real.grids)

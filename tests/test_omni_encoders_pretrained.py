@@ -261,8 +261,8 @@ def test_open_clips_features_at_any_size(size, make_model, tmp_path):
     with torch.no_grad():
         expected = tower(batch)[1]
         found = model.encoders["vision"](batch)
-    assert found.shape == (2, size // 8, size // 8, 64)
-    torch.testing.assert_close(found.flatten(1, 2), expected, atol=1e-5, rtol=1e-4)
+    assert found.grids.tolist() == [[size // 8] * 2] * 2
+    torch.testing.assert_close(found.values, expected.flatten(0, 1), atol=1e-5, rtol=1e-4)
 
 
 # positions of another size
@@ -282,8 +282,8 @@ def test_timms_positions_are_resized_as_timm_does(args, make_model, tmp_path):
     batch = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = reference.forward_features(batch)[:, reference.num_prefix_tokens :]
-        found = model.encoders["vision"](batch).flatten(1, 2)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        found = model.encoders["vision"](batch).values
+    torch.testing.assert_close(found, expected.flatten(0, 1), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["clip_vision_model", "siglip_vision_model", "vit", "dinov2"])
@@ -297,8 +297,8 @@ def test_transformers_positions_are_interpolated(kind, make_model, tmp_path):
     options = {} if kind == "dinov2" else {"interpolate_pos_encoding": True}
     with torch.no_grad():
         expected = reference(batch, **options).last_hidden_state[:, -36:]
-        found = model.encoders["vision"](batch).flatten(1, 2)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        found = model.encoders["vision"](batch).values
+    torch.testing.assert_close(found, expected.flatten(0, 1), atol=1e-5, rtol=1e-4)
 
 
 # what is refused
@@ -461,5 +461,5 @@ def test_a_convolution_that_onednn_breaks_is_trained(make_model, make_picture):
     })  # fmt: skip
     encoder = model.encoders["vision"].train()
     config = described(model)
-    encoder(torch.stack([pixels(config, p) for p in pictures()])).sum().backward()
+    encoder(torch.stack([pixels(config, p) for p in pictures()])).values.sum().backward()
     assert encoder.model.stem[0].conv_kxk[0].conv.weight.grad.isfinite().all()

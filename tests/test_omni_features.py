@@ -70,7 +70,7 @@ def test_memory_stays_within_its_bytes(make_model, specs, make_picture):
         encoder.preprocess(processor.modalities["vision"]["encoder"], make_picture(n))
         for n in range(6)
     ]
-    size = encoder(pixels[0]["pixel_values"]).nbytes
+    size = encoder(pixels[0]["pixel_values"]).values.nbytes
     small = FeatureCache(3 * size)
     for _ in range(2):
         for one in pixels:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from omni.model.attention import PACKED_SDPA, documents, packed_mask
 from omni.processing.messages import assistant, audio, image, user
@@ -24,11 +23,11 @@ def pair(make_model, specs, make_picture, make_sound):
 
 
 def _on_a_pretended_gpu(task, batch):
-    # tensors there have no values: whatever asks for one raises
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        task.to("cuda")
-        loss = task(to_device(batch, torch.device("cuda")), torch.tensor(9.0, device="cuda")).total
-        assert loss.device.type == "cuda"
+    # tensors on torch's meta device have no values: whatever asks for one raises
+    task.to("meta")
+    there = to_device(batch, torch.device("meta"), task.model.host_inputs())
+    loss = task(there, torch.tensor(9.0, device="meta")).total
+    assert loss.device.type == "meta"
 
 
 def test_forward_asks_a_gpu_for_nothing(pair):
@@ -39,7 +38,7 @@ def test_forward_asks_a_gpu_for_nothing(pair):
 def test_positions_that_are_missing_are_asked_for(pair, name):
     task, batch = pair
     del batch[name]
-    with pytest.raises((DynamicOutputShapeException, KeyError)):
+    with pytest.raises(NotImplementedError, match="nonzero"):
         _on_a_pretended_gpu(task, batch)
 
 
@@ -85,7 +84,7 @@ def test_a_step_on_a_gpu_waits_for_nothing(pair):
     count = torch.tensor(9.0, device=device)
 
     def step():
-        loss = task(to_device(batch, device), count).total
+        loss = task(to_device(batch, device, task.model.host_inputs()), count).total
         loss.backward()
         clip(task.parameters(), 1.0)
         optimizer.step()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from omni.encoders import encoder_class
+from omni.encoders import encoder_class, readers
 from omni.processing.processor import IGNORE_INDEX, Encoded
 
 from ..plan.plan import Item, Pack, Plan
@@ -115,16 +115,17 @@ def make_batch(
 
 
 def _media(encoded: Sequence[Encoded], modalities: dict[str, Any]) -> tuple[int, float]:
-    """Count the images, frames of videos too, and the seconds of sound that are encoded."""
+    """Count images, frames of videos too, and seconds of sound: once, whoever reads them."""
     images, seconds = 0, 0.0
-    for name, config in modalities.items():
-        cls = encoder_class(config["encoder"])
+    for name in {n for medium in ("image", "audio") for n in [*readers(modalities, medium)][:1]}:
+        config = modalities[name]["encoder"]
+        cls = encoder_class(config)
         items = [item for e in encoded for item in e.media.get(name, [])]
-        grids = [grid for item in items for grid in cls.grids(config["encoder"], item)]
         if cls.media == "audio":
+            grids = [grid for item in items for grid in cls.grids(config, item)]
             seconds += sum(frames for (frames,) in grids) * cls.frame_seconds
         else:
-            images += len(grids)
+            images += len(items)
     return images, seconds
 
 

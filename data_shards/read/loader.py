@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from omni.encoders import encoder_class
+from omni.encoders import readers
 from omni.processing.messages import assistant, user
 from omni.processing.processor import IGNORE_INDEX, Encoded
 
@@ -82,11 +82,8 @@ class Loader:
         self._quarantine = Quarantine(quarantine)
         listed = str(self._quarantine.path or "the log")
         self.counts = Counts(max_bad_share, max_bad_run, listed)
-        self._modalities: dict[str, str] = {}  # by kind of file
-        for name, spec in processor.modalities.items():
-            self._modalities.setdefault(encoder_class(spec["encoder"]).media, name)
-        if "image" in self._modalities:
-            self._modalities["video"] = self._modalities["image"]
+        media = {"image": "image", "video": "image", "audio": "audio"}  # by kind of file
+        self._modalities = {k: [*readers(processor.modalities, m)] for k, m in media.items()}
         self._excluded: dict[tuple[str, str], tuple[int, str]] = {}
         if rank == 0:
             self._announce()
@@ -244,7 +241,7 @@ class Loader:
         if bad:
             self._quarantine.add(bad, item.source, pack)
         kinds = self.plan.sources[item.source].kinds(item.row)
-        modalities = sorted({self._modalities.get(kind, kind) for kind in kinds})
+        modalities = sorted({n for kind in kinds for n in self._modalities.get(kind) or [kind]})
         self.counts.add(item.source, modalities, bad)
 
     def check_modalities(self, gather: Callable[[Any], list[Any]]) -> None:

@@ -1,13 +1,35 @@
 """Pretrained encoders. Adding one is one class and one line in ENCODERS.
 
-An encoder class says which message part it reads (`media`), what a recipe may set (`options`),
-which tensors it takes (`inputs`), how a file becomes those tensors (`preprocess`, `collate`),
-and how many features come out (`grids`) - the last three without weights, so that data can be
-tokenised alone. `grids_of(config, facts)` tells the same grids of many files by their facts
-alone, an array with the fields of `omni.media.facts.Facts`: it returns the file of each grid, (G,),
-and the grids, (G, 2) or (G, 1). So data can be planned without decoding any.
+An encoder is a module that says
+
+* `media`: which part of a message it reads, "image" (frames of videos too) or "audio";
+* `options`: what a recipe may set; the first of them stands in for weights where none are named;
+* `inputs`: the tensors it takes, in the order of `forward`. Where another modality has such a
+  name already, a batch calls it MODALITY_INPUT, see `tensor_names`;
+* `host_inputs`: those of them that the host reads, so they stay with it: lengths, grids. They keep
+  their dtype; others, if floating-point, come in that of the model;
+* `width`: of its features, an attribute of the instance; an encoder of audio has
+  `frame_seconds`, too;
+* `describe(folder, **options)`: its whole config, plain JSON and the arguments of its constructor,
+  from a folder of weights, or from options where that is None;
+* `load_pretrained(folder)`: fills itself from safetensors;
+
+and, without weights, so that data can be tokenised alone, where `config` is what `describe` made:
+
+* `preprocess(config, ref)`: a file's bytes, path, picture or wave -> its `inputs` by name;
+* `collate(items)`: those of several files -> those of a batch;
+* `split(config, *inputs)`: undoes it: a tuple of inputs for each item, one with a grid of its own;
+* `grids(config, tensors)`: the grid of each item of a file or a batch, (frames,) or
+  (rows, columns), from its `inputs` by name;
+* `grids_of(config, facts)`: the same of many files by their facts alone, an array with the fields
+  of `omni.media.facts.Facts`: the file of each item, (G,), and the grids, (G, axes). So data can be
+  planned without decoding any.
+
+`forward(*inputs)` returns a `Ragged`: the features of all items without padding, and their grids,
+which are those of `grids` and lie on the host. An item's features do not depend on its batch.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -20,15 +42,15 @@ from .open_clip import OpenClipEncoder
 from .timm import TimmEncoder
 from .transformers import TransformersEncoder
 
+Modalities = Mapping[str, dict[str, Any]]
+"""as `OmniConfig.modalities` has them"""
+
 ENCODERS: dict[str, type[nn.Module]] = {
     "timm": TimmEncoder,
     "open_clip": OpenClipEncoder,
     "transformers": TransformersEncoder,
     "whisper": WhisperEncoder,
 }
-
-LENGTHS = frozenset(name for cls in ENCODERS.values() for name in cls.inputs[1:])  # type: ignore
-"""inputs after the first say how long items are: the host reads them, so they stay with it"""
 
 
 def encoder_class(config: dict[str, Any]) -> Any:
@@ -42,6 +64,39 @@ def encoder_class(config: dict[str, Any]) -> Any:
     return ENCODERS[kind]
 
 
+def readers(modalities: Modalities, medium: str) -> Modalities:
+    """Return the modalities that read a medium ("image", "audio"), in the order of attachment.
+
+    That is the order of their placeholders' ids: files sort the modalities by name.
+    """
+    return {n: m for n, m in _in_order(modalities) if encoder_class(m["encoder"]).media == medium}
+
+
+def tensor_names(modalities: Modalities) -> dict[str, dict[str, str]]:
+    """Tell what the `inputs` of each modality's encoder are called in a batch.
+
+    As the encoder calls them, or MODALITY_INPUT where one attached before has that name.
+    """
+    found: dict[str, dict[str, str]] = {}
+    taken: set[str] = set()
+    for name, modality in _in_order(modalities):
+        inputs = encoder_class(modality["encoder"]).inputs
+        found[name] = {i: f"{name}_{i}" if i in taken else i for i in inputs}
+        taken.update(found[name].values())
+    return found
+
+
+def host_inputs(modalities: Modalities) -> frozenset[str]:
+    """Return the tensors of a batch that stay on the host, which alone reads them."""
+    names = tensor_names(modalities)
+    hosted = {n: encoder_class(m["encoder"]).host_inputs for n, m in modalities.items()}
+    return frozenset(names[n][i] for n, inputs in hosted.items() for i in inputs)
+
+
+def _in_order(modalities: Modalities) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(modalities.items(), key=lambda item: item[1]["token_id"])
+
+
 def build_encoder(config: dict[str, Any]) -> nn.Module:
     """Build the encoder with random weights; `config`, kept as `spec`, holds its arguments."""
     encoder = encoder_class(config)(**{k: v for k, v in config.items() if k != "kind"})
@@ -49,4 +104,12 @@ def build_encoder(config: dict[str, Any]) -> nn.Module:
     return encoder
 
 
-__all__ = ["ENCODERS", "LENGTHS", "build_encoder", "check_encoder", "encoder_class"]
+__all__ = [
+    "ENCODERS",
+    "build_encoder",
+    "check_encoder",
+    "encoder_class",
+    "host_inputs",
+    "readers",
+    "tensor_names",
+]

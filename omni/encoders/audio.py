@@ -1,4 +1,4 @@
-"""Audio encoders: log-mel windows -> frame features (N, T, D)."""
+"""Audio encoders: log-mel windows -> frame features."""
 
 import math
 from functools import lru_cache
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..entry import EntryError
 from ..media.decode import load_audio, resampled
 from ..nearest import nearest
+from .ragged import Ragged
 from .stored import is_sketch, stored_preprocessing
 
 RATE = 16_000
@@ -35,6 +36,7 @@ class WhisperEncoder(nn.Module):
     media = "audio"
     options = ("model_config",)
     inputs = ("input_features", "audio_frames")
+    host_inputs = ("audio_frames",)
     frame_seconds = STRIDE / RATE
 
     def __init__(self, model_config: dict[str, Any]):
@@ -132,9 +134,9 @@ class WhisperEncoder(nn.Module):
         }
 
     @staticmethod
-    def grids(config: dict[str, Any], item: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
-        """Tell the feature grid (frames,) of each window in `item`."""
-        return [(int(n),) for n in item["audio_frames"]]
+    def grids(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
+        """Tell the feature grid (frames,) of each window."""
+        return [(n,) for n in tensors["audio_frames"].tolist()]
 
     @staticmethod
     def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,22 +163,26 @@ class WhisperEncoder(nn.Module):
             )
         ]
 
-    def forward(self, input_features: torch.Tensor, audio_frames: torch.Tensor) -> torch.Tensor:
-        """Encode (N, mels, 2 * T) windows to (N, T, D); frames past a window's own are zero.
+    def forward(self, input_features: torch.Tensor, audio_frames: torch.Tensor) -> Ragged:
+        """Encode windows (N, mels, 2 * T) to each one's own frames.
 
         Lengths that lie on the CPU spare the wait for a GPU.
         """
+        frames = np.array(audio_frames.tolist())  # (N,)
         out = input_features.new_zeros(
             len(input_features), input_features.shape[2] // 2, self.width
         )
         positions = len(self.embed_positions)
-        padded = [_padded(n, positions) for n in audio_frames.tolist()]
+        padded = [_padded(n, positions) for n in frames]
         for length in sorted(set(padded)):
             rows = torch.tensor([i for i, n in enumerate(padded) if n == length])
             rows = rows.to(out.device, non_blocking=True)
             mel = input_features[:, :, : 2 * length].index_select(0, rows)
             out[rows, :length] = self._encode(mel)
-        return out
+        own = np.flatnonzero(np.arange(out.shape[1]) < frames[:, None])
+        own = torch.from_numpy(own).to(out.device, non_blocking=True)
+        values = out.flatten(0, 1).index_select(0, own)
+        return Ragged(values, torch.from_numpy(frames[:, None]))
 
     def _encode(self, mel: torch.Tensor) -> torch.Tensor:
         """Encode windows of one length, (n, mels, 2 * T) -> (n, T, D)."""

@@ -1,5 +1,6 @@
 """An encoder that is attached must give what its config promises, before anything relies on it."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ def check_encoder(encoder: Any) -> None:
     """Encode two small media, as in training and as in evaluation.
 
     Raises:
-        ValueError: the features have not the shape that `grids` promises, are not finite, or those
-            of a medium depend on the other.
+        ValueError: the features are not as many or not as wide as the config promises, are not
+            finite, or those of a medium depend on the other.
     """
     spec = encoder.spec
     name = spec.get("architecture") or spec.get("model_config", {}).get("model_type", "")
@@ -22,20 +23,22 @@ def check_encoder(encoder: Any) -> None:
     items = [encoder.preprocess(spec, medium) for medium in _media(encoder.media)]
     batch = [encoder.collate(items)[key] for key in encoder.inputs]
     grids = [grid for item in items for grid in encoder.grids(spec, item)]
-    expected = (len(grids), *(max(side) for side in zip(*grids, strict=True)), encoder.width)
+    cells = sum(math.prod(grid) for grid in grids)
     was_training = encoder.training
     # dropout draws from it, and a seed is set around this
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for training in (True, False):
             _switch(encoder, training)
-            features = encoder(*batch)
-            if tuple(features.shape) != expected:
+            features, found = encoder(*batch)
+            found = [tuple(grid) for grid in found.tolist()]
+            if found != grids or tuple(features.shape) != (cells, encoder.width):
                 mode = "training" if training else "evaluation"
                 raise ValueError(
-                    f"{who}: in {mode} its features have shape {tuple(features.shape)}, not "
-                    f"{expected} as its config promises"
+                    f"{who}: in {mode} its features have grids {found} and shape "
+                    f"{tuple(features.shape)}, not {grids} and {(cells, encoder.width)} as its "
+                    "config promises"
                 )
-        first = encoder(*(items[0][key] for key in encoder.inputs))
+        first = encoder(*(items[0][key] for key in encoder.inputs)).values
     encoder.train(was_training)
     if not features.isfinite().all():
         raise ValueError(

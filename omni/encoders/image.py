@@ -1,4 +1,4 @@
-"""What image encoders share: square pixels (N, 3, S, S) -> patch features (N, H, W, D)."""
+"""What encoders of images of one size share: square pixels (N, 3, S, S) -> patch features."""
 
 import math
 from typing import Any
@@ -8,16 +8,21 @@ import torch
 from torch import nn
 
 from ..media.decode import load_image
+from .ragged import Ragged
 from .resize import LETTERBOX, to_pixels
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 class ImageEncoder(nn.Module):
-    """Square input of one size, made as `resize` says; see `omni.encoders.resize`."""
+    """Square input of one size, made as `resize` says; see `omni.encoders.resize`.
+
+    A subclass says what `features` of pixels are.
+    """
 
     media = "image"
     inputs = ("pixel_values",)
+    host_inputs = ()
 
     def __init__(
         self, image_size: int, mean: list[float], std: list[float], grid: list[int],
@@ -38,9 +43,9 @@ class ImageEncoder(nn.Module):
         return {"pixel_values": torch.cat([item["pixel_values"] for item in items])}
 
     @staticmethod
-    def grids(config: dict[str, Any], item: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
-        """Tell the feature grid (rows, columns) of each image in `item`."""
-        return [tuple(config["grid"])] * len(item["pixel_values"])
+    def grids(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
+        """Tell the feature grid (rows, columns) of each image."""
+        return [tuple(config["grid"])] * len(tensors["pixel_values"])
 
     @staticmethod
     def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,6 +56,13 @@ class ImageEncoder(nn.Module):
     def split(config: dict[str, Any], pixel_values: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         """Undo `collate`: the inputs of each image alone."""
         return [(pixels,) for pixels in pixel_values.split(1)]
+
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Encode pixels (N, 3, S, S) to patches (N, H, W, D)."""
+        raise NotImplementedError
+
+    def forward(self, pixel_values: torch.Tensor) -> Ragged:
+        return Ragged.of(self.features(pixel_values))
 
 
 def to_grid(tokens: torch.Tensor, prefix: int) -> torch.Tensor:

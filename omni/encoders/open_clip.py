@@ -98,7 +98,7 @@ class OpenClipEncoder(ImageEncoder):
             reason = " ".join(str(error).split())[:500]
             raise ValueError(f"{folder}: {named}{reason}") from None
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return to_grid(self.model(pixel_values)[1], 0)
 
 

@@ -105,7 +105,7 @@ class TimmEncoder(ImageEncoder):
             whole = _timm().create_model(self.spec["architecture"], num_classes=2, **args)  # type: ignore[index]
         return set(whole.state_dict()) - set(self.model.state_dict())
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         # convolutions on a CPU are twice as fast with channels last, and in small batches that
         # stay in the cache; on a GPU one large batch is best. Not where they are trained on a
         # CPU: oneDNN's backward of some of them writes past its memory (fastvit)

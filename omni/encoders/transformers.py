@@ -115,12 +115,12 @@ class TransformersEncoder(ImageEncoder):
         """Return the tensors on which features depend: not those of a pooler or a head."""
         names, tensors = zip(*self.model.named_parameters(), strict=True)
         images = torch.zeros(1, 3, self.image_size, self.image_size, device=tensors[0].device)
-        features = self(images)
+        features = self.features(images)
         reached = torch.autograd.grad(features.sum(), tensors, allow_unused=True)
         buffers = {name for name, _ in self.model.named_buffers()}
         return buffers | {n for n, g in zip(names, reached, strict=True) if g is not None}
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         output = self.model(pixel_values, **self.model_options).last_hidden_state
         if output.ndim == 4:  # (N, D, H, W)
             return output.permute(0, 2, 3, 1)
@@ -159,7 +159,8 @@ def _measured(cls: Any, described: dict[str, Any], who: str) -> torch.Tensor:
     size = described["image_size"]
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            features = cls(**described, width=1).eval()(torch.zeros(2, 3, size, size))
+            encoder = cls(**described, width=1).eval()
+            features = encoder.features(torch.zeros(2, 3, size, size))
     except Exception as error:  # a library's constructors and forwards raise anything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         usual = described["model_config"].get("image_size")

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..encoders.ragged import Ragged
 from .store import FeatureStore
 
 
@@ -37,27 +39,32 @@ class FeatureCache:
             except OSError as error:
                 raise ValueError(f"feature_cache {folder}: cannot be a folder: {error}") from error
 
-    def __call__(self, encoder: Any, media: list[torch.Tensor]) -> torch.Tensor:
-        """Return what `encoder(*media)` returns, (N, *grid, D), from the cache where possible.
+    def __call__(self, encoder: Any, media: Sequence[torch.Tensor]) -> Ragged:
+        """Return what `encoder(*media)` returns, from the cache where possible.
 
         The encoder must stay frozen as long as this cache is used with it.
         """
-        kept = self._store(encoder, media[0]) if self.folder else self._memory
-        found = [self._one(encoder, item, kept) for item in encoder.split(encoder.spec, *media)]
-        return torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+        named = zip(encoder.inputs, media, strict=True)
+        example = next(t for name, t in named if name not in encoder.host_inputs)
+        kept = self._store(encoder, example) if self.folder else self._memory
+        items = encoder.split(encoder.spec, *media)
+        return Ragged.join([self._one(encoder, i, kept).to(example.device) for i in items])
 
     def _one(
         self, encoder: Any, item: tuple[torch.Tensor, ...], kept: "_Memory | FeatureStore"
     ) -> torch.Tensor:
-        raw = item[0].contiguous().cpu().view(torch.uint8)
-        digest = hashlib.blake2b(raw.numpy().data, digest_size=16)
-        digest.update(repr([int(length) for length in item[1:]]).encode())
+        """Return the features of one item, (*grid, D)."""
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in item:
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
         features = kept.get(digest.digest())
         if features is not None:
             self.hits += 1
-            return features.to(item[0].device)
+            return features
         self.misses += 1
-        features = encoder(*item)[0].clone()
+        [features] = encoder(*item).items()
+        features = features.clone()
         kept.put(digest.digest(), features)
         return features
 
@@ -69,7 +76,7 @@ class FeatureCache:
         if how not in self._stores:
             about = {
                 "media": encoder.media, "preprocessing": encoder.spec,
-                "weights": weights_hash(encoder),
+                "weights": weights_hash(encoder), "layout": "an item's own cells",
                 "arithmetic": [*how[1:], torch.__version__],
             }  # fmt: skip
             self._stores[how] = FeatureStore(self.folder or Path(), about, self.max_bytes)

@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 
-from ..encoders import encoder_class
 from ..processing.processor import Encoded
-from ..projectors import token_count
+from ..projectors import item_lengths
 
 
 def cut(processor: Any, encoded: Encoded, start: int, stop: int) -> Encoded:
@@ -35,13 +34,10 @@ def cut(processor: Any, encoded: Encoded, start: int, stop: int) -> Encoded:
 
 def spans(config: dict[str, Any], encoded: Encoded, items: list) -> list[tuple[int, int]]:
     """Return (first, last) position of each item's placeholders."""
-    cls = encoder_class(config["encoder"])
     places = torch.nonzero(encoded.input_ids == config["token_id"])[:, 0].tolist()
     spans, at = [], 0
     for item in items:
-        count = sum(
-            token_count(config["projector"], grid) for grid in cls.grids(config["encoder"], item)
-        )
+        count = sum(item_lengths(config, item))
         spans.append((places[at], places[at + count - 1]))
         at += count
     return spans

@@ -135,11 +135,15 @@ class Attaches(PreTrainedModel):
 
     def _match_embedding_scale(self, projector: nn.Module) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""
-        *_, last = (m for m in projector.modules() if isinstance(m, nn.Linear))
+        linear = [m for m in projector.modules() if isinstance(m, nn.Linear)]
+        if not linear:
+            raise ValueError("the projector has no nn.Linear, the last of which makes its tokens")
+        last = linear[-1]
         std = float(self.get_input_embeddings().get_parameter("weight").std()) * self.text_scale()
         with torch.no_grad():
             nn.init.normal_(last.weight, std=2 * std / last.in_features**0.5)
-            nn.init.zeros_(last.bias)
+            if last.bias is not None:
+                nn.init.zeros_(last.bias)
 
     @torch.no_grad()
     def text_scale(self) -> float:

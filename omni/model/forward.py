@@ -1,6 +1,5 @@
 """The model: embed -> encode -> project -> scatter -> decode -> loss."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto import modeling_auto
 from transformers.utils.generic import can_return_tuple
 
-from ..encoders import encoder_class
+from ..encoders import host_inputs, tensor_names
 from ..features.cache import FeatureCache
 from ..weights import resolve
 from .attach import Attaches, packing
@@ -249,11 +248,10 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
             text_ids = text_ids.masked_fill(mask, 0)  # placeholders have no row in the table
         embeds = self.get_input_embeddings()(text_ids)
         for name, mask in masks.items():
-            names = encoder_class(self.config.modalities[name]["encoder"]).inputs
-            media = [inputs.pop(n, None) for n in names]
+            media = self.take_media(name, inputs)
             where = inputs.pop(f"{name}_positions", None)
             where = mask.flatten().nonzero()[:, 0] if where is None else where.flatten()
-            if media[0] is None:
+            if media is None:
                 self._check_count(name, len(where), 0)
                 embeds = embeds + self.anchor(name)
                 continue
@@ -263,30 +261,24 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
         return embeds
 
     def encode(self, name: str, *media: torch.Tensor) -> torch.Tensor:
-        """Turn one modality's media tensors into LLM tokens, all items joined: (sum L, D)."""
-        encoder, projector = self.encoders[name], self.projectors[name]
+        """Turn one modality's media tensors into LLM tokens, all items joined: (sum L, D).
+
+        Args:
+            name: of the modality.
+            media: what its encoder takes, in the order of the encoder's `inputs`.
+        """
+        encoder: Any = self.encoders[name]
         trained = trains(encoder)
-        media = (media[0].to(self.dtype), *media[1:])
+        media = tuple(
+            t.to(self.dtype) if t.is_floating_point() and n not in encoder.host_inputs else t
+            for n, t in zip(encoder.inputs, media, strict=True)
+        )
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             if self.feature_cache and not trained:
-                features = self.feature_cache(encoder, list(media))
+                features = self.feature_cache(encoder, media)
             else:
                 features = encoder(*media)
-        tokens = projector(features)  # (N, L, D)
-        if len(media) == 1:
-            return tokens.flatten(0, 1)
-        # lengths that lie on the CPU spare the wait for a GPU
-        lengths = self.item_lengths(name, media, tokens.shape[1])
-        rows = [torch.arange(n) + tokens.shape[1] * item for item, n in enumerate(lengths)]
-        real = torch.cat(rows).to(tokens.device, non_blocking=True)
-        return tokens.flatten(0, 1).index_select(0, real)
-
-    def item_lengths(self, name: str, media: Sequence[torch.Tensor], longest: int) -> list[int]:
-        """Return how many LLM tokens each item of a modality's media tensors takes."""
-        if len(media) == 1:
-            return [longest] * len(media[0])
-        concat = self.config.modalities[name]["projector"]["concat"]
-        return [-(-frames // concat) for frames in media[1].tolist()]
+        return self.projectors[name](features)
 
     def anchor(self, name: str) -> torch.Tensor | float:
         """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""
@@ -306,8 +298,26 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
 
     def media_inputs(self) -> list[str]:
         """Return the names of the media tensors that `forward` takes."""
-        specs = self.config.modalities.values()
-        return [n for m in specs for n in encoder_class(m["encoder"]).inputs]
+        media = tensor_names(self.config.modalities).values()
+        return [n for names in media for n in names.values()]
+
+    def host_inputs(self) -> frozenset[str]:
+        """Return those of them that the host reads, and waits for where they are not with it."""
+        return host_inputs(self.config.modalities)
+
+    def take_media(self, name: str, inputs: dict[str, Any]) -> list[torch.Tensor] | None:
+        """Take a modality's media tensors out of `inputs`: what `encode` takes, or None.
+
+        Raises:
+            ValueError: some of them are missing.
+        """
+        names = tensor_names(self.config.modalities)[name].values()
+        media = {n: inputs.pop(n, None) for n in names}
+        missing = [n for n, tensor in media.items() if tensor is None]
+        if missing and len(missing) < len(media):
+            raise ValueError(f"{name} media come without {', '.join(missing)}: pass every tensor "
+                             "that OmniProcessor returns")  # fmt: skip
+        return None if missing else [*media.values()]
 
 
 class _Headless:

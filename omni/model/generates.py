@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.generation.logits_process import SuppressTokensLogitsProcessor
 
-from ..encoders import encoder_class
+from ..encoders import encoder_class, tensor_names
+from ..projectors import item_lengths
 from .encoded import PlaceholderError
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ class Generates(GenerationMixin):
     if TYPE_CHECKING:
         config: OmniConfig
         media_inputs: Any
-        item_lengths: Any
 
     def end_with(self, ids: Sequence[int]) -> None:
         """Let `generate` stop at these tokens as well."""
@@ -103,13 +103,14 @@ class Generates(GenerationMixin):
         self, name: str, media: dict[str, Any], input_ids: torch.Tensor, times: int
     ) -> dict[str, torch.Tensor]:
         """Return a modality's media tensors with the items of each row several times in turn."""
-        names = encoder_class(self.config.modalities[name]["encoder"]).inputs
-        tensors = [media[n] for n in names if media.get(n) is not None]
+        modality = self.config.modalities[name]
+        config, cls = modality["encoder"], encoder_class(modality["encoder"])
+        names = tensor_names(self.config.modalities)[name]
+        tensors = {i: media[n] for i, n in names.items() if media.get(n) is not None}
         if not tensors:
             return {}
-        rows = (input_ids == self.config.modalities[name]["token_id"]).nonzero()[:, 0].tolist()
-        lengths = self.item_lengths(name, tensors, len(rows) // len(tensors[0]))
-        starts = [0, *accumulate(lengths)]
+        rows = (input_ids == modality["token_id"]).nonzero()[:, 0].tolist()
+        starts = [0, *accumulate(item_lengths(modality, tensors))]
         if starts[-1] != len(rows):
             raise PlaceholderError(
                 f"{len(rows)} {name} placeholders in input_ids for {starts[-1]} {name} features"
@@ -118,9 +119,9 @@ class Generates(GenerationMixin):
         for item, start in enumerate(starts[:-1]):
             of.setdefault(rows[start], []).append(item)
         order = [item for items in of.values() for item in items * times]
-        index = torch.tensor(order, device=tensors[0].device)
-        return {n: t.index_select(0, index.to(t.device))
-                for n, t in zip(names, tensors, strict=True)}  # fmt: skip
+        alone = cls.split(config, *tensors.values())
+        batch = cls.collate([dict(zip(cls.inputs, alone[i], strict=True)) for i in order])
+        return {n: batch[i] for i, n in names.items()}
 
     def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
         """Rule out placeholders before all else."""

@@ -11,7 +11,7 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.image_transforms import to_pil_image
 from transformers.image_utils import load_image
 
-from ..encoders import encoder_class
+from ..encoders import tensor_names
 from ..model.encoded import Encoded, PlaceholderError
 from ..model.head import IGNORE_INDEX
 from .messages import MEDIA, SAMPLING, Message, MessageError
@@ -39,7 +39,7 @@ class ProcessorCalls(ProcessorMixin):
         shown: Any
         _check_placeholders: Any
         _collate_media: Any
-        _modality: Any
+        _readers: Any
         _show: Any
 
     def __call__(  # type: ignore[override]
@@ -184,15 +184,20 @@ class ProcessorCalls(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        encoders = [encoder_class(config["encoder"]) for config in self.modalities.values()]
-        return ["input_ids", "attention_mask", *(n for cls in encoders for n in cls.inputs)]
+        media = tensor_names(self.modalities).values()
+        return ["input_ids", "attention_mask", *(n for names in media for n in names.values())]
 
-    def _token_of(self, kind: str) -> tuple[str, int] | tuple[None, None]:
-        """Return what stands for a medium in texts, and its id among the tokens."""
+    def _tokens_of(self, kind: str) -> list[int | None]:
+        """Return the ids among the tokens that stand for a medium, one for each of its readers."""
         try:
-            return f"<|{kind}|>", self._modality(kind)[1]["token_id"]
+            return [config["token_id"] for config in self._readers(kind).values()]
         except MessageError:
-            return None, None
+            return [None]
+
+    def _token_of(self, kind: str) -> tuple[str | None, int | None]:
+        """Return what stands for a medium in texts, and the first id among the tokens."""
+        first = self._tokens_of(kind)[0]
+        return None if first is None else f"<|{kind}|>", first
 
     image_token = property(lambda self: self._token_of("image")[0])
     image_token_id = property(lambda self: self._token_of("image")[1])
@@ -200,6 +205,9 @@ class ProcessorCalls(ProcessorMixin):
     video_token_id = property(lambda self: self._token_of("video")[1])
     audio_token = property(lambda self: self._token_of("audio")[0])
     audio_token_id = property(lambda self: self._token_of("audio")[1])
+    image_token_ids = property(lambda self: self._tokens_of("image"))
+    video_token_ids = property(lambda self: self._tokens_of("video"))
+    audio_token_ids = property(lambda self: self._tokens_of("audio"))
 
 
 def _options(kwargs: dict[str, Any]) -> dict[str, Any]:

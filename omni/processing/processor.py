@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from ..encoders import encoder_class
+from ..encoders import encoder_class, readers, tensor_names
 from ..media.video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 from ..model.auto import SavesCode, auto_map
 from ..model.config import OmniConfig
 from ..model.encoded import Encoded, PlaceholderError
 from ..model.head import IGNORE_INDEX, find_labels
-from ..projectors import token_count, token_counts
+from ..projectors import item_lengths, token_counts
 from .calls import ProcessorCalls
 from .literal import hide, special_tokens, stand_ins, tokenize
 from .messages import SAMPLING, Message, MessageError, assistant, user, validate
@@ -105,40 +105,39 @@ class OmniProcessor(SavesCode, ProcessorCalls):
     def _show(self, media: dict[str, list], part: dict[str, Any]) -> str:
         """Preprocess a medium and return the text with placeholders that stands for it."""
         kind, ref = part["type"], part[part["type"]]
-        name, config = self._modality(kind)
-        cls = encoder_class(config["encoder"])
+        reading = self._readers(kind)
         pieces = [(ref, "")]
         if kind == "video":
             frames = iter_video(ref, *self._sampling(part))
             pieces = ((Image.fromarray(frame), _stamp(at)) for frame, at in frames)
         text = ""
         for piece, stamp in pieces:
-            item = cls.preprocess(config["encoder"], piece)
-            media.setdefault(name, []).append(item)
-            grids = cls.grids(config["encoder"], item)
-            count = sum(token_count(config["projector"], grid) for grid in grids)
-            text += stamp + placeholder(name) * count
+            text += stamp
+            for name, config in reading.items():
+                item = encoder_class(config["encoder"]).preprocess(config["encoder"], piece)
+                media.setdefault(name, []).append(item)
+                text += placeholder(name) * sum(item_lengths(config, item))
         return text
 
     def _sketch(self, shown: Counter[str], facts: Mapping[str, Any], part: dict[str, Any]) -> str:
         """Return that text without reading the medium, and with single placeholders."""
-        name, _ = self._modality(part["type"])
+        names = [*self._readers(part["type"])]
         stamps = [""]
         if part["type"] == "video":
             fact = facts[part["video"]]
             times = video_times(int(fact["count"]), float(fact["rate"]), *self._sampling(part))
             stamps = [_stamp(at) for at in times]
-        shown[name] += len(stamps)
-        return "".join(stamp + placeholder(name) for stamp in stamps)
+        shown.update(names * len(stamps))
+        once = "".join(map(placeholder, names))
+        return "".join(stamp + once for stamp in stamps)
 
     def _sampling(self, part: dict[str, Any]) -> tuple[float, int]:
         return tuple(part.get(option, self.video[option]) for option in SAMPLING)
 
-    def _modality(self, kind: str) -> tuple[str, dict[str, Any]]:
-        reads = "image" if kind == "video" else kind
-        for name, config in self.modalities.items():
-            if encoder_class(config["encoder"]).media == reads:
-                return name, config
+    def _readers(self, kind: str) -> Mapping[str, dict[str, Any]]:
+        """Return the modalities that read a kind of part, whose tokens follow one another."""
+        if found := readers(self.modalities, "image" if kind == "video" else kind):
+            return found
         have = ", ".join(self.modalities) or "none"
         raise MessageError(f"there is {kind}, but the model has no encoder for it (has: {have})")
 
@@ -192,13 +191,8 @@ class OmniProcessor(SavesCode, ProcessorCalls):
 
     def _check_placeholders(self, encoded: Encoded) -> None:
         for name, config in self.modalities.items():
-            cls = encoder_class(config["encoder"])
             found = int((encoded.input_ids == config["token_id"]).sum())
-            wanted = sum(
-                token_count(config["projector"], grid)
-                for item in encoded.media.get(name, [])
-                for grid in cls.grids(config["encoder"], item)
-            )
+            wanted = sum(n for i in encoded.media.get(name, []) for n in item_lengths(config, i))
             if found != wanted:
                 raise PlaceholderError(
                     f"{found} {placeholder(name)} placeholders for {wanted} {name} features: the "
@@ -240,7 +234,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         Raises:
             MessageError: no modality reads that kind.
         """
-        _, config = self._modality(kind)
+        reading = self._readers(kind).values()
         files = len(facts)
         file = np.arange(files)
         if kind == "video":  # as many images of its size as frames are shown
@@ -248,9 +242,12 @@ class OmniProcessor(SavesCode, ProcessorCalls):
             most = np.where(facts["max_frames"] > 0, facts["max_frames"], self.video["max_frames"])
             file = np.repeat(file, video_frames(facts["count"], facts["rate"], fps, most))
             facts = facts[file]
-        item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
-        costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
-        tokens, features = (np.bincount(file[item], c, files).astype(np.int64) for c in costs)
+        tokens, features = np.zeros((2, files), np.int64)
+        for config in reading:
+            item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
+            costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
+            for total, cost in zip((tokens, features), costs, strict=True):
+                total += np.bincount(file[item], cost, files).astype(np.int64)
         return tokens, features
 
     @property
@@ -296,10 +293,12 @@ class OmniProcessor(SavesCode, ProcessorCalls):
 
     def _collate_media(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
         batch: dict[str, torch.Tensor] = {}
+        names = tensor_names(self.modalities)
         for name, config in self.modalities.items():
             items = [item for s in samples for item in s.media.get(name, [])]
             if items:
-                batch |= encoder_class(config["encoder"]).collate(items)
+                joined = encoder_class(config["encoder"]).collate(items)
+                batch |= {names[name][i]: tensor for i, tensor in joined.items()}
         return batch
 
     def shown(self, messages: list[Message], generation: bool = False, **variables: Any) -> str:

@@ -1,11 +1,26 @@
-"""Encoder space -> LLM space. Adding a projector is one class and one line in PROJECTORS."""
+"""Encoder space -> LLM space. Adding a projector is one class and one line in PROJECTORS.
+
+A projector is a module `(input_width, output_width, **options)`, options being whole numbers with
+a default (0 may stand for a width), with
+
+* `axes`: how many the grids have that it takes, 1 (frames) or 2 (rows, columns); None: any;
+* `tokens(config, grids)`: how many tokens items become, (n, axes) -> (n,), a static method of
+  numpy arrays: `config` holds `kind` and all options;
+* `forward(features)`: a `Ragged` -> the tokens of all items, joined: (sum of `tokens`,
+  output_width).
+
+The last `nn.Linear` in it makes the tokens: `attach` scales it so that they start as large as text.
+"""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
+from ..encoders import encoder_class
 from ..entry import EntryError
 from ..nearest import nearest
 from .mlp import FrameConcatMlp, PatchConcatMlp
@@ -48,13 +63,19 @@ def build_projector(config: dict[str, Any], input_width: int, output_width: int)
 
 
 def token_counts(config: dict[str, Any], grids: np.ndarray) -> np.ndarray:
-    """Tell how many LLM tokens feature grids become: (n, 2) rows, columns or (n, 1) frames."""
-    return np.prod(-(-grids // config["concat"]), axis=1)
+    """Tell how many LLM tokens items of these grids become: (n, axes) -> (n,)."""
+    return PROJECTORS[config["kind"]].tokens(config, grids)  # type: ignore[attr-defined]
 
 
-def token_count(config: dict[str, Any], grid: tuple[int, ...]) -> int:
-    """Tell how many LLM tokens one feature grid becomes: (rows, columns) or (frames,)."""
-    return int(token_counts(config, np.array([grid]))[0])
+def item_lengths(modality: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> list[int]:
+    """Tell how many LLM tokens each item of a modality's media tensors becomes.
+
+    Args:
+        modality: an entry of `OmniConfig.modalities`.
+        tensors: by the names of its encoder's `inputs`; of one medium or of a batch.
+    """
+    grids = encoder_class(modality["encoder"]).grids(modality["encoder"], tensors)
+    return token_counts(modality["projector"], np.array(grids)).tolist()
 
 
 __all__ = [
@@ -63,6 +84,6 @@ __all__ = [
     "PatchConcatMlp",
     "build_projector",
     "complete",
-    "token_count",
+    "item_lengths",
     "token_counts",
 ]

@@ -16,7 +16,6 @@ from data_shards.read.batch import Row, rows_of
 from data_shards.read.encode import Encode
 from data_shards.shards.rendering import Rendering
 from data_shards.shards.shard import BadSample
-from omni.encoders import encoder_class
 from omni.load import CheckpointError
 from omni.model.forward import trains
 from omni.processing.processor import IGNORE_INDEX, Encoded, placeholder
@@ -257,8 +256,8 @@ def count_features(model: Any, processor: Any, sources: list[Source]) -> dict[st
         placeholders = features = 0
         samples = [documents for source in sources for documents in source.drawn]
         for encoded in (e for documents in samples for e in documents if name in e.media):
-            batch = processor.pack([encoded])
-            media = [batch[key].to(model.device) for key in encoder_class(spec["encoder"]).inputs]
+            media = model.take_media(name, processor.pack([encoded])) or []
+            media = [tensor.to(model.device) for tensor in media]
             placeholders += int((encoded.input_ids == spec["token_id"]).sum())
             features += len(model.encode(name, *media))
         counts[name] = placeholders, features

@@ -7,7 +7,7 @@ own, and all the rest, encoders and projectors too, is the one unit that the ste
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,6 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from omni.encoders import LENGTHS
 from omni.launch import LaunchError, launched
 
 from .kernels import layers_of
@@ -140,10 +139,12 @@ def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.M
     return task
 
 
-def to_device(tensors: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Move a batch's tensors without waiting; lengths, which only the host reads, stay there."""
+def to_device(
+    tensors: Mapping[str, torch.Tensor], device: torch.device, stay: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Move a batch's tensors without waiting, but for those that `stay` with the host."""
     return {
-        name: value if name in LENGTHS else value.to(device, non_blocking=True)
+        name: value if name in stay else value.to(device, non_blocking=True)
         for name, value in tensors.items()
     }
 

@@ -112,8 +112,8 @@ class Flops:
         answered = self._answered()
         for name, spec in self.model.config.modalities.items():
             cls = encoder_class(spec["encoder"])
-            media = [batch.tensors[n] for n in cls.inputs if n in batch.tensors]
-            if not media:
+            media = self.model.take_media(name, dict(batch.tensors))
+            if media is None:
                 continue
             once = sum(self._forward(name, item) for item in cls.split(spec["encoder"], *media))
             frozen = not trains(self.model.encoders[name])
@@ -150,8 +150,11 @@ class Flops:
 
     def _count(self, name: str, item: tuple[torch.Tensor, ...]) -> float:
         counter = FlopCounterMode(display=False)
+        encoder: Any = self._sketch(name)
+        tensors = [t if n in encoder.host_inputs else t.to("meta")
+                   for n, t in zip(encoder.inputs, item, strict=True)]  # fmt: skip
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            self._sketch(name)(*(t.to("meta") if t.is_floating_point() else t for t in item))
+            encoder(*tensors)
         return float(counter.get_total_flops())
 
     def _sketch(self, name: str) -> nn.Module:

@@ -65,8 +65,8 @@ def _align(
     by_document = torch.zeros(len(answers), device=ids.device)
     for (name, spec), total in zip(model.config.modalities.items(), media_tokens, strict=True):
         cls = encoder_class(spec["encoder"])
-        media = [batch.pop(n, None) for n in cls.inputs]
-        if media[0] is None:
+        media = model.take_media(name, batch)
+        if media is None:
             loss = loss + model.anchor(name)
             continue
         tokens = model.encode(name, *media).float()  # (N, D), all of the batch

@@ -90,6 +90,8 @@ class Objective:
     def __call__(self, model: Any, batch: dict[str, Any], count: torch.Tensor) -> Loss:
         """Return the loss of a batch, of which `step_counts` of the step may be a part.
 
+        A pack that lost all its samples holds a filler without labels, which must cost nothing.
+
         Args:
             model: an omni model.
             batch: what `OmniProcessor.pack` returns, on the model's device; the documents of a

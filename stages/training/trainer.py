@@ -174,10 +174,11 @@ class Trainer:
         counts = whole.step_counts([batch.tensors for batch in micro]).items()
         counts: Any = {n: accelerator.reduce(c.to(device), "sum") for n, c in counts}
         total, tally = torch.zeros((), device=device), self.metrics.tally()
+        stay = self.model.host_inputs()
         for i, batch in enumerate(micro):
             with gradients(self.task, accelerator, last=i == len(micro) - 1):
                 with accelerator.autocast():
-                    part = self.task(to_device(batch.tensors, device) | counts, share)
+                    part = self.task(to_device(batch.tensors, device, stay) | counts, share)
                 accelerator.backward(part.total)
             total += part.total.detach()
             tally.add(batch, part)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from tests.generation.test_utils import GenerationTesterMixin
@@ -21,7 +22,7 @@ from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tens
 from transformers import ProcessorMixin
 
 from omni import OmniConfig, OmniForConditionalGeneration, OmniProcessor
-from omni.projectors import token_count
+from omni.projectors import token_counts
 from tests import test_processing_common as processing
 
 VISION, AUDIO, TEXT = 4, 8, 9  # tokens of each in a row
@@ -183,8 +184,8 @@ def parts(omni_pair: Any) -> None:
     """Give the classes their model and processor."""
     OmniModelTest.omni_config, OmniProcessorTest.omni_processor = omni_pair[0].config, omni_pair[1]
     vision, audio = (omni_pair[0].config.modalities[name] for name in ("vision", "audio"))
-    assert token_count(vision["projector"], (3, 3)) == VISION
-    assert token_count(audio["projector"], (FRAMES,)) == AUDIO
+    assert token_counts(vision["projector"], np.array([(3, 3)])) == [VISION]
+    assert token_counts(audio["projector"], np.array([(FRAMES,)])) == [AUDIO]
 
 
 @pytest.fixture(scope="module", autouse=True)
