@@ -26,7 +26,7 @@ from .scoring.units import categories, stored_units
 from .suites.registry import SUITES
 
 log = logging.getLogger(__name__)
-CONDITIONS = ("seen", "blind", "shuffled_images", "shuffled_audio")
+CONDITIONS = ("normal", "blind", "shuffled_images", "shuffled_audio")
 # (row name, conditions) -> nothing; called before a condition is asked
 OnCondition = Callable[[str, str], None]
 # (row, answerer, source, condition, limit, scratch) -> its score, see `Official.run`
@@ -136,8 +136,8 @@ def evaluate(
             scored = ask(spec, answerer, source, out, limit, controls, on_condition, run_row)
             table.append(as_row(spec, scored))
             answers += answer_lines(spec.name, scored)
-            if isinstance(seen := scored["seen"], Scored):
-                scores[spec.name] = seen
+            if isinstance(normal := scored["normal"], Scored):
+                scores[spec.name] = normal
         result = {
             "suite": suite,
             "model": model,
@@ -151,7 +151,7 @@ def evaluate(
             "shortened": answerer.shortened,
             "rows": [asdict(row) for row in table],
         }
-        units = {name: seen.units for name, seen in scores.items() if seen.units}
+        units = {name: normal.units for name, normal in scores.items() if normal.units}
         result["mean"] = mean_of_ten(result["rows"], units, limit)
         result["figures"] = figures(result["rows"])
         _write(result, answers, scores, out)
@@ -201,7 +201,7 @@ def ask(
 ) -> dict[str, Scored | str]:
     """Every condition of one row: its result, or in words why it has none."""
     found: dict[str, Scored | str] = {}
-    for condition in ("seen", *(spec.controls if controls else ())):
+    for condition in ("normal", *(spec.controls if controls else ())):
         on_condition(spec.name, condition)
         noted = len(answerer.problems), len(answerer.shortened)
         try:
@@ -210,7 +210,7 @@ def ask(
             found[condition] = scored
         except (MissingDataError, CannotAskError) as error:
             found[condition] = str(error)
-            if condition == "seen":
+            if condition == "normal":
                 break
     return found
 
@@ -234,18 +234,18 @@ def _note_problems(
 
 def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
     """The table line of a row from its conditions."""
-    seen = found["seen"]
+    normal = found["normal"]
     row = Row(spec.name, spec.how, title=spec.title)
-    if isinstance(seen, str):
-        row.missing = seen
+    if isinstance(normal, str):
+        row.missing = normal
         return row
-    row.score, row.n, row.chance = seen.score, seen.n, seen.chance
-    row.ci_low, row.ci_high, row.details = seen.ci_low, seen.ci_high, dict(seen.details)
+    row.score, row.n, row.chance = normal.score, normal.n, normal.chance
+    row.ci_low, row.ci_high, row.details = normal.ci_low, normal.ci_high, dict(normal.details)
     row.details.setdefault("max_new_tokens", spec.max_new_tokens)
-    row.categories = categories(seen)
-    row.detectable = detectable(seen.units) if seen.units else None
+    row.categories = categories(normal)
+    row.detectable = detectable(normal.units) if normal.units else None
     for condition, scored in found.items():
-        if condition == "seen":
+        if condition == "normal":
             continue
         if isinstance(scored, str):
             row.details[condition] = f"not measured: {scored}"
@@ -302,6 +302,6 @@ def _write(
     write_text(out / "table.txt", terminal(table))
     lines = [json.dumps(line, ensure_ascii=False) for line in answers]
     write_text(out / "answers.jsonl", "\n".join(lines) + "\n")
-    units = {name: stored_units(seen) for name, seen in scores.items()}
+    units = {name: stored_units(normal) for name, normal in scores.items()}
     write_text(out / "units.json", json.dumps(units, ensure_ascii=False))
     write_text(out / "report.html", report(result, answers, out))

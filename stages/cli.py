@@ -52,7 +52,8 @@ def train(
     """
     from omegaconf import OmegaConf
 
-    from .recipe.schema import RecipeError, load_recipe, read_places
+    from .recipe.read import load_recipe, read_places
+    from .recipe.schema import RecipeError
 
     try:
         config, places = load_recipe(recipe, overrides), read_places(recipe, overrides)
@@ -147,7 +148,8 @@ def doctor(
     from transformers.utils import logging
 
     from .doctor.verdict import diagnose
-    from .recipe.schema import RecipeError, load_recipe, read_places
+    from .recipe.read import load_recipe, read_places
+    from .recipe.schema import RecipeError
 
     logging.disable_progress_bar()
     try:

@@ -66,7 +66,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def specs() -> SimpleNamespace:
-    """Hold what `attach` takes for a tiny eye and a tiny ear."""
+    """Hold what `attach` takes for a tiny vision and a tiny audio encoder."""
     return SimpleNamespace(vision=VISION, audio=AUDIO)
 
 

@@ -61,14 +61,14 @@ def public(make_picture, make_sound, tmp_path_factory) -> Path:
 def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
     source = Local(public)
     oracle = Answerer(Oracle([row], source, tmp_path), lambda m: 50)
-    right = row.run(oracle, source, "seen", None, tmp_path / "right")
+    right = row.run(oracle, source, "normal", None, tmp_path / "right")
     assert "left_out" not in right.details
     assert right.score == pytest.approx(100)
     assert all(found["score"] == pytest.approx(100) for found in categories(right).values())
     assert [outcome.correct for outcome in right.outcomes] == [1.0] * COUNT
     assert right.chance < 60
     nonsense = Answerer(lambda batch, generation, keys: ["Hm"] * len(batch), lambda m: 50)
-    wrong = row.run(nonsense, source, "seen", None, tmp_path / "wrong")
+    wrong = row.run(nonsense, source, "normal", None, tmp_path / "wrong")
     assert wrong.score < 10
     assert len(wrong.outcomes) == COUNT
     assert wrong.details["incomplete"] == f"{COUNT} of {row.benchmark.rows} docs"
@@ -82,7 +82,7 @@ def test_another_process_shows_the_same_pictures_and_sounds(public, tmp_path):
         assert all({kind for kind, _ in media_refs(m)} == {"image", "audio"} for m in batch)
         return [key_of(key, generation) for key in keys]
 
-    asked = Answerer(digests, lambda m: 50), Local(public), "seen", None, tmp_path
+    asked = Answerer(digests, lambda m: 50), Local(public), "normal", None, tmp_path
     with Harness("omni", public) as harness:
         assert harness.run(row, *asked) == row.run(*asked)
 
@@ -107,7 +107,7 @@ def test_transcripts_may_be_as_long_as_officially(public, tmp_path):
         limits.add(generation.max_new_tokens)
         return ["a"] * len(batch)
 
-    scored = row.run(Answerer(answer_batch, lambda m: 50), Local(public), "seen", None, tmp_path)
+    scored = row.run(Answerer(answer_batch, lambda m: 50), Local(public), "normal", None, tmp_path)
     assert limits == {256}
     assert scored.details["max_new_tokens"] == 256
     assert "official_max_new_tokens" not in scored.details
@@ -117,7 +117,7 @@ def test_the_official_error_rate_is_divided_among_the_docs(public, tmp_path):
     (row,) = [row for row in ROWS if row.name == "librispeech_test_clean"]
     said = "Mister Quilter, is the apostle."
     answerer = Answerer(lambda batch, generation, keys: [said] * len(batch), lambda m: 50)
-    scored = row.run(answerer, Local(public), "seen", None, tmp_path)
+    scored = row.run(answerer, Local(public), "normal", None, tmp_path)
     # "he said it is $25" and "nor is he" as the official normaliser writes them
     assert [scored.units[str(n)] for n in range(3)] == [[(5, 5)], [(0, 5)], [(-1, 3)]]
     assert scored.details["error_rate"] == pytest.approx(100 * 9 / 13)
@@ -138,7 +138,7 @@ def test_a_missing_video_costs_one_answer_and_is_named(public, tmp_path):
         return ["A"] * len(batch)
 
     answerer = Answerer(answer_batch, lambda m: 50)
-    scored = row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
+    scored = row.run(answerer, Local(tmp_path / "data"), "normal", None, tmp_path)
     assert set(shown) == {str(folder / "clip0.mp4")}
     assert len(answerer.problems) == COUNT // 2
     assert answerer.problems[0].startswith("videomme:1: ")
@@ -162,12 +162,12 @@ def test_a_video_may_be_a_folder_of_frames(public, make_picture, tmp_path):
         return ["A"] * len(batch)
 
     answerer = Answerer(answer_batch, lambda m: 50)
-    row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
+    row.run(answerer, Local(tmp_path / "data"), "normal", None, tmp_path)
     assert shown == {("video",), ("image",) * 16}
     assert answerer.problems == []
 
     frame = folder / "videos" / "clip1" / "00000.jpg"
     frame.write_bytes(frame.read_bytes()[:150])
-    row.run(answerer, Local(tmp_path / "data"), "seen", None, tmp_path)
+    row.run(answerer, Local(tmp_path / "data"), "normal", None, tmp_path)
     assert len(answerer.problems) == COUNT // 2
     assert f"MediaError: {frame}: not a readable image" in answerer.problems[0]

@@ -29,7 +29,7 @@ def result(**more) -> dict:
 
 
 def line(number: int, **more) -> dict:
-    return {"row": "category", "condition": "seen", "doc": str(number), "question": HOSTILE,
+    return {"row": "category", "condition": "normal", "doc": str(number), "question": HOSTILE,
             "expected": "a lion", "answer": "a tiger", "correct": 0.0, "group": "",
             "category": "", "image": "", **more}  # fmt: skip
 

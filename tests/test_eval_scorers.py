@@ -62,7 +62,7 @@ def scored(row_of):
         told = replace(row.benchmark, truth=lambda doc: answers[int(doc["question"].split()[-1])])
         row = replace(row, benchmark=told)
         oracle = Oracle([row], None, folder)
-        return row.run(Answerer(oracle, lambda messages: 1), None, "seen", None, folder)
+        return row.run(Answerer(oracle, lambda messages: 1), None, "normal", None, folder)
 
     return score
 

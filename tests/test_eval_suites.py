@@ -117,7 +117,7 @@ def test_docs_that_are_there_twice_are_not_the_benchmark(files, tmp_path):
     (found,) = prepare(tmp_path / "data", [twice])
     assert (found.docs, found.complete) == (6, False)
     source = Local(tmp_path / "data")
-    scored = twice.run(constant("A"), source, "seen", None, tmp_path / "out" / "work")
+    scored = twice.run(constant("A"), source, "normal", None, tmp_path / "out" / "work")
     assert scored.details["incomplete"] == "6 of 3 docs"
 
 

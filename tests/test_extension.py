@@ -160,7 +160,7 @@ def test_a_benchmark_scores_its_truth(page, tmp_path, make_picture):
     assert isinstance(row, Official)
     source = Local(tmp_path / "data")
     oracle = Answerer(Oracle([row], source, tmp_path), lambda m: 50)
-    right = row.run(oracle, source, "seen", None, tmp_path / "right")
+    right = row.run(oracle, source, "normal", None, tmp_path / "right")
     assert right.score == pytest.approx(100) and right.chance == 25
     nonsense = Answerer(lambda batch, generation, keys: ["Hm"] * len(batch), lambda m: 50)
-    assert row.run(nonsense, source, "seen", None, tmp_path / "wrong").score == 0
+    assert row.run(nonsense, source, "normal", None, tmp_path / "wrong").score == 0

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.main import get_command
 
 from omni.processing.messages import image, user
-from stages.recipe.schema import load_recipe
+from stages.recipe.read import load_recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -57,7 +57,7 @@ def test_a_first_batch_comes_soon_and_a_fat_state_is_found(tmp_path, monkeypatch
     assert result.ok, result
     assert result.figures["samples"] == 6000
     real = Snapshot.state
-    monkeypatch.setattr(Snapshot, "state", lambda self: {**real(self), "seen": "x" * 12_000})
+    monkeypatch.setattr(Snapshot, "state", lambda self: {**real(self), "normal": "x" * 12_000})
     fat = bench("resume-cost")(tmp_path / "y", shards=3)
     assert not fat.ok
     assert fat.figures["state_bytes"] > 16_000

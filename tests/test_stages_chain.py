@@ -22,7 +22,7 @@ from omni.generation.settings import Generation
 from omni.load import CheckpointError, load
 from omni.processing.messages import image, user
 from stages.cli import app
-from stages.recipe.schema import load_recipe
+from stages.recipe.read import load_recipe
 from stages.training.chain import run_recipe
 
 STAGES = ("vision_align", "audio_align", "omni", "sft")

@@ -18,7 +18,7 @@ from stages.doctor.comparison import packed_equals_unpacked
 from stages.doctor.examine import draw, spans
 from stages.doctor.forecast import _Saved
 from stages.doctor.verdict import histogram, masked
-from stages.recipe.schema import load_recipe
+from stages.recipe.read import load_recipe
 from stages.training.prepare import make_plan
 
 
@@ -65,11 +65,11 @@ def test_documents_that_see_one_another_are_found(pair, encoded):
 
 
 def test_media_in_another_order_are_found(pair, encoded):
-    def swapped(samples):
+    def shuffled(samples):
         row = pair[1].pack(samples)
         return row | {"pixel_values": row["pixel_values"].flip(0)}
 
-    result = packed_equals_unpacked(*pair, encoded, swapped)
+    result = packed_equals_unpacked(*pair, encoded, shuffled)
     assert not result.ok
     assert result.difference > 1e-4
 

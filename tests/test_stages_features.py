@@ -7,7 +7,7 @@ import pytest
 from accelerate import Accelerator
 
 from omni.features.store import RECORD
-from stages.recipe.schema import load_recipe
+from stages.recipe.read import load_recipe
 from stages.training.chain import run_recipe
 
 

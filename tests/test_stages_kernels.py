@@ -13,7 +13,8 @@ from omni.processing.processor import IGNORE_INDEX
 from stages.doctor.comparison import packed_equals_unpacked
 from stages.engine import kernels
 from stages.engine.kernels import choose_attention, wrap_layers
-from stages.recipe.schema import RecipeError, load_recipe
+from stages.recipe.read import load_recipe
+from stages.recipe.schema import RecipeError
 from stages.training import chain
 
 

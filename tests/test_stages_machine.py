@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from stages.cli import app
 from stages.engine import compiler
 from stages.metrics import trackers
-from stages.recipe.schema import RecipeError, load_recipe
+from stages.recipe.read import load_recipe
+from stages.recipe.schema import RecipeError
 from stages.training import trainer
 from stages.training.chain import check_machine
 

@@ -22,7 +22,8 @@ from stages.metrics.metrics import RATES
 from stages.metrics.tally import COUNTS
 from stages.metrics.trackers import check_trackers
 from stages.objectives.task import Task
-from stages.recipe.schema import RecipeError, load_recipe
+from stages.recipe.read import load_recipe
+from stages.recipe.schema import RecipeError
 from stages.trainable.patterns import set_trainable
 from stages.training import probes
 from stages.training.chain import run_recipe

@@ -72,14 +72,14 @@ def guarded(parts, tmp_path_factory) -> Path:
 
 
 def test_the_sample_is_named_quarantined_and_counted(guarded):
-    failed, guilty = rows(guarded)
+    failed, culprit = rows(guarded)
     assert (failed["event"], failed["step"], failed["why"]) == ("failed", 6, "not finite")
     [pack] = failed["packs"]
     assert len(pack["documents"]) == 5
     [told] = [d for d in pack["documents"] if d["sample"].endswith(NAN)]
     assert told["tokens"] > told["labels"] > 3
     assert told["files"] == 0
-    assert (guilty["event"], guilty["sample"]) == ("culprit", f"train-000000.tar:{NAN}")
+    assert (culprit["event"], culprit["sample"]) == ("culprit", f"train-000000.tar:{NAN}")
     out = rows(guarded, "quarantine")
     assert [row["key"] for row in out] == [NAN, NAN]  # once in each epoch
     assert out[0]["reason"] == "step 6: not finite"
@@ -166,9 +166,9 @@ def test_a_sample_too_large_for_memory_is_left_out(parts, tmp_path, monkeypatch)
     monkeypatch.setattr(Task, "forward", tokens_limited(3000))
     result = train(parts, tmp_path / "run", shards="shards-nan-giant")
     assert result.exit_code == 0, result.output
-    guilty = {row["sample"][-8:]: row["reason"].partition(": ")[2]
+    culprits = {row["sample"][-8:]: row["reason"].partition(": ")[2]
               for row in rows(tmp_path / "run") if row["event"] == "culprit"}  # fmt: skip
-    assert guilty == {PLANTED["giant"]: "out of memory", NAN: "not finite"}
+    assert culprits == {PLANTED["giant"]: "out of memory", NAN: "not finite"}
 
 
 def test_a_batch_too_large_for_memory_is_told_apart(parts, tmp_path, monkeypatch):
@@ -206,8 +206,8 @@ def test_a_rank_out_of_memory_is_started_again_and_finds_why(parts, tmp_path):
         train_on_two()
     assert not [row for row in rows(run) if row["event"] == "culprit"]
     train_on_two()
-    guilty = {row["sample"][-8:] for row in rows(run) if row["event"] == "culprit"}
-    assert guilty == {PLANTED["giant"], NAN}
+    culprits = {row["sample"][-8:] for row in rows(run) if row["event"] == "culprit"}
+    assert culprits == {PLANTED["giant"], NAN}
     assert facts(run)["totals"]["quarantined"] >= 2
 
 

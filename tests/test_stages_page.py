@@ -164,7 +164,7 @@ def test_nothing_runs_out_of_its_card(run, tmp_path, make_picture, browse):
     (run / "eval" / "rows.json").write_text(json.dumps(result))
     (run / "eval" / "example.wav").write_bytes(b"RIFF")
     (run / "eval" / "example.png").write_bytes(make_picture(1, (900, 600)))
-    lost = {"row": "category", "condition": "seen", "doc": LONG, "question": LONG, "image": "",
+    lost = {"row": "category", "condition": "normal", "doc": LONG, "question": LONG, "image": "",
             "expected": LONG, "answer": LONG, "correct": 0.0, "category": LONG}  # fmt: skip
     pages = [
         write_page(run, run / "eval").read_text(),

@@ -15,7 +15,7 @@ from omni.processing.messages import assistant, audio, user
 from omni.weights.tiny import write_tiny_llm
 from omni.weights.wheels import WHEELS
 from stages.cli import app
-from stages.recipe.schema import load_recipe, read_places
+from stages.recipe.read import load_recipe, read_places
 from stages.trainable.lora import adapt
 from stages.trainable.patterns import param_groups
 from stages.training import chain, trainer

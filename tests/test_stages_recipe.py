@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from stages.cli import app
 from stages.objectives import OBJECTIVES, make_objective, objective_class
 from stages.recipe.places import Places
-from stages.recipe.schema import RecipeError, load_recipe, plan_config, stage_settings
+from stages.recipe.read import load_recipe
+from stages.recipe.schema import RecipeError, plan_config, stage_settings
 
 GOOD = """\
 output: runs/x

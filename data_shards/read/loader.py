@@ -136,7 +136,7 @@ class Loader:
 
         Raises:
             ValueError: names the field in which the plan of the state differs from this one, or
-                says that the rest of its step cannot be dealt to so many ranks.
+                says that the rest of its step cannot be assigned to so many ranks.
         """
         if state.get("version") != VERSION:
             raise ValueError(

@@ -197,8 +197,8 @@ def _stock(checkpoint: Path, tasks: Path, specs: list[Official]) -> Command:
             row = file.stem.split("_samples_")[1]
             for line in file.read_text(encoding="utf-8").splitlines():
                 sample = json.loads(line)
-                said = sample["filtered_resps"]
-                text = said[0] if isinstance(said, list) else said
+                answer = sample["filtered_resps"]
+                text = answer[0] if isinstance(answer, list) else answer
                 found[row, str(sample["doc_id"])] = cut(text, stops[row])  # its model heeds none
         return found
 
@@ -234,8 +234,8 @@ def _first(spec: Official, data: Path, limit: int | None, folder: Path) -> Path:
     task, docs, _ = spec.load(source, limit, folder / "first")
     held = task.dataset[spec.benchmark.split]
     questions = [convert(task.doc_to_messages(held[place])) for place in range(len(docs))]
-    longest = max(questions, key=lambda said: sum(
-        len(part.get("text", "")) for turn in said for part in turn["content"]
+    longest = max(questions, key=lambda messages: sum(
+        len(part.get("text", "")) for turn in messages for part in turn["content"]
     ))  # fmt: skip
     file = folder / "question.pickle"
     file.write_bytes(pickle.dumps(([longest], Generation(spec.max_new_tokens, _stops(spec)))))

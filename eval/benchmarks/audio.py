@@ -51,7 +51,7 @@ def score_transcripts(module: str, text: str) -> Callable[[TaskResult], Scored]:
     return score
 
 
-def _edits(utils: Any, right: list[str], said: list[str], language: str) -> list[tuple[int, int]]:
+def _edits(utils: Any, right: list[str], heard: list[str], language: str) -> list[tuple[int, int]]:
     """Of each transcript the edits to the right one and its length, as the official code counts.
 
     It returns their quotient over all docs; the edits are overheard where it asks for them.
@@ -68,7 +68,7 @@ def _edits(utils: Any, right: list[str], said: list[str], language: str) -> list
 
     asr_wer_utils.ed = SimpleNamespace(eval=overhear)  # type: ignore[assignment]
     try:
-        texts = ([utils.remove_sp(text, language) for text in side] for side in (right, said))
+        texts = ([utils.remove_sp(text, language) for text in side] for side in (right, heard))
         with contextlib.redirect_stdout(io.StringIO()):
             utils.compute_wer(*texts, language)
     finally:

@@ -15,8 +15,8 @@ def score_hallusion(result: TaskResult) -> Scored:
     outcomes, docs, neither = [], [], 0
     for sample in result.samples:
         doc = sample["aAcc"]
-        said = doc["model_prediction"].lower()
-        yes = "1" if "yes" in said else "0"
+        answer = doc["model_prediction"].lower()
+        yes = "1" if "yes" in answer else "0"
         outcomes.append(hallusion_outcome(sample, yes == doc["gt_answer"]))
         docs.append(doc)
         answer = sample["filtered_resps"][0].lower()

@@ -28,8 +28,8 @@ def judge_mmbench(result: TaskResult, judge: Judge) -> Scored:
             return judge.reply(prompt, 256)
 
         def extract_answer_from_item(self, item: Any) -> tuple[str, str]:
-            letter, said = map(str, super().extract_answer_from_item(item) or ("", ""))
-            return (NO_LETTER if said.startswith(DRAWN) else letter), said
+            letter, text = map(str, super().extract_answer_from_item(item) or ("", ""))
+            return (NO_LETTER if text.startswith(DRAWN) else letter), text
 
     def score() -> Scored:
         evaluator = Evaluator()

@@ -1,4 +1,4 @@
-"""Official scorers that draw a random answer where they find none in what was said."""
+"""Official scorers that draw a random answer where they find none in an answer."""
 
 from collections.abc import Callable
 from importlib import import_module

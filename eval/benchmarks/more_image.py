@@ -40,17 +40,17 @@ def score_mme(result: TaskResult) -> Scored:
         k = 2 * kinds.index(outcomes[0].category)
         pairs[k : k + 2] = (sum(right), len(right)), (min(right), 1.0)
         units[unit] = pairs
-    said = {
+    official = {
         name: result.metrics[f"mme_{name}_score"]
         for name in ("perception", "cognition")
         if f"mme_{name}_score" in result.metrics
     }
     value = score_of(units)
-    agree("MME", value, sum(said.values()) / 2 / len(kinds))
+    agree("MME", value, sum(official.values()) / 2 / len(kinds))
     everything = [o for outcomes in images.values() for o in outcomes]
     # a guess is right in 1 of 2, both guesses about an image in 1 of 4
     return Scored(
-        value, len(everything), *interval(units), 37.5, everything, dict(said), units
+        value, len(everything), *interval(units), 37.5, everything, dict(official), units
     )  # fmt: skip
 
 

@@ -53,9 +53,9 @@ def share(
             pairs = units.setdefault(outcomes[-1].unit, [(0.0, 0.0)] * len(parts))
             k = parts.index(part(doc))
             pairs[k] = pairs[k][0] + right, pairs[k][1] + 1
-        value, said = score_of(units), scale * result.metrics[metric]
+        value, official = score_of(units), scale * result.metrics[metric]
         if not answered_only or all(o.answer for o in outcomes):
-            agree(metric, value, said)
+            agree(metric, value, official)
         chance = guessed / len(outcomes) if options else majority([o.expected for o in outcomes])
         return Scored(value, len(outcomes), *interval(units), chance, outcomes, {}, units)
 

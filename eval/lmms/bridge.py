@@ -36,7 +36,7 @@ Sample = dict[str, Any]  # one doc as lmms-eval's results hold it
 
 @dataclass
 class TaskResult:
-    """What the official code said: its aggregated metrics, and one dict per doc in doc order."""
+    """What the official code returned: aggregated metrics, and one dict per doc in doc order."""
 
     metrics: dict[str, float]
     samples: list[Sample]

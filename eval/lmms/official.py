@@ -77,7 +77,7 @@ class Official:
     def run(
         self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
-        """Ask every doc under one condition, "seen" or "blind" (images removed), and score.
+        """Ask every doc under one condition, "normal" or "blind" (images removed), and score.
 
         Pictures of some that fail go beside `scratch`, which lies in the folder of results.
 
@@ -100,7 +100,7 @@ class Official:
             log.exception("%s: scoring", self.name)
             first = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise MissingDataError(f"lmms-eval cannot score these answers: {first}") from error
-        if condition == "seen":
+        if condition == "normal":
 
             def asked(outcome: Outcome) -> Messages:
                 doc = task.dataset[self.benchmark.split][docs.index(int(outcome.doc))]

@@ -109,10 +109,10 @@ def _left_out(
 ) -> list[str]:
     alone = [titles[name] for name in titles if (name in one) != (name in two)]
     other = [titles[n] for n in titles if n in one and n in two and n not in compared]
-    said = [f"Only in one of the two: {', '.join(alone)}."] if alone else []
+    notes = [f"Only in one of the two: {', '.join(alone)}."] if alone else []
     if other:
-        said.append(f"Not compared, for they share no scored question: {', '.join(other)}.")
-    return said
+        notes.append(f"Not compared, for they share no scored question: {', '.join(other)}.")
+    return notes
 
 
 def _data(one: dict[str, Any], two: dict[str, Any]) -> list[str]:

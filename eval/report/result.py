@@ -53,7 +53,9 @@ def _with_detectable(table: Grid, rows: Sequence[dict[str, Any]]) -> Grid:
 
 def _failures(row: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:
     """Answers that are not fully right: those with a picture first, for somebody chose them."""
-    mine = [line for line in answers if line["row"] == row["name"] and line["condition"] == "seen"]
+    mine = [
+        line for line in answers if line["row"] == row["name"] and line["condition"] == "normal"
+    ]
     lost = [line for line in mine if line["correct"] < 1]
     listed = sorted(lost, key=lambda line: not line["image"])[:SHOWN]
     return {

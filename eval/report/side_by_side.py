@@ -149,11 +149,11 @@ def _mean(mean: dict[str, Any] | None) -> str:
 
 
 def _notes(columns: Sequence[Column]) -> list[str]:
-    said = []
+    notes = []
     for column in columns:
         if column.kind == "measured":
-            said.append(_provenance(column))
-        said += [
+            notes.append(_provenance(column))
+        notes += [
             f"{column.title}, {row['title']}: {row['note']}."
             for row in column.result["rows"]
             if row.get("note")
@@ -161,13 +161,13 @@ def _notes(columns: Sequence[Column]) -> list[str]:
     kinds = {column.kind for column in columns}
     if "published" in kinds:
         marks = "; ".join(f"{mark} {text}" for mark, text in published().marks.items())
-        said.append(f"Published rows: {published().source} {marks}.")
+        notes.append(f"Published rows: {published().source} {marks}.")
     if len(kinds) == 2:
-        said.append(
+        notes.append(
             "Published rows were made with other prompts and judges than yours; between two "
             "harnesses these alone have moved one model by ten points on one benchmark."
         )
-    return said
+    return notes
 
 
 def _provenance(column: Column) -> str:

@@ -12,7 +12,7 @@ HOW = {
     "judged": "judged, by it with the model that is named",
     "own": "own, as defined here",
 }
-HEAD = ("row", "score", "95 %", "n", "blind", "chance", "swapped", "scored")
+HEAD = ("row", "score", "95 %", "n", "blind", "chance", "shuffled", "scored")
 
 
 def grid(result: dict[str, Any]) -> Grid:
@@ -58,47 +58,47 @@ def mean_cells(mean: dict[str, Any]) -> list[str]:
 
 def notes(result: dict[str, Any]) -> list[str]:
     """What a reader must know beside the numbers."""
-    said = [f"Made on {result['images']}."]
+    notes = [f"Made on {result['images']}."]
     if any(row["name"].startswith("mini-") for row in result["rows"]):
-        said.append(
+        notes.append(
             "mini- rows are small sets of our own in the public schemas, scored by lmms-eval's own "
             "task code; they are not the benchmarks of that name and not comparable with them."
         )
     hows = {row["how"].partition(" ")[0] for row in result["rows"]}
-    said.append(
+    notes.append(
         f"scored: {'; '.join(text for how, text in HOW.items() if how in hows)}. blind: the images "
-        "removed. swapped: images or sounds of other things in their place. 95 %: bootstrap over "
+        "removed. shuffled: images or sounds of other things in their place. 95 %: bootstrap over "
         "questions, or over sets of them that belong together."
     )
-    said += [
+    notes += [
         f"{row['name']} is missing: {row['missing']}" for row in result["rows"] if row["missing"]
     ]
     if rates := [r for r in result["rows"] if "wer" in r["details"]]:
         found = ", ".join(f"{row['name']} {row['details']['wer']:.0f} %" for row in rates)
-        said.append(f"Word error rate: {found}.")
+        notes.append(f"Word error rate: {found}.")
     for row in result["rows"]:
         if "yes/no" in row["details"]:
             kinds = ", ".join(f"{k} {row['details'][k]:.0f}" for k in ("open", "yes/no"))
-            said.append(f"{row['name']} by type of question: {kinds} (yes/no by guessing: 50).")
+            notes.append(f"{row['name']} by type of question: {kinds} (yes/no by guessing: 50).")
     if result["limit"]:
-        said.append(f"Limited to {result['limit']} questions a row: not a full run.")
+        notes.append(f"Limited to {result['limit']} questions a row: not a full run.")
     sampling = result.get("sampling", {})
     if sampling.get("temperature"):
         how = ", ".join(f"{name} {value}" for name, value in sampling.items())
-        said.append(f"Answers were drawn, not the likeliest taken: {how}.")
+        notes.append(f"Answers were drawn, not the likeliest taken: {how}.")
     if result["problems"]:
-        said.append(
+        notes.append(
             f"{len(result['problems'])} questions have no answer and count as wrong; the first: "
             f"{result['problems'][0]}."
         )
     if shortened := result.get("shortened"):
-        said.append(f"{len(shortened)} very long answers were scored without their middle.")
-    return [*said, *_details(result["rows"])]
+        notes.append(f"{len(shortened)} very long answers were scored without their middle.")
+    return [*notes, *_details(result["rows"])]
 
 
 def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What is special about the scorer or the docs of some rows; said once of all it is true of."""
-    said: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for row in rows:
         found, name = row["details"], row.get("title") or row["name"]
         texts = [found["rule"]] if found.get("rule") else []
@@ -111,8 +111,8 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
                 f"answers end after {found['max_new_tokens']} tokens, officially {official}"
             )
         for text in texts:
-            said.setdefault(text, []).append(name)
-    texts = [f"{', '.join(names)}: {text}." for text, names in said.items()]
+            notes.setdefault(text, []).append(name)
+    texts = [f"{', '.join(names)}: {text}." for text, names in notes.items()]
     parts = incomplete(rows)
     return [*texts, f"Not whole benchmarks: {', '.join(parts)}."] if parts else texts
 

@@ -1,6 +1,6 @@
 """Rows of our own definition: recognition and speech on held-out samples, with shuffled controls.
 
-No lmms-eval here. Conditions: "seen" (as it is), "blind" (images removed), "shuffled_images" and
+No lmms-eval here. Conditions: "normal" (as it is), "blind" (images removed), "shuffled_images" and
 "shuffled_audio" (every medium replaced by one of another identity).
 """
 
@@ -77,7 +77,7 @@ class Own:
             for doc, text in zip(docs, texts, strict=True)
         ]
         scored = self.score(outcomes)
-        if condition == "seen":
+        if condition == "normal":
             messages = {doc.name: doc.messages for doc in docs}
             keep_pictures(
                 self.name, scored.outcomes, lambda o: messages[o.doc], scratch.parent
@@ -102,7 +102,7 @@ def apply_condition(docs: list[Doc], condition: str, seed: int) -> list[Messages
     Raises:
         MissingDataError: the media cannot be exchanged between different identities.
     """
-    if condition == "seen":
+    if condition == "normal":
         return [doc.messages for doc in docs]
     if condition == "blind":
         return [without_images(doc.messages) for doc in docs]
@@ -181,15 +181,15 @@ def spoken_docs(kind: str) -> Callable[[HeldOut], list[Doc]]:
 
 def _spoken_doc(sample: Any, kind: str) -> Doc:
     prompt, expected = prompt_and_expected(sample)
-    # What is said: the transcript itself, or for a question the words the voice speaks.
-    said = expected if kind != "spoken_question" else str(sample.meta.get("text", ""))
+    # What is spoken: the transcript itself, or for a question the words the voice speaks.
+    spoken = expected if kind != "spoken_question" else str(sample.meta.get("text", ""))
     return Doc(
         sample.key,
         bind(prompt, sample.parts),
-        said or question_text(prompt),
+        spoken or question_text(prompt),
         expected,
         image_identity=str(sample.meta.get("identity", "")),
-        audio_identity=said.lower(),
+        audio_identity=spoken.lower(),
     )
 
 

@@ -71,8 +71,8 @@ def exact(answer: str, expected: str) -> float:
 
 def word_errors(answer: str, expected: str) -> tuple[int, int]:
     """Substitutions, insertions and deletions between the normalised texts; words expected."""
-    said, wanted = normalise(answer).split(), normalise(expected).split()
-    return editdistance.eval(wanted, said), len(wanted)
+    given, wanted = normalise(answer).split(), normalise(expected).split()
+    return editdistance.eval(wanted, given), len(wanted)
 
 
 def majority(labels: Sequence[Hashable]) -> float:

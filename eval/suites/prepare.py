@@ -128,8 +128,8 @@ def convert(root: Path, benchmark: Benchmark) -> Path | None:
     try:
         return write_rows(_shared_images(read_rows(chosen[0])), benchmark.name, target, chosen[0])
     except Exception as error:  # a half line, a word for a number: parsers raise nearly anything
-        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise ValueError(f"{chosen[0]} cannot be converted: {said}") from error
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise ValueError(f"{chosen[0]} cannot be converted: {reason}") from error
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

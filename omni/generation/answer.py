@@ -31,7 +31,7 @@ def answer(
         model: in evaluation mode.
         processor: the one saved beside the model.
         conversations: one batch; left-padded together, which changes no answer.
-        generation: how; greedily where nothing is said. With n answers to each, they follow one
+        generation: how; greedily by default. With n answers to each, they follow one
             another.
         streamer: receives the tokens of a single answer as they appear.
     """
@@ -90,14 +90,14 @@ def complete(
         prompt = given["input_ids"].shape[1]
         keys = _tokens(given)[:: generation.n] if keys is None else keys
         sampler = Sampler(generation, keys, given["input_ids"].device)
-        said = _Said(tokenizer, prompt, stop)
+        stops = _Stops(tokenizer, prompt, stop)
         output = model.generate(
             **given, max_new_tokens=generation.max_new_tokens, do_sample=False, num_beams=1,
             streamer=streamer, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0,
-            logits_processor=[sampler], stopping_criteria=[said] if stop else None,
+            logits_processor=[sampler], stopping_criteria=[stops] if stop else None,
         )  # fmt: skip
         new, logprobs = output[:, prompt:].cpu(), sampler.logprobs
-    lengths = [said.lengths.get(row, new.shape[1]) for row in range(len(new))]
+    lengths = [stops.lengths.get(row, new.shape[1]) for row in range(len(new))]
     # clones, as tensors of inference cannot take part in training
     return [_completion(tokenizer, tokens[:length].clone(), found[:length].clone(), ends, stop)
             for tokens, found, length in zip(new, logprobs, lengths, strict=True)]  # fmt: skip
@@ -131,7 +131,7 @@ def _ends(model: Any, tokenizer: Any, ids: Sequence[int]) -> list[int]:
     return sorted(ends - {None})
 
 
-class _Said:
+class _Stops:
     """Ends a row of `generate` once it holds a stop string; transformers' own reads the vocabulary.
 
     That takes seconds before the first answer, which a few decoded tokens a step never add up to.
@@ -140,15 +140,15 @@ class _Said:
     def __init__(self, tokenizer: Any, prompt: int, stop: Sequence[str]) -> None:
         self.tokenizer, self.prompt, self.stop = tokenizer, prompt, stop
         self.tail = 4 * max(map(len, stop), default=0)  # tokens: a character may take four
-        self.lengths: dict[int, int] = {}  # of the rows that have said one
+        self.lengths: dict[int, int] = {}  # of the rows that hold one
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         new = input_ids[:, max(self.prompt, input_ids.shape[1] - self.tail) :]
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        said = [any(string in text for string in self.stop) for text in texts]
-        for row in (row for row, found in enumerate(said) if found):
+        ended = [any(string in text for string in self.stop) for text in texts]
+        for row in (row for row, found in enumerate(ended) if found):
             self.lengths.setdefault(row, input_ids.shape[1] - self.prompt)
-        return torch.tensor(said, device=input_ids.device)
+        return torch.tensor(ended, device=input_ids.device)
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

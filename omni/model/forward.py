@@ -179,7 +179,7 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
                 f"inputs_embeds do not say where {', '.join(given)} go: pass input_ids, or the "
                 "inputs_embeds that model.embed(input_ids, {...}) makes of them"
             )
-        return sum((self.anchor(name) for name in self.config.modalities), embeds)  # type: ignore[arg-type]
+        return sum((self.zero_touch(name) for name in self.config.modalities), embeds)  # type: ignore[arg-type]
 
     def decode(
         self,
@@ -253,7 +253,7 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
             where = mask.flatten().nonzero()[:, 0] if where is None else where.flatten()
             if media is None:
                 self._check_count(name, len(where), 0)
-                embeds = embeds + self.anchor(name)
+                embeds = embeds + self.zero_touch(name)
                 continue
             features = self.encode(name, *media).to(embeds.dtype)
             self._check_count(name, len(where), len(features))
@@ -280,7 +280,7 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
                 features = encoder(*media)
         return self.projectors[name](features)
 
-    def anchor(self, name: str) -> torch.Tensor | float:
+    def zero_touch(self, name: str) -> torch.Tensor | float:
         """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""
         if not (self.training and torch.is_grad_enabled()):
             return 0.0

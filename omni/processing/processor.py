@@ -257,10 +257,10 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         vocabulary = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
         media = {name: encoder_class(c["encoder"]).media for name, c in self.modalities.items()}
         special = self.tokenizer.bos_token, self.tokenizer.eos_token
-        told = json.dumps(
+        decides = json.dumps(
             [_VERSION, vocabulary, special, self.chat_template, media, self.video], sort_keys=True
         )
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
     def pack(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
         """Join samples into one padding-free row for training.
@@ -269,8 +269,8 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         sample, and the media tensors of all samples in order. There is no attention mask:
         transformers isolates packed documents by their positions only when none is given.
         `label_positions` (1, N) and, by modality, `NAME_positions` (1, M) say where the model needs
-        a label's logits and where it puts features: found here, a GPU need not be waited for. Their
-        first dimension is that of the row: whoever cuts a batch into rows keeps them whole.
+        a label's logits and where it puts features: found here, the host need not synchronise with
+        a GPU. Their first dimension is the row's: who cuts a batch into rows keeps them whole.
         """
         labels = [s.labels.clone() for s in samples]
         for label in labels:

@@ -66,7 +66,7 @@ class _Way:
     def __init__(self, folder: Path, cache: Any, size: int):
         from stages.objectives.task import Task
 
-        from ..recipe.schema import load_recipe
+        from ..recipe.read import load_recipe
         from ..trainable.patterns import set_trainable
         from ..training.prepare import make_loader, make_model
 

@@ -21,8 +21,8 @@ def write_sources(folder: Path, count: int = 40) -> None:
 
 
 def recipe_of(folder: Path, overrides: Iterable[str] = ()) -> Any:
-    """Return a recipe of one stage that trains all of a tiny model with an eye and an ear."""
-    from ..recipe.schema import load_recipe
+    """Return a recipe of one stage that trains all of a tiny model that sees and hears."""
+    from ..recipe.read import load_recipe
 
     names = ("pictures", "sounds", "text", "both")
     sources = [f"sources.{name}=[{folder / name}/train-*.tar]" for name in names]
@@ -31,8 +31,8 @@ def recipe_of(folder: Path, overrides: Iterable[str] = ()) -> Any:
         *sources, f"output={folder / 'run'}", "feature_cache_mb=0",
         f"stages.omni.data.mixture={mixture}", "stages.omni.data.batch_size=3", *overrides,
     ])  # fmt: skip
-    eye, ear, omni, _ = recipe.stages
-    omni.attach = eye.attach | ear.attach
+    vision, audio, omni, _ = recipe.stages
+    omni.attach = vision.attach | audio.attach
     omni.trainable = {"*": 1e-3}
     recipe.stages = [omni]
     return recipe

@@ -17,7 +17,7 @@ def run(folder: Path, small: bool = False, fault: str = "") -> Result:
     Args:
         folder: to work in.
         small: DDP alone.
-        fault: "anchor" takes away what ties an absent modality into the graph.
+        fault: "zero_touch" takes away what ties an absent modality into the graph.
     """
     import torch
 
@@ -60,8 +60,8 @@ def rank(folder: Path, sharding: str, fault: str) -> None:
 
     accelerator = Accelerator(cpu=True)
     set_seed(0)
-    if fault == "anchor":
-        OmniForConditionalGeneration.anchor = lambda self, name: 0.0  # type: ignore[assignment]
+    if fault == "zero_touch":
+        OmniForConditionalGeneration.zero_touch = lambda self, name: 0.0  # type: ignore[assignment]
     recipe = recipe_of(folder)
     model, processor = make_model(recipe, recipe.stages[0], None, accelerator)
     set_trainable(model, {"*": 1.0})

@@ -21,7 +21,7 @@ from .throughput import CLIP, LEARNING_RATE, cpu_seconds
 SEQUENCE = 1024  # tokens of a row of theirs, filled or padded
 BATCHES = {2: (8, 1.5), 16: (1, 1.1)}  # rows -> micro-batches to an update, asked ratio
 ROUNDS, SAMPLES = 5, 800
-SIDE, PATCH, FOLD, EYE = 128, 16, 2, {"width": 192, "depth": 4, "heads": 3}
+SIDE, PATCH, FOLD, ENCODER = 128, 16, 2, {"width": 192, "depth": 4, "heads": 3}
 LLM = {"width": 256, "inner": 704, "depth": 6, "heads": 4, "kv_heads": 2, "words": 6144}
 Conversation = tuple[bytes, str, str]  # a jpg, a question, an answer
 
@@ -128,12 +128,12 @@ def _ours(
         num_hidden_layers=LLM["depth"], num_attention_heads=LLM["heads"],
         num_key_value_heads=LLM["kv_heads"], tie_word_embeddings=True,
     )))  # fmt: skip
-    shape = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": EYE["width"],
-             "depth": EYE["depth"], "num_heads": EYE["heads"]}  # fmt: skip
-    eye = {"kind": "timm", "architecture": "vit_tiny_patch16_224", "image_size": SIDE,
+    shape = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": ENCODER["width"],
+             "depth": ENCODER["depth"], "num_heads": ENCODER["heads"]}  # fmt: skip
+    encoder = {"kind": "timm", "architecture": "vit_tiny_patch16_224", "image_size": SIDE,
            "model_args": shape}  # fmt: skip
     projector = {"kind": "patch_concat_mlp", "concat": FOLD}
-    model.attach("vision", {"encoder": eye, "projector": projector}, processor)
+    model.attach("vision", {"encoder": encoder, "projector": projector}, processor)
     with ShardSet(folder / "shards") as shards:
         for jpg, question, answer in samples:
             meta = {"source": "bench", "license": "Apache-2.0", "schema": 1}
@@ -211,8 +211,8 @@ def nanovlm(
 def _config(make: Callable[..., Any], tokenizer: str) -> Any:
     """Shape their model as ours is."""
     return make(
-        vit_hidden_dim=EYE["width"], vit_inter_dim=4 * EYE["width"], vit_patch_size=PATCH,
-        vit_img_size=SIDE, vit_n_heads=EYE["heads"], vit_n_blocks=EYE["depth"],
+        vit_hidden_dim=ENCODER["width"], vit_inter_dim=4 * ENCODER["width"], vit_patch_size=PATCH,
+        vit_img_size=SIDE, vit_n_heads=ENCODER["heads"], vit_n_blocks=ENCODER["depth"],
         lm_hidden_dim=LLM["width"], lm_inter_dim=LLM["inner"], lm_vocab_size=LLM["words"],
         lm_n_heads=LLM["heads"], lm_n_kv_heads=LLM["kv_heads"], lm_n_blocks=LLM["depth"],
         lm_max_length=SEQUENCE, lm_tokenizer=tokenizer, mp_pixel_shuffle_factor=FOLD,
@@ -258,10 +258,10 @@ def _rows(tokenizer: Any, samples: list[Conversation], batch: int, shipped: Any)
             texts = [{"user": question, "assistant": answer}]
             return {"images": [Image.open(io.BytesIO(jpg))], "texts": texts}
 
-    eye = get_image_processor(SIDE, SIDE, True)
+    encoder = get_image_processor(SIDE, SIDE, True)
     length = (SIDE // PATCH // FOLD) ** 2
     return ConstantLengthDataset(
-        VQADataset(Decoding(), tokenizer, eye, length), infinite=True, queue_size=8,
+        VQADataset(Decoding(), tokenizer, encoder, length), infinite=True, queue_size=8,
         max_sample_length=SEQUENCE, seq_length=SEQUENCE, num_of_sequences=4 * batch,
         max_images_per_example=shipped.max_images_per_example,
         max_images_per_knapsack=shipped.max_images_per_knapsack,

@@ -215,7 +215,7 @@ def _encode(found: Iterator[Row], encode: Encode) -> tuple[list[list[Encoded]], 
 def fates(plan: Plan, name: str) -> dict[str, tuple[int, str]]:
     """Return what becomes of samples that are not used as they are: how many, and the first."""
     index, of, c = plan.sources[name], plan.lengths[name], plan.config
-    told = {"damaged": (len(index.bad), str(index.bad[0]))} if index.bad else {}
+    found = {"damaged": (len(index.bad), str(index.bad[0]))} if index.bad else {}
     limits = {
         "tokens": (c.max_length or c.max_tokens, "max_length"),
         "patches": (c.max_patches, "max_patches"), "frames": (c.max_frames, "max_frames"),
@@ -226,8 +226,8 @@ def fates(plan: Plan, name: str) -> dict[str, tuple[int, str]]:
             why = [f"{getattr(of, unit)[row]:,} {unit}, {key} is {limit:,}"
                    for unit, (limit, key) in limits.items()
                    if limit and getattr(of, unit)[row] > limit]  # fmt: skip
-            told[fate] = len(rows), f"{index.entry(row).where}: {', '.join(why)}"
-    return told
+            found[fate] = len(rows), f"{index.entry(row).where}: {', '.join(why)}"
+    return found
 
 
 def _against(source: Source) -> list[str]:

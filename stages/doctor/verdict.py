@@ -159,12 +159,12 @@ def _memory(memory: Memory) -> str:
 def _time(found: Examination, recipe: Recipe) -> str:
     seconds, (empty, full) = found.seconds, found.total
     assert seconds
-    told = f"time: {_clock(empty)}"
+    line = f"time: {_clock(empty)}"
     per_pack = f"a pack {seconds.first:.3g} s"
     if seconds.cached:
-        told += f" with an empty feature cache ({recipe.feature_cache}), {_clock(full)} with a full"
+        line += f" with an empty feature cache ({recipe.feature_cache}), {_clock(full)} with a full"
         per_pack += f", with cached features {seconds.again:.3g} s"
-    return f"{told} ({per_pack}, an update {seconds.update:.3g} s; one process, no data waits)"
+    return f"{line} ({per_pack}, an update {seconds.update:.3g} s; one process, no data waits)"
 
 
 def _clock(seconds: float) -> str:

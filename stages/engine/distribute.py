@@ -1,7 +1,7 @@
 """Many processes as one: gradients averaged (DDP), or weights sharded as well (FSDP2).
 
 A step never hangs on a modality that only some ranks have. DDP waits for the gradient of every
-trained parameter: `OmniForConditionalGeneration.anchor` gives one to what did not run. FSDP2
+trained parameter: `OmniForConditionalGeneration.zero_touch` gives one to what did not run. FSDP2
 gathers weights whenever a unit runs: decoder layers, which run on every rank, are units of their
 own, and all the rest, encoders and projectors too, is the one unit that the step itself gathers.
 """

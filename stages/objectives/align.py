@@ -67,7 +67,7 @@ def _align(
         cls = encoder_class(spec["encoder"])
         media = model.take_media(name, batch)
         if media is None:
-            loss = loss + model.anchor(name)
+            loss = loss + model.zero_touch(name)
             continue
         tokens = model.encode(name, *media).float()  # (N, D), all of the batch
         owner = document[ids == spec["token_id"]]  # (N,): the document of each token

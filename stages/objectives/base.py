@@ -35,7 +35,7 @@ class NoOptions:
 def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Add up what labels have by document: (N,) -> (T,), zeros after the last document.
 
-    As long as the row, since a GPU would be waited for to learn how many documents there are.
+    As long as the row, since counting the documents would synchronise with a GPU.
     """
     document = (batch["position_ids"][0] == 0).cumsum(0) - 1  # (T,)
     # a label's document is that of the token before it

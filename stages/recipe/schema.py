@@ -1,33 +1,14 @@
-"""A typed recipe: a list of stages, read from YAML, then overridden with `a.b=c`."""
+"""What a recipe may say: a list of stages, with the types and the defaults of all keys."""
 
-import math
-import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from importlib import resources
-from operator import attrgetter
-from pathlib import Path
-from typing import Any, NoReturn, get_origin
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import yaml
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import MISSING
 
 from data_shards.plan.plan import PlanConfig, check_mixture
 from omni.entry import EntryError
-from omni.nearest import nearest
-
-from ..objectives import check_objective
-from .places import Places
-from .rule import Lora, Rule, numbers
 
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
-SHARDING = ("none", "full")
-PRECISION = ("auto", "fp32", "bf16")
-ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
-
-
-KINDS = {dict: "mapping", list: "list"}
-FOLDERS = ("eval", "probes", "resume", "tensorboard")  # of a run, beside those of its stages
 
 
 class RecipeError(ValueError):
@@ -59,7 +40,7 @@ class DataConfig:
     max_length: int | None = None
     """longest sample in tokens; default 4096, or max_tokens"""
     overlong: str = "skip"
-    """what becomes of longer ones: skip, truncate or split; counted and told"""
+    """what becomes of longer ones: skip, truncate or split; counted and logged"""
     shuffle_shards: int | None = None
     """shuffle within windows of so many shards; default: all of a source"""
 
@@ -148,187 +129,6 @@ class Recipe:
     probes: ProbeConfig = field(default_factory=ProbeConfig)
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     """where figures go besides log.jsonl: tensorboard, wandb, trackio, ... (names of accelerate)"""
-
-
-def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a YAML file (or the name of a shipped recipe) and apply `a.b=c` overrides.
-
-    A stage is addressed by its name: `stages.sft.steps=10`.
-
-    Raises:
-        RecipeError: unknown key (the nearest valid one is named), wrong type, missing file.
-    """
-    places = read_places(source, overrides)
-    content = yaml.safe_load(places.path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise RecipeError(f"{places.path}: a recipe is a mapping of keys")
-    _check_keys(content, Recipe, places)
-    for override in places.overrides:
-        _apply(content, override)
-    _check_keys(content, Recipe, places)
-    for stage in content.get("stages") or []:  # alone first, so that an error names its stage
-        _typed(StageConfig, stage, places, "stages", stage.get("name", "?"))
-    recipe: Recipe = _typed(Recipe, content, places)
-    _check_values(recipe, places)
-    return recipe
-
-
-def read_places(source: str | Path, overrides: list[str] | None = None) -> Places:
-    """Return where a recipe says what, for errors.
-
-    Raises:
-        RecipeError: there is no such file, or it is not YAML.
-    """
-    path = find_recipe(source)
-    try:
-        return Places(path, path.read_text(encoding="utf-8"), overrides or [])
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from error
-
-
-def _typed(cls: type, content: dict[str, Any], places: Places, *keys: str) -> Any:
-    stage = f"stage {keys[-1]!r}: " if keys else ""
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
-    except MissingMandatoryValue as error:
-        raise RecipeError(
-            f"{places.of(*keys)}: {stage}the key {error.full_key!r} is required"
-        ) from error
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", "") or ""
-        where = places.of(*keys, *key.split("."))
-        raise RecipeError(f"{where}: {stage}{key}: {str(error).splitlines()[0]}") from error
-
-
-def find_recipe(source: str | Path) -> Path:
-    """Return the path of a recipe given as a file or by the name of a shipped one."""
-    path = Path(source)
-    if path.is_file():
-        return path
-    shipped = Path(str(resources.files("stages"))) / "recipes"
-    candidate = shipped / f"{Path(source).stem}.yaml"
-    if candidate.is_file() and str(source) in (candidate.name, candidate.stem):
-        return candidate
-    names = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
-    raise RecipeError(f"{source}: no such file, and no shipped recipe of that name ({names})")
-
-
-def _check_keys(content: Any, cls: type, places: Places, *keys: str) -> None:
-    """Refuse keys that the dataclass does not have, naming line and nearest valid key."""
-    if not isinstance(content, dict):
-        name = ".".join(keys) or "the recipe"
-        raise RecipeError(f"{places.of(*keys)}: {name} must be a mapping")
-    known = {f.name: f.type for f in fields(cls)}
-    if "stages" in content and not isinstance(content["stages"], list):
-        raise RecipeError(f"{places.of('stages')}: 'stages' must be a list")
-    for key, value in content.items():
-        below = (*keys, str(key))
-        if key not in known:
-            hint = nearest(key, known)
-            raise RecipeError(f"{places.of(*below)}: unknown key {'.'.join(below)!r}; {hint}")
-        if key == "stages" and isinstance(value, list):
-            for number, stage in enumerate(value):
-                name = stage.get("name", number) if isinstance(stage, dict) else number
-                _check_keys(stage, StageConfig, places, "stages", str(name))
-        kind: Any = get_origin(known[key])
-        if kind and kind in KINDS and value is not None and not isinstance(value, kind):
-            raise RecipeError(f"{places.of(*below)}: {'.'.join(below)} must be a {KINDS[kind]}")
-        if is_dataclass(known[key]):
-            _check_keys(value, known[key], places, *below)  # type: ignore[arg-type]
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise RecipeError(f"override {override!r}: write key=value, e.g. stages.sft.steps=10")
-    node: Any = content
-    *parents, last = key.split(".")
-    for part in parents:
-        if isinstance(node, list):
-            named = [stage for stage in node if stage.get("name") == part]
-            if not named:
-                names = ", ".join(stage.get("name", "?") for stage in node)
-                raise RecipeError(f"override {override!r}: no stage {part!r}; stages: {names}")
-            node = named[0]
-        else:
-            node = node.setdefault(part, {})
-    if not isinstance(node, dict):
-        raise RecipeError(f"override {override!r}: {'.'.join(parents)} has no keys")
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: the value is not YAML") from error
-
-
-def _check_values(recipe: Recipe, places: Places) -> None:
-    names = [stage.name for stage in recipe.stages]
-    if not names or len(set(names)) < len(names):
-        where = places.of("stages")
-        raise RecipeError(f"{where}: stages need distinct names, at least one; found {names}")
-    for name, patterns in recipe.sources.items():
-        if not patterns:
-            where = places.of("sources", name)
-            raise RecipeError(f"{where}: source {name!r} names no shards")
-    for stage in recipe.stages:
-        _check_stage(recipe, stage, places)
-    for key, good, rule in (
-        ("sharding", recipe.sharding in SHARDING, "is none or full"),
-        ("attention", recipe.attention in ATTENTION, f"is {', '.join(ATTENTION)}"),
-        ("precision", recipe.precision in PRECISION, "is auto, fp32 or bf16"),
-        ("keep_last", recipe.keep_last >= 1, "is at least 1"),
-        ("keep_every", recipe.keep_every >= 0, "is at least 0"),
-        ("max_offenders", recipe.max_offenders >= 0, "is at least 0"),
-        ("step_timeout", recipe.step_timeout >= 0, "is at least 0"),
-        ("save_seconds", recipe.save_seconds >= 0, "is at least 0"),
-        ("threads", recipe.threads >= 0, "is at least 0"),
-        ("feature_cache_mb", recipe.feature_cache_mb >= 0, "is at least 0"),
-        ("probes.samples", recipe.probes.samples >= 0, "is at least 0"),
-        ("probes.limit", recipe.probes.limit >= 1, "is at least 1"),
-    ):  # fmt: skip
-        if not good:
-            value = attrgetter(key)(recipe)
-            raise RecipeError(f"{places.of(*key.split('.'))}: {key} {rule}, not {value!r}")
-    if recipe.feature_cache != "memory" and recipe.feature_cache_mb < 1:
-        raise RecipeError(
-            f"{places.of('feature_cache')}: feature_cache names a folder; say with "
-            "feature_cache_mb how large it may grow"
-        )
-
-
-def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
-    def fail(reason: object, *keys: str) -> NoReturn:
-        where = places.of("stages", stage.name, *keys)
-        raise RecipeError(f"{where}: stage {stage.name!r}: {reason}")
-
-    if not re.fullmatch(r"\w[\w-]*", stage.name) or stage.name in FOLDERS:
-        fail("a stage is a folder of the run, so its name is of letters, digits, - and _, and "
-             f"none of {', '.join(FOLDERS)}", "name")  # fmt: skip
-    if not stage.data.mixture or not (stage.trainable or stage.lora):
-        fail("needs data.mixture and trainable")
-    for name in stage.data.mixture:
-        if name not in recipe.sources:
-            hint = nearest(name, recipe.sources)
-            fail(f"mixture names {name!r}, which is no source; {hint}", "data", "mixture", name)
-    try:
-        check_objective(stage.objective)
-    except EntryError as error:
-        fail(error, "objective", *error.keys)
-    for key, value, low, high in (
-        ("steps", stage.steps, 1, math.inf), ("warmup", stage.warmup, 0, 1),
-        ("final_lr", stage.final_lr, 0, math.inf), ("clip", stage.clip, 0, math.inf),
-        ("weight_decay", stage.weight_decay, 0, math.inf),
-    ):  # fmt: skip
-        if not low <= value <= high:
-            fail(f"{key} is {value}; it is between {low} and {high}", key)
-    for key, kind in (("trainable", Rule), ("lora", Lora)):
-        try:
-            setattr(stage, key, numbers(getattr(stage, key), kind))
-        except EntryError as error:
-            fail(error, key, *error.keys)
-    try:
-        plan_config(recipe, stage, ranks=1)
-    except EntryError as error:
-        fail(error, "data", *error.keys)
 
 
 def plan_config(recipe: Recipe, stage: StageConfig, ranks: int) -> PlanConfig:

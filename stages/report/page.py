@@ -63,15 +63,15 @@ def gather(run: Path, evaluation: Path) -> dict[str, Any]:
 def _missing(
     run: Path, evaluation: Path, stages: Sequence[StageHistory], result: dict[str, Any] | None
 ) -> list[str]:
-    said = [f"{s.name}: {s.state}" for s in stages if not s.facts]
+    notes = [f"{s.name}: {s.state}" for s in stages if not s.facts]
     if not result:
-        said.append(
+        notes.append(
             "no evaluation yet: when all stages are finished, run "
             f"omni-eval {run / stages[-1].name} --out {evaluation}"
         )
     if not any(stage.probe for stage in stages):
-        said.append("no probes between stages: set probes.samples in the recipe")
-    return said
+        notes.append("no probes between stages: set probes.samples in the recipe")
+    return notes
 
 
 def losses(stage: StageHistory) -> list[Markup]:
@@ -169,5 +169,5 @@ def _probes(stages: Sequence[StageHistory]) -> dict[str, Any]:
             chart("mini-suite, per cent",
                   lambda p: {row["name"]: row["score"] for row in p["rows"]}),
         ] if probed else [],
-        "missing": [(name, said) for _, name, probe in probed for said in probe["missing"]],
+        "missing": [(name, notes) for _, name, probe in probed for notes in probe["missing"]],
     }  # fmt: skip

@@ -53,7 +53,7 @@ def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: A
         write_json(target / "probe.json", result)
         row = {"event": "probe", "name": stage.name, **result}
         append_lines(Path(recipe.output) / "log.jsonl", [row])
-        print(f"{stage.name}: {_told(result)}", flush=True)
+        print(f"{stage.name}: {_summary(result)}", flush=True)
     accelerator.wait_for_everyone()
 
 
@@ -63,7 +63,7 @@ def _probed(target: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text())["settings"] if path.is_file() else None
 
 
-def _told(result: dict[str, Any]) -> str:
+def _summary(result: dict[str, Any]) -> str:
     losses = [f"{name} {found['loss']:.3f}" for name, found in result["heldout"].items()]
     rows = [f"{r['name']} {r['score']:.1f} %" for r in result["rows"] if r["score"] is not None]
     return (

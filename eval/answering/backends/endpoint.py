@@ -93,9 +93,9 @@ class Endpoint:
     address: str
     model_name: str
     reached: bool = False
-    """It said something once, so that it is worth asking on when it is silent."""
+    """It answered once, so that it is worth asking on when it is silent."""
     silences: int = 0
-    """Batches in a row in which it said nothing."""
+    """Batches in a row that it left without an answer."""
 
     def __call__(
         self, batch: list[list[dict[str, Any]]], generation: Generation, keys: Sequence[str]

@@ -1,0 +1,95 @@
+"""Values of a recipe that no type rules out."""
+
+import math
+import re
+from operator import attrgetter
+from typing import NoReturn
+
+from omni.entry import EntryError
+from omni.nearest import nearest
+
+from ..objectives import check_objective
+from .places import Places
+from .rule import Lora, Rule, numbers
+from .schema import Recipe, RecipeError, StageConfig, plan_config
+
+SHARDING = ("none", "full")
+PRECISION = ("auto", "fp32", "bf16")
+ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
+FOLDERS = ("eval", "probes", "resume", "tensorboard")  # of a run, beside those of its stages
+
+
+def check_values(recipe: Recipe, places: Places) -> None:
+    """Refuse values that cannot be, and names that lead nowhere.
+
+    Raises:
+        RecipeError: names file, line and stage.
+    """
+    names = [stage.name for stage in recipe.stages]
+    if not names or len(set(names)) < len(names):
+        where = places.of("stages")
+        raise RecipeError(f"{where}: stages need distinct names, at least one; found {names}")
+    for name, patterns in recipe.sources.items():
+        if not patterns:
+            where = places.of("sources", name)
+            raise RecipeError(f"{where}: source {name!r} names no shards")
+    for stage in recipe.stages:
+        _check_stage(recipe, stage, places)
+    for key, good, rule in (
+        ("sharding", recipe.sharding in SHARDING, "is none or full"),
+        ("attention", recipe.attention in ATTENTION, f"is {', '.join(ATTENTION)}"),
+        ("precision", recipe.precision in PRECISION, "is auto, fp32 or bf16"),
+        ("keep_last", recipe.keep_last >= 1, "is at least 1"),
+        ("keep_every", recipe.keep_every >= 0, "is at least 0"),
+        ("max_offenders", recipe.max_offenders >= 0, "is at least 0"),
+        ("step_timeout", recipe.step_timeout >= 0, "is at least 0"),
+        ("save_seconds", recipe.save_seconds >= 0, "is at least 0"),
+        ("threads", recipe.threads >= 0, "is at least 0"),
+        ("feature_cache_mb", recipe.feature_cache_mb >= 0, "is at least 0"),
+        ("probes.samples", recipe.probes.samples >= 0, "is at least 0"),
+        ("probes.limit", recipe.probes.limit >= 1, "is at least 1"),
+    ):  # fmt: skip
+        if not good:
+            value = attrgetter(key)(recipe)
+            raise RecipeError(f"{places.of(*key.split('.'))}: {key} {rule}, not {value!r}")
+    if recipe.feature_cache != "memory" and recipe.feature_cache_mb < 1:
+        raise RecipeError(
+            f"{places.of('feature_cache')}: feature_cache names a folder; say with "
+            "feature_cache_mb how large it may grow"
+        )
+
+
+def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
+    def fail(reason: object, *keys: str) -> NoReturn:
+        where = places.of("stages", stage.name, *keys)
+        raise RecipeError(f"{where}: stage {stage.name!r}: {reason}")
+
+    if not re.fullmatch(r"\w[\w-]*", stage.name) or stage.name in FOLDERS:
+        fail("a stage is a folder of the run, so its name is of letters, digits, - and _, and "
+             f"none of {', '.join(FOLDERS)}", "name")  # fmt: skip
+    if not stage.data.mixture or not (stage.trainable or stage.lora):
+        fail("needs data.mixture and trainable")
+    for name in stage.data.mixture:
+        if name not in recipe.sources:
+            hint = nearest(name, recipe.sources)
+            fail(f"mixture names {name!r}, which is no source; {hint}", "data", "mixture", name)
+    try:
+        check_objective(stage.objective)
+    except EntryError as error:
+        fail(error, "objective", *error.keys)
+    for key, value, low, high in (
+        ("steps", stage.steps, 1, math.inf), ("warmup", stage.warmup, 0, 1),
+        ("final_lr", stage.final_lr, 0, math.inf), ("clip", stage.clip, 0, math.inf),
+        ("weight_decay", stage.weight_decay, 0, math.inf),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            fail(f"{key} is {value}; it is between {low} and {high}", key)
+    for key, kind in (("trainable", Rule), ("lora", Lora)):
+        try:
+            setattr(stage, key, numbers(getattr(stage, key), kind))
+        except EntryError as error:
+            fail(error, key, *error.keys)
+    try:
+        plan_config(recipe, stage, ranks=1)
+    except EntryError as error:
+        fail(error, "data", *error.keys)
