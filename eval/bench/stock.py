@@ -1,8 +1,7 @@
 """`python -m lmms_eval`, with a checkpoint of ours behind its own generic transformers chat model.
 
-That model, `--model huggingface`, takes what transformers' auto classes find. What it lacks for
-ours is given here, and nothing else is changed: float32, for it asks for bfloat16, which a CPU
-without it computes many times slower; and the processor called with texts and images.
+That model, `--model huggingface`, takes what transformers' auto classes find. Float32 alone is
+chosen here, for it asks for bfloat16, which a CPU without it computes many times slower.
 """
 
 import os
@@ -19,29 +18,12 @@ FIRST = "OMNI_BENCH_FIRST"  # names the file whose time is that of the first ans
 def teach() -> None:
     """Make our classes answer as the generic chat model asks."""
 
-    from transformers import BatchFeature
-
     from omni import OmniForConditionalGeneration as Model
-    from omni import OmniProcessor
 
-    load, generate, render = (
-        Model.from_pretrained,
-        Model.generate,
-        OmniProcessor.apply_chat_template,
-    )
-    shown: list[Any] = []
+    load, generate = Model.from_pretrained, Model.generate
 
     def from_pretrained(cls: Any, folder: str, **options: Any) -> Any:
         return load(folder, dtype="float32")
-
-    def apply_chat_template(self: Any, conversation: Any, **options: Any) -> Any:
-        shown.append(conversation)
-        return render(self, conversation, **options)
-
-    def call(self: Any, text: list[str], **options: Any) -> Any:
-        batch = [self.encode(conversation, generation=True) for conversation in shown]
-        shown.clear()
-        return BatchFeature(self.pad(batch))
 
     @wraps(generate)
     def timed(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -53,8 +35,6 @@ def teach() -> None:
 
     Model.from_pretrained = classmethod(from_pretrained)  # type: ignore[assignment]
     Model.generate = timed
-    OmniProcessor.apply_chat_template = apply_chat_template
-    OmniProcessor.__call__ = call
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class ProcessorCalls(ProcessorMixin):
             images: one, a list, or a list for each text: PIL images, arrays, paths, bytes, URLs.
             text: one or several, as `apply_chat_template(..., tokenize=False)` returns them.
             videos: as images: paths or bytes.
-            audio: as images: mono float arrays at 16 kHz, paths or bytes.
+            audio: as images: mono float arrays at 16 kHz, paths or bytes; or as `audios`, the
+                older name that lmms-eval uses.
             kwargs: `padding`, `padding_side` (default: left), `truncation`, `max_length`,
                 `pad_to_multiple_of`, `return_tensors`, `add_special_tokens`,
                 `return_mm_token_type_ids`; of videos `fps` and `max_frames`, or `num_frames`. How
@@ -71,6 +72,7 @@ class ProcessorCalls(ProcessorMixin):
         if text is None:
             raise ValueError("pass text, with <|image|>, <|audio|> or <|video|> for each medium")
         texts = [text] if isinstance(text, str) else list(text)
+        audio = kwargs.pop("audios", None) if audio is None else audio
         options = _options(kwargs)
         given = {"image": images, "video": videos, "audio": audio}
         counts = {k: [t.count(marker) for t in texts] for marker, k in MARKERS.items()}
