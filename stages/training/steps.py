@@ -18,9 +18,8 @@ class Step(NamedTuple):
     micro: list[Batch]
 
     def keys(self) -> list[str]:
-        """Return "shard:key" of all its samples."""
-        keys = [key for batch in self.micro for key in batch.documents.keys]
-        return list(dict.fromkeys(keys))
+        """Return "shard:key" of each of its samples."""
+        return [row.entry.where for row in self.rows()]
 
     def rows(self) -> list[Row]:
         """Return where all its samples lie."""
