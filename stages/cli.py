@@ -131,6 +131,46 @@ def _prepare(output: Path, config, fresh: bool, again: list[str]) -> None:
 
 
 @app.command()
+def init(
+    data: Annotated[list[Path], typer.Argument(help="folders of shards, as omni-shards makes")],
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="the text LLM, or the omni checkpoint to go on from"),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="build an omni model, tune one with lora, or evaluate one "
+                          "[default: what fits --from]"),
+    ] = None,
+    output: Annotated[str, typer.Option(help="folder of the run")] = "runs/mine",
+) -> None:  # fmt: skip
+    """Print a commented recipe for folders of shards; read it, change it, train it.
+
+    Example: `omni-train init data/images data/spoken > mine.yaml`
+    """
+    from .recipe.init import choose_shape, commented, look_at
+    from .recipe.schema import RecipeError
+
+    try:
+        chosen = choose_shape(shape, start)
+        text = commented(chosen, [look_at(folder) for folder in data], start, output)
+    except (RecipeError, ValueError, OSError) as error:
+        _fail(error)
+    print(text, end="")
+
+
+@app.command()
+def keys() -> None:
+    """Print every key of a recipe with its type, default and meaning.
+
+    Example: `omni-train keys`
+    """
+    from .recipe.reference import reference
+
+    print(reference(), end="")
+
+
+@app.command()
 def doctor(
     recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe")],
     overrides: Overrides = None,
@@ -208,6 +248,27 @@ def report(
             _fail(error)
     if len(reports) > 1:
         print(compare(reports))
+
+
+@app.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="the output folder of a training that runs")],
+    seconds: Annotated[int, typer.Option(min=1, help="between two looks")] = 20,
+) -> None:
+    """Write RUN/report.html again and again while the run trains; a browser follows by itself.
+
+    It ends when all stages are finished; Ctrl-C ends it earlier and harms nothing.
+
+    Example: `omni-train watch runs/quickstart`
+    """
+    from .report.watch import watch as follow
+
+    try:
+        follow(run, run / "eval", seconds)
+    except (OSError, KeyError, ValueError) as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        print("the last page stays; run it again to go on")
 
 
 @app.command()

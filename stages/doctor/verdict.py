@@ -13,6 +13,7 @@ from ..recipe.places import Places
 from ..recipe.schema import Recipe, StageConfig
 from ..training.chain import check_machine
 from ..training.preflight import find_mistakes
+from .comparison import Comparison
 from .examine import Examination, Packs, Source, examine, spans, start_of
 from .forecast import Memory, size
 
@@ -32,7 +33,7 @@ def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], coun
         Whether nothing speaks against training them.
     """
     console = Console(highlight=False, soft_wrap=True)
-    reasons = []
+    reasons, examined = [], []
     try:
         check_machine(recipe, join(recipe.precision))
     except ValueError as error:
@@ -54,7 +55,10 @@ def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], coun
             f"{stage.name}: {kind_of(stage.objective)}, {stage.steps:,} steps", align="left"
         )
         show(found, recipe, console)
+        examined.append(found)
         reasons += [f"{stage.name}: {reason}" for reason in found.reasons]
+    if len(stages) > 1 and all(found.seconds for found in examined):
+        console.print(f"\n{_sum(examined)}")
     console.print(Text("no-go: " + "; ".join(reasons) if reasons else "go",
                        style="bold red" if reasons else "bold green"))  # fmt: skip
     return not reasons
@@ -83,7 +87,7 @@ def show(found: Examination, recipe: Recipe, console: Console) -> None:
             f"packed equals unpacked, {result.dtype}: loss per label {result.packed:.7f} packed, "
             f"{result.alone:.7f} one by one; gradients differ by {result.difference:.1e} at most"
             f"{f', in {result.parameter}' if result.parameter else ''}: "
-            + ("ok" if result.ok else "NOT EQUAL")
+            + _equal(result, last=result is found.comparisons[-1])
         )
     for note in found.notes:
         console.print(Text(f"note: {note}", "yellow"))
@@ -165,6 +169,19 @@ def _time(found: Examination, recipe: Recipe) -> str:
         line += f" with an empty feature cache ({recipe.feature_cache}), {_clock(full)} with a full"
         per_pack += f", with cached features {seconds.again:.3g} s"
     return f"{line} ({per_pack}, an update {seconds.update:.3g} s; one process, no data waits)"
+
+
+def _equal(result: Comparison, last: bool) -> str:
+    if result.ok:
+        return "ok"
+    return "NOT EQUAL" if last else "more than rounding should be, so once more in float64"
+
+
+def _sum(examined: Sequence[Examination]) -> str:
+    """Say what all stages take together; the most memory is that of one of them."""
+    seconds = sum(found.total[0] for found in examined)
+    most = max(found.memory.needed for found in examined if found.memory)
+    return f"all {len(examined)} stages: {_clock(seconds)}, at most {size(most)} of memory"
 
 
 def _clock(seconds: float) -> str:

@@ -50,6 +50,7 @@ class StageConfig:
     """What trains, on what, with which objective."""
 
     name: str = MISSING
+    """its checkpoint is OUTPUT/NAME"""
     steps: int = MISSING
     """optimizer updates"""
     trainable: dict[str, Any] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class StageConfig:
     final_lr: float = 0.1
     """share of the peak learning rate at which the cosine ends"""
     weight_decay: float = 0.0
+    """of AdamW"""
     clip: float = 1.0
     """largest norm of the gradient"""
 
@@ -98,7 +100,9 @@ class Recipe:
     sources: dict[str, list[str]] = field(default_factory=dict)
     """source name -> shard globs"""
     stages: list[StageConfig] = field(default_factory=list)
+    """in order, each from the checkpoint of the one before it"""
     seed: int = 0
+    """of new weights, the order of the data and dropout"""
     precision: str = "auto"
     """auto (probed), fp32 or bf16"""
     save_seconds: float = 120.0
@@ -127,6 +131,7 @@ class Recipe:
     step_timeout: float = 0.0
     """seconds after which a step is taken to hang: the process says where and exits; 0: never"""
     probes: ProbeConfig = field(default_factory=ProbeConfig)
+    """what is measured after each stage"""
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     """where figures go besides log.jsonl: tensorboard, wandb, trackio, ... (names of accelerate)"""
 

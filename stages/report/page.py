@@ -21,18 +21,20 @@ LISTED = 200  # rows of a long list
 COUNTED = tuple(f".{count}" for count in OF_GROUP)  # ends of names that are no losses
 
 
-def write_page(run: Path, evaluation: Path) -> Path:
+def write_page(run: Path, evaluation: Path, refresh: int = 0) -> Path:
     """Write RUN/report.html and return its path.
 
     Args:
         run: output folder of omni-train; what is missing in it, the page says.
         evaluation: output folder of omni-eval, if there is one yet.
+        refresh: seconds after which a browser reads the page again; 0: never.
 
     Raises:
         FileNotFoundError: `run` is no output folder of omni-train.
     """
     path = run / "report.html"
-    write_text(path, render("page.html", "stages.report", **gather(run, evaluation)), shared=True)
+    shown = gather(run, evaluation) | {"refresh": refresh}
+    write_text(path, render("page.html", "stages.report", **shown), shared=True)
     return path
 
 
