@@ -61,6 +61,7 @@ class Converter:
         """List every row with its split."""
         build.licenses[self.name] = self.license
         found = list(self.inputs(build))
+        build.report_unused(self.name)
         groups = Groups()
         for row in found:
             for name in row.names:
