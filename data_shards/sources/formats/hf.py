@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import Annotated, Any, ClassVar
 
 from ...shards.sample import Sample
 from ..base import Build, SourceError, SourceUnavailable
 from .attachments import KINDS, PREFIX
-from .convert import Converter, Input, RowError, files, said
+from .convert import Converter, Input, RowError, said
 from .fields import Fields
-from .places import MEDIA, Allow, Places
+from .places import MEDIA, Allow, Places, walk
 from .rows import Draft, draft, listed, media_of, opened
 from .tables import class_names, features, with_classes
 
@@ -48,7 +48,7 @@ class HuggingFace(Converter):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for where, path in self._files():
+        for where, path in self._files(build):
             try:
                 file = pq.ParquetFile(path)
             except (pa.ArrowException, OSError) as error:
@@ -69,19 +69,24 @@ class HuggingFace(Converter):
                     yield Input(f"{where}:{row + offset}", found, make)
                 row += count
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
+    def _files(self, build: Build) -> Iterator[tuple[str, Path]]:
         """Yield (path below the root, path) of every file that matches the pattern."""
         if bool(self.data) == bool(self.hub):
             raise SourceError("hf needs either --data FILE or FOLDER, or --hub ORG/NAME")
         root = self.data or _fetch(self.hub, self.revision, self.pattern)
-        count = 0
-        for path in files(root, "hf --data", (".parquet",)):
-            name = path.name if path == root else path.relative_to(root).as_posix()
-            if path == root or fnmatch(name, _parquet(self.pattern)):
-                yield name, path
-                count += 1
-        if not count:
+        if root.is_file():
+            yield root.name, root
+            return
+        found = {path.relative_to(root).as_posix(): path for path in walk(root)}
+        tables = {name: path for name, path in found.items() if name.lower().endswith(".parquet")}
+        if not tables:
+            raise SourceError(f"hf --data {root}: no file or folder of .parquet files")
+        for name in found.keys() - tables.keys():
+            build.unused(PurePath(name).suffix.lower() or name, of="file")
+        chosen = [name for name in sorted(tables) if fnmatch(name, _parquet(self.pattern))]
+        if not chosen:
             raise SourceError(f"--pattern {self.pattern!r} matches no parquet file in {root}")
+        yield from ((name, tables[name]) for name in chosen)
 
     def _columns(self, schema: Any) -> "_Columns":
         """Return which columns of a file hold media.

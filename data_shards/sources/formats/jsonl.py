@@ -1,5 +1,6 @@
 """Rows of a JSON or JSONL file; what is no row is named and left out."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ def json_rows(path: Path, option: str, build: Build) -> Iterator[tuple[str, dict
     """
     if not path.is_file():
         raise SourceError(f"{option} {path}: no such file")
-    for number, row in _list(path) if _is_list(path) else _lines(path, build):
+    rows = _whole(path) if _is_list(path) else _objects(path, build)
+    for number, row in _lines(path, build) if rows is None else rows:
         where = f"{path.name}:{number}"
         if isinstance(row, dict):
             yield f"{where} (id {row['id']})" if "id" in row else where, row
@@ -46,12 +48,44 @@ def _is_list(path: Path) -> bool:
         return False
 
 
-def _list(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the rows of a list; what is wrong with the text is named with its line."""
+def _whole(path: Path) -> Iterator[tuple[int, Any]]:
+    """Return the rows of a list; what is wrong with the text is named with its line."""
     try:
-        yield from enumerate(parsed(decoded(path.read_bytes())))
+        return enumerate(parsed(decoded(path.read_bytes())))
     except RowError as error:
         raise SourceError(f"{path}: {error}{_line_of(path)}") from error
+
+
+def _objects(path: Path, build: Build) -> Iterator[tuple[int, Any]] | None:
+    """Return the rows of a file that is one object, and None for one of lines.
+
+    They are the list under "data", or else the values where all are objects, as where rows
+    have keys, or else the object itself.
+    """
+    head = list(itertools.islice(lines(path), 2))
+    if len(head) == 2 and _is_json(head[0][1]):
+        return None
+    try:
+        found = parsed(decoded(path.read_bytes()))
+    except RowError:
+        return None  # its lines are named one by one
+    values = found
+    if isinstance(found, dict) and isinstance(found.get("data"), list):
+        values = found["data"]
+        build.unused(*(key for key in found if key != "data"), of="file")
+    if isinstance(values, dict) and values and all(isinstance(v, dict) for v in values.values()):
+        values = [{"id": key} | row for key, row in values.items()]
+    if values is found:
+        return enumerate([found], 1)
+    return enumerate(values if isinstance(values, list) else [values])
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parsed(text)
+    except RowError:
+        return False
+    return True
 
 
 def _line_of(path: Path) -> str:

@@ -123,14 +123,15 @@ class Places:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder in order; linked folders too, each place once."""
-    seen: set[str] = set()
+    """Yield the files below a folder in order; linked folders too, but none within itself."""
     for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
+        above = [Path(folder), *Path(folder).parents][
+            : 1 + len(Path(folder).relative_to(root).parts)
+        ]
+        real = [os.path.realpath(path) for path in above]
+        if real[0] in real[1:]:
             folders.clear()
             continue
-        seen.add(real)
         folders.sort()
         yield from (path for name in sorted(names) if (path := Path(folder, name)).is_file())
 

@@ -11,7 +11,7 @@ from .answers import plain
 from .attachments import PREFIX
 from .convert import RowError
 from .fields import Fields
-from .places import ENCODED
+from .places import ENCODED, embedded
 from .tools import CALL, RESPONSE, between, called
 
 ROLES = {
@@ -93,10 +93,11 @@ class Slots:
 
 
 def _same(given: Any, value: Any) -> bool:
-    if given == value:
-        return True
-    names = [v.get("path") if isinstance(v, Mapping) else v for v in (given, value)]
-    return isinstance(names[0], str) and names[0] == names[1]
+    """Return whether two cells hold or name the same file."""
+    try:
+        return given == value or "" != embedded(given)[1] == embedded(value)[1]
+    except RowError:  # named when the sample is made
+        return False
 
 
 def conversation(turns: Any, slots: Slots, closed: bool = True) -> list[Message]:
