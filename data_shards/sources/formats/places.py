@@ -125,11 +125,9 @@ class Places:
 def walk(root: Path) -> Iterator[Path]:
     """Yield the files below a folder in order; linked folders too, but none within itself."""
     for folder, folders, names in os.walk(root, followlinks=True):
-        above = [Path(folder), *Path(folder).parents][
-            : 1 + len(Path(folder).relative_to(root).parts)
-        ]
-        real = [os.path.realpath(path) for path in above]
-        if real[0] in real[1:]:
+        depth = len(Path(folder).relative_to(root).parts)
+        above = [os.path.realpath(path) for path in list(Path(folder).parents)[:depth]]
+        if os.path.realpath(folder) in above:
             folders.clear()
             continue
         folders.sort()
