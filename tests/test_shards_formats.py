@@ -79,6 +79,7 @@ def llava(root: Path, picture: Callable, sound: Callable) -> Given:
         "audio": ({"audio": ["a.wav"], "conversations": talk()}, ["audio", "Q", "A"]),
         "image_path": ({"image_path": "a.png", "messages": talk()}, ["image", "Q", "A"]),
         "linked": ({"image": "linked/a.png", "conversations": talk()}, ["image", "Q", "A"]),
+        "medium alone": ({"audio": "a.wav", "conversations": talk("")}, ["audio", "A"]),
         "both": ({"image": "a.png", "audio": "a.wav", "conversations": talk("<audio> Q")},
                  ["image", "audio", "Q", "A"]),
         "data url": ({"image": url, "conversations": talk()}, ["image", "Q", "A"]),
@@ -124,7 +125,7 @@ def llava(root: Path, picture: Callable, sound: Callable) -> Given:
     path.write_bytes(b"\xef\xbb\xbf" + lines + b"\n" + wrong + b"\n[]\n")
     skipped = (
         "(id nobody): unknown speaker", "(id escape): image", "(id absolute): image", "is a URL",
-        "(id marks): more", "(id empty): every turn", "the row is not an object",
+        "(id marks): more", "(id empty): message 1: content must", "the row is not an object",
         f"rows.jsonl:{len(given) + 1}: byte 0xe9 is not UTF-8",
     )  # fmt: skip
     unused = {"foo", "question", "conversations[].weight", "messages[].content[].image_url.detail",
@@ -324,12 +325,27 @@ def test_other_folders_are_allowed_by_name(name, tmp_path, make_picture):
         samples_of("llava", Build(), json=path, allow="/nowhere")
 
 
+@pytest.mark.parametrize("names", [("train/0.png", "test/0.png"), ("all/0.png", "all/1.png")])
+def test_folders_of_splits_or_of_everything_are_no_classes(names, tmp_path, make_picture):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(make_picture(1))
+    note = Build()
+    assert not samples_of("imagefolder", note, data=tmp_path)
+    assert [line.split(": ")[1] for line in note.skipped] == [
+        "no .txt or .json with its name beside it"
+    ] * 2
+
+
 def test_folders_of_classes(tmp_path, make_picture):
+    (tmp_path / "stray.png").write_bytes(make_picture(1))
     for name in ("train/dog/0.png", "train/dog/1.png", "train/cat/0.png"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(make_picture(len(name)))
-    found = samples_of("imagefolder", Build(), data=tmp_path)
+    note = Build()
+    found = samples_of("imagefolder", note, data=tmp_path)
+    assert note.skipped == ["stray.png: no .txt or .json with its name beside it"]
     assert {name: texts(s.messages) for name, s in found.items()} == {
         f"train/{thing}.png": ["image", "What kind of thing is this?", thing.partition("/")[0]]
         for thing in ("dog/0", "dog/1", "cat/0")

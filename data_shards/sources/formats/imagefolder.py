@@ -22,6 +22,7 @@ METADATA = tuple(f"metadata{suffix}" for suffix in TABLES)
 FILE_COLUMNS = ("file_name", "file_names")
 SIDES = (".json", ".txt")
 CLASS = "label"
+SPLITS = {"train", "test", "val", "valid", "validation", "dev"}  # folders, but not of classes
 
 
 @dataclass
@@ -87,17 +88,19 @@ class ImageFolder(Converter):
         root = self.data or Path()
         places = Places.of(root, self.allow)
         sides = {p: [s for s in map(p.with_suffix, SIDES) if s in found] for p in media}
-        classes = not any(sides.values()) and all(path.parent != root for path in media)
+        classes = () if any(sides.values()) else _classes(root, media)
         if classes:
-            build.say(f"no captions beside the files of {root}: folders are taken for classes")
+            names = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+            build.say(f"no captions beside the files of {root}: its folders are classes: {names}")
         for path in media:
             used.add(path)
             name = str(path.relative_to(root))
             row: dict[str, Any] = {"file_name": name}
-            if classes:
+            if classes and path.parent != root:
                 row[CLASS] = path.parent.name
             elif sides[path]:
-                used.add(sides[path][0])
+                used.update(sides[path])
+                build.unused(*(f"{s.suffix} beside {SIDES[0]}" for s in sides[path][1:]), of="file")
                 try:
                     row = _beside(sides[path][0]) | row
                 except (RowError, OSError) as error:
@@ -114,7 +117,7 @@ class ImageFolder(Converter):
         if kind_of(path.name) and tables:
             build.skip(name, "no row of a metadata file names it")
         elif path.suffix in SIDES and not tables:
-            build.skip(name, "no image or recording is called as it is, or a .json is as well")
+            build.skip(name, "no image or recording has its name")
         else:
             build.unused(path.suffix.lower() or path.name, of="file")
 
@@ -128,6 +131,12 @@ class ImageFolder(Converter):
 
     def _sample(self, row: dict[str, Any], places: Places, meta: dict[str, Any]) -> Sample:
         return self._draft(row).sample(places, meta)
+
+
+def _classes(root: Path, media: list[Path]) -> tuple[str, ...]:
+    """Return the names of the folders that hold media, where they can be names of classes."""
+    names = {path.parent.name for path in media if path.parent != root}
+    return tuple(sorted(names)) if len(names) > 1 and not names <= SPLITS else ()
 
 
 def _media(row: Fields) -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Speech with transcripts: Kaldi data folders (wav.scp, text) and other known layouts."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from ...shards.manifest import sha256
 from ...shards.sample import Sample
 from ..base import Build, SourceError, flac
 from ..questions import ASK_TRANSCRIPT
-from .attachments import KINDS, Attachments
+from .attachments import Attachments, kind_of
 from .convert import Converter, Input, RowError
 from .encoding import lines, readable
-from .places import load
+from .places import load, walk
 from .transcripts import transcripts
 
 SPEAKERS = "utt2spk"
@@ -106,10 +107,11 @@ def _untold(
         with suppress(RowError, OSError, soundfile.SoundFileError):
             if soundfile.info(_path(root, sounds[recording])).channels > 1:
                 build.unused(APART, of="recording")
-    for path in sorted(root.iterdir()):
-        heard = path.suffix.lower().lstrip(".") in KINDS
-        if path.is_file() and path.name not in READ and not heard:
-            build.unused(path.name, of="folder")
+    known = {*READ, *(os.path.normpath(sound) for sound in sounds.values())}
+    for path in walk(root):
+        name = str(path.relative_to(root))
+        if name not in known and str(path) not in known:
+            build.unused(path.suffix.lower() if kind_of(name) else name, of="file")
 
 
 def _table(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ from .encoding import readable
 from .fields import Fields, empty, unread
 from .places import MEDIA, Places
 from .tools import offered
-from .turns import Slots, conversation
+from .turns import MARKS, Slots, conversation
 
 CONVERSATIONS = ("messages", "conversations", "conversation", "texts")
 ASK_VIDEO = "Describe the video briefly."
@@ -159,7 +159,12 @@ def _asked(row: Fields, slots: Slots, question: str, answer: str) -> tuple[list[
     text, others = one_of(row[name])
     if not slots.media and not asked:
         raise RowError("there are neither media nor a question")
-    asked = asked or (ASK_CATEGORY[0] if name in NAMES and not answer else ask(slots.kinds))
+    bare = asked or ""
+    for mark in MARKS:
+        bare = bare.replace(mark, "")
+    if not bare.strip():
+        meant = ASK_CATEGORY[0] if name in NAMES and not answer else ask(slots.kinds)
+        asked = f"{asked}\n{meant}" if asked else meant
     turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
     return turns, [f"{name} {ALL_BUT_ONE}"] if others else []
 

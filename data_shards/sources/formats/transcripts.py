@@ -83,11 +83,11 @@ def _heard(found: Iterator[Said]) -> Any:
 def _libri_speech(books: list[Path]) -> Iterator[Said]:
     for path in books:  # SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt
         for number, line in lines(path):
-            utterance, _, text = line.partition(" ")
+            utterance, *rest = line.split(maxsplit=1)
             found = (path.with_name(utterance + suffix) for suffix in SUFFIXES)
             sound = next((p for p in found if p.is_file()), path.with_name(f"{utterance}.flac"))
             names = (f"speaker {utterance.split('-')[0]}",)
-            yield Said(f"{path.name}:{number}", utterance, sound, text.strip(), names)
+            yield Said(f"{path.name}:{number}", utterance, sound, "".join(rest), names)
 
 
 def _common_voice(table: Path, build: Build) -> Iterator[Said]:

@@ -156,9 +156,9 @@ def _message(turn: dict[str, Any], marks: Mapping[str, str], slots: Slots) -> tu
     calls = called(turn.get("tool_calls")) if turn.get("tool_calls") else []
     if not isinstance(value, list):
         text = plain(value)
-        if text is None and not calls:
+        if text is None and not calls and not isinstance(value, str):
             raise RowError("every turn needs a text under 'value' or 'content'")
-        value = [text] if text else []
+        value = [text] if text else []  # a question may be a medium alone
     parts: list[dict[str, Any]] = []
     for piece in value:
         parts += _parts(piece, marks if role == "user" and speaker not in TAGS else {}, slots)

@@ -52,10 +52,11 @@ class WebDataset(Converter):
         """Return the tars that --data means; raises SourceError for one that is not there."""
         folder = Path(self.data).expanduser()
         if folder.is_dir():
-            found = list(walk(folder))
-            tars = [path for path in found if path.name.lower().endswith(SUFFIXES)]
-            for path in found:
-                if path not in tars:
+            tars = []
+            for path in walk(folder):
+                if path.name.lower().endswith(SUFFIXES):
+                    tars.append(path)
+                else:
                     build.unused(path.suffix.lower() or path.name, of="file")
             if not tars:
                 raise SourceError(f"--data {self.data}: no tar file there")
