@@ -443,6 +443,7 @@ def test_names_are_printed_as_they_are(tmp_path, make_picture):
     [
         ("utf-8-sig", []),
         ("utf-16", []),
+        ("utf-32", []),
         ("latin-1", ["t.jsonl:1: byte 0xe9 is not UTF-8; save the file as UTF-8"]),
     ],
 )
@@ -460,3 +461,14 @@ def test_text_sources_are_decoded_or_named(encoding, bad, tmp_path):
         set() if bad else {"caf\u00e9 user"}
     )
     assert note.skipped == bad
+
+
+def test_damage_within_a_wide_encoding_costs_the_lines_it_hit(tmp_path):
+    rows = [json.dumps({"id": n, "conversations": talk(f"Q{n}")}) for n in range(3)]
+    data = bytearray("\n".join(rows).encode("utf-32"))
+    at = 4 * (len(rows[0]) + 12)
+    data[at : at + 4] = b"\xff" * 4
+    (tmp_path / "r.jsonl").write_bytes(data)
+    note = Build()
+    assert list(samples_of("llava", note, json=tmp_path / "r.jsonl")) == ["0", "2"]
+    assert [line.split(",")[0] for line in note.skipped] == ["r.jsonl:2: the text is damaged"]

@@ -14,8 +14,19 @@ MARKS = {
     **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
     codecs.BOM_UTF8: "utf-8-sig",
 }
-# what is no UTF-8, as `surrogateescape` keeps it, and the zeros of a UTF-16 without a mark
-_WRONG = re.compile("[\udc80-\udcff\0]")
+# a byte that is no UTF-8, as `surrogateescape` keeps it, what stands for damage in UTF-16 and
+# UTF-32, and the zeros of a UTF-16 without a mark
+DAMAGE = "\udc00"
+_WRONG = re.compile(f"[\udc80-\udcff{DAMAGE}\0]")
+
+
+def _damaged(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return DAMAGE, error.end
+
+
+codecs.register_error("damaged", _damaged)
 
 
 def encoding_of(head: bytes) -> str:
@@ -23,27 +34,26 @@ def encoding_of(head: bytes) -> str:
     return next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
 
 
+def _errors(encoding: str) -> str:
+    return "surrogateescape" if encoding.startswith("utf-8") else "damaged"
+
+
 def open_text(path: Path, newline: str = "\n") -> TextIO:
     """Open a file whose lines may hold what `readable` refuses, so that it costs only those."""
     with path.open("rb") as file:
         encoding = encoding_of(file.read(4))
-    return path.open(encoding=encoding, errors="surrogateescape", newline=newline)
+    return path.open(encoding=encoding, errors=_errors(encoding), newline=newline)
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (number from 1, line) of what is not blank; marks of joined files are left out.
 
-    Lines may hold what `readable` refuses. A file cut within a character of UTF-16 or UTF-32
-    yields a last line of that kind.
+    Lines may hold what `readable` refuses.
     """
-    number = 0
     with open_text(path) as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                if text := line.removeprefix("\ufeff").strip():
-                    yield number, text
-        except UnicodeDecodeError:
-            yield number + 1, "\udcff"
+        for number, line in enumerate(file, start=1):
+            if text := line.removeprefix("\ufeff").strip():
+                yield number, text
 
 
 def readable(text: str) -> str:
@@ -55,6 +65,8 @@ def readable(text: str) -> str:
     if found := _WRONG.search(text):
         if found[0] == "\0":
             raise RowError("the text has null characters; save the file as UTF-8")
+        if found[0] == DAMAGE:
+            raise RowError("the text is damaged, or not in the encoding that its file begins with")
         raise RowError(f"byte 0x{ord(found[0]) - 0xDC00:02x} is not UTF-8; save the file as UTF-8")
     return text
 
@@ -65,7 +77,5 @@ def decoded(data: bytes) -> str:
     Raises:
         RowError: it is not in UTF-8, nor in what its first bytes say.
     """
-    try:
-        return readable(data.decode(encoding_of(data), "surrogateescape"))
-    except UnicodeDecodeError as error:
-        raise RowError(f"the text is not {error.encoding}: {error.reason}") from error
+    encoding = encoding_of(data)
+    return readable(data.decode(encoding, _errors(encoding)))

@@ -41,11 +41,8 @@ def parsed(text: str) -> Any:
 
 
 def _is_list(path: Path) -> bool:
-    try:
-        with open_text(path) as file:
-            return file.read(4096).lstrip("\ufeff \t\r\n").startswith("[")
-    except UnicodeDecodeError:
-        return False
+    with open_text(path) as file:
+        return file.read(4096).lstrip("\ufeff \t\r\n").startswith("[")
 
 
 def _whole(path: Path) -> Iterator[tuple[int, Any]]:

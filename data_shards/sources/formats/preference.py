@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from omni.processing.messages import Message
+
 from ...shards.sample import Sample
 from ..base import Build, SourceError
 from .answers import plain
@@ -76,9 +78,17 @@ def _draft(row: dict[str, Any]) -> Draft:
     messages = conversation(prompt, slots, closed=False)
     if messages[-1]["role"] != "user":
         raise RowError("the prompt does not end with a question")
-    chosen, rejected = (conversation(answer[shared:], Slots()) for answer in answers)
+    chosen, rejected = (_answer(answer[shared:]) for answer in answers)
     messages = with_system(fields, messages)
     return Draft(messages, slots.media, tuple(unread(fields)), chosen, rejected)
+
+
+def _answer(turns: list[Any]) -> list[Message]:
+    slots = Slots()
+    messages = conversation(turns, slots)
+    if slots.media:
+        raise RowError("an answer has media; only the prompt may")
+    return messages
 
 
 def _turns(row: Fields, name: str) -> list[Any]:

@@ -47,7 +47,7 @@ def _csv(path: Path, build: Build) -> Iterator[tuple[str, dict[str, Any]]]:
                     build.skip(where, "it has more cells than the first line")
                     continue
                 yield where, {name: cell for name, cell in row.items() if cell not in NULLS}
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             raise SourceError(f"{path}:{reader.line_num + 1}: not readable csv: {error}") from error
 
 

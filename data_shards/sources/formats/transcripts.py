@@ -1,6 +1,5 @@
 """Recordings and their transcripts in the layouts of LibriSpeech, Common Voice and LJSpeech."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from ..base import Build, SourceError
 from .attachments import kind_of
-from .encoding import lines, open_text
+from .encoding import lines
 from .places import walk
 from .tables import table_rows
 
@@ -109,20 +108,18 @@ def _common_voice(table: Path, build: Build) -> Iterator[Said]:
 
 
 def _lj_speech(table: Path, build: Build) -> Iterator[Said]:
-    with open_text(table, newline="") as file:
-        rows = csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE)
-        for row in rows:
-            where = f"{table.name}:{rows.line_num}"
-            if len(row) not in (2, 3):
-                build.skip(where, "a line is NAME|TEXT or NAME|TEXT|TEXT AS IT IS SPOKEN")
-                continue
-            name, text = row[0].removeprefix("\ufeff"), row[-1].strip() or row[1].strip()
-            if "/" in name or name.startswith("."):
-                build.skip(where, f"recording {name!r} lies outside {table.parent}/wavs")
-                continue
-            if len(row) == 3 and row[1].strip() != text:
-                build.unused("the text as it is written, beside that as it is spoken")
-            path = table.parent / "wavs" / name
-            found = (path.with_name(name + suffix) for suffix in ("", *SUFFIXES))
-            sound = next((p for p in found if p.is_file()), path.with_name(f"{name}.wav"))
-            yield Said(where, name, sound, text, (name,))
+    for number, line in lines(table):
+        where, row = f"{table.name}:{number}", [cell.strip() for cell in line.split("|")]
+        if len(row) not in (2, 3):
+            build.skip(where, "a line is NAME|TEXT or NAME|TEXT|TEXT AS IT IS SPOKEN")
+            continue
+        name, text = row[0], row[-1] or row[1]
+        if not name or "/" in name or name.startswith("."):
+            build.skip(where, f"{name!r} is no name of a recording in {table.parent}/wavs")
+            continue
+        if row[1] != text:
+            build.unused("the text as it is written, beside that as it is spoken")
+        path = table.parent / "wavs" / name
+        found = (path.with_name(name + suffix) for suffix in ("", *SUFFIXES))
+        sound = next((p for p in found if p.is_file()), path.with_name(f"{name}.wav"))
+        yield Said(where, name, sound, text, (name,))
