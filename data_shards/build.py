@@ -122,7 +122,7 @@ def build(
     """
     console = console or Console(stderr=True)
     # names of files may hold what rich takes for markup, and wrapped paths cannot be copied
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    say = partial(console.print, markup=False, emoji=False, highlight=False, soft_wrap=True)
     with exclusive(out):
         wanted = request(source, seed, heldout, shard_samples)
         manifest = None if force else existing(out, wanted)

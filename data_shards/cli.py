@@ -34,7 +34,7 @@ build_app = typer.Typer(
     "cannot be had on this machine.",
 )
 app.add_typer(build_app, name="build")
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)  # names of files and texts of users stay as they are
 COMMON: list[tuple[str, Any, Any, str]] = [
     ("out", Path, ..., "folder of the shards"),
     ("seed", int, 0, "another seed gives another split and other questions"),

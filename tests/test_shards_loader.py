@@ -303,8 +303,14 @@ def test_rot_is_found_by_checksum_and_an_empty_pack_has_no_labels(tmp_path):
     assert all("differs from its checksum" in row["reason"] for row in listed(path))
 
 
-def test_what_teaches_nothing_is_named(tmp_path):
-    """As a preference sample: its answers are not in `messages`."""
+@pytest.mark.parametrize(
+    ("pair", "reason"),
+    [
+        ({}, "no assistant turn"),
+        ({"chosen": [assistant("a")], "rejected": [assistant("b")]}, "it is a preference"),
+    ],
+)
+def test_what_teaches_nothing_is_named(pair, reason, tmp_path):
 
     class Answers(Bytes):
         def encode(self, messages):
@@ -313,12 +319,12 @@ def test_what_teaches_nothing_is_named(tmp_path):
                 encoded.labels[:] = -100
             return encoded
 
-    pair = Sample([user("which?")], {}, meta(), chosen=[assistant("a")], rejected=[assistant("b")])
-    write_shards([*(make_good(n) for n in range(7)), pair], tmp_path / "s")
+    silent = Sample([user("which?")], {}, meta(), **pair)
+    write_shards([*(make_good(n) for n in range(7)), silent], tmp_path / "s")
     loader = Loader(plan_of({"s": tmp_path / "s"}), Answers(), quarantine=tmp_path / "q.jsonl")
     [(batch, _)] = islice(loader, 1)
     assert (batch.documents.samples, batch.counts["quarantined"]) == (7, 1)
-    assert "no assistant turn" in listed(tmp_path / "q.jsonl")[0]["reason"]
+    assert reason in listed(tmp_path / "q.jsonl")[0]["reason"]
 
 
 def test_too_many_bad_samples_stop_the_run(tmp_path):

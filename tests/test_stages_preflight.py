@@ -210,6 +210,19 @@ def test_a_source_of_which_nothing_can_be_used_is_named(write, refused, tmp_path
     assert "no assistant turn" in error
 
 
+def test_preferences_are_no_conversations(write, refused, tmp_path):
+    pairs = [
+        Sample([user("Q"), assistant("A"), user(f"{n}?")], {}, dict(META),
+               chosen=[assistant("yes")], rejected=[assistant("no")])
+        for n in range(9)
+    ]  # fmt: skip
+    write_shards(pairs, tmp_path / "pairs")
+    path = write()
+    error = refused(path, f"sources.spoken=[{tmp_path}/pairs/train-*.tar]")
+    assert f"my.yaml:{line_of(path, 'spoken: 0.5')}: stage 'late': source 'spoken': " in error
+    assert "it is a preference" in error and "an objective on pairs, or build" in error
+
+
 def test_a_long_first_sample_does_not_speak_for_its_source(write, tmp_path):
     talks = [[user("x" * (5000 if n < 12 else 5)), assistant("yes")] for n in range(13)]
     write_shards([Sample(t, {}, dict(META)) for t in talks], tmp_path / "long")

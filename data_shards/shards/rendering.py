@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from omni.processing.messages import MessageError
+
 
 class Rendering:
     """The default: a sample is one document, its messages.
@@ -26,6 +28,12 @@ class Rendering:
         Raises:
             MessageError: it is not of the kind that this rendering is for.
         """
+        if row.get("chosen") is not None:
+            raise MessageError(
+                "it is a preference, one prompt with a chosen and a rejected answer, of which this "
+                "objective could use neither: train on it with an objective on pairs, or build a "
+                "source of conversations from the data, for instance with `omni-shards build llava`"
+            )
         return [row["messages"]]
 
 

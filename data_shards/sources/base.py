@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -24,7 +25,9 @@ class SourceError(ValueError):
 
 @dataclass
 class Build:
-    """What a source is told and what it reports: `skip` names input that it left out.
+    """What a source is told and what it reports.
+
+    `skip` names input that it left out; `unused` counts by name what it left out of the rest.
 
     A source sets `total`, the number of samples to come, as soon as it knows, and adds to
     `facts` what the manifest should say beyond its options.
@@ -36,11 +39,26 @@ class Build:
     total: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    left: Counter[tuple[str, str]] = field(default_factory=Counter)
     licenses: dict[str, str] = field(default_factory=dict)
 
     def skip(self, where: str, reason: str) -> None:
         """Count and name input that cannot be used."""
         self.skipped.append(f"{where}: {reason}")
+
+    def unused(self, *names: str, of: str = "row") -> None:
+        """Count what one row (or other thing, as `of` says) has and the source does not use."""
+        self.left.update((of, name) for name in dict.fromkeys(names))
+
+    def report_unused(self, source: str) -> None:
+        """Say what was counted, and note it for the manifest; call it once all is listed."""
+        for (of, name), count in self.left.items():
+            things = f"{of} has" if count == 1 else f"{of}s have"
+            self.say(f"{count:,} {things} {name!r}, which {source} does not use")
+        if self.left:
+            self.facts["unused"] = [
+                {"of": of, "name": name, "count": count} for (of, name), count in self.left.items()
+            ]
 
     def rng(self, *names: object) -> np.random.Generator:
         """Return a generator that depends on the seed and the names only."""

@@ -32,7 +32,7 @@ def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], coun
     Returns:
         Whether nothing speaks against training them.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     reasons, examined = [], []
     try:
         check_machine(recipe, join(recipe.precision))

@@ -10,9 +10,13 @@ from omni.processing.messages import Message, MessageError, assistant, media_ref
 
 from ...shards.sample import Sample
 from ..base import Build, SourceError, facts, heldout
+from ..formats.convert import RowError
+from ..formats.encoding import lines
+from ..formats.jsonl import parsed
 from .words import CAPITALS, DAYS, MONTHS, NUMBERS, OPPOSITES, PASTS, PLURALS, WORDS
 
 MAX_LINE = 1 << 20
+KEYS = ("role", "content")  # of a message
 
 
 @dataclass
@@ -45,26 +49,27 @@ class Text:
 def _rows(path: Path, build: Build) -> Iterator[tuple[str, str, list[Message]]]:
     if not path.is_file():
         raise SourceError(f"--file {path}: no such file")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            where = f"{path.name}:{number}"
-            if not line.strip():
-                continue
-            try:
-                if len(line) > MAX_LINE:
-                    raise MessageError(f"a line of {len(line):,} bytes; the limit is {MAX_LINE:,}")
-                row = json.loads(line)
-                messages: Any = row.get("messages") if isinstance(row, dict) else row
-                validate(messages)
-                if any(media_refs(messages)):
-                    raise MessageError("it has media; this source is for text only")
-                if messages[-1]["role"] != "assistant":
-                    raise MessageError("it does not end with an assistant message")
-            except (ValueError, RecursionError) as error:
-                build.skip(where, str(error))
-                continue
-            asked = next((m for m in messages if m["role"] == "user"), messages[0])
-            yield "text", json.dumps(asked["content"], sort_keys=True), messages
+    for number, line in lines(path):
+        try:
+            if len(line) > MAX_LINE:
+                raise RowError(f"a line of {len(line):,} characters; the limit is {MAX_LINE:,}")
+            row = parsed(line)
+            messages: Any = row.get("messages") if isinstance(row, dict) else row
+            validate(messages)
+            if any(media_refs(messages)):
+                raise RowError("it has media; this source is for text only")
+            if messages[-1]["role"] != "assistant":
+                raise RowError("it does not end with an assistant message")
+        except (RowError, MessageError) as error:
+            build.skip(f"{path.name}:{number}", str(error))
+            continue
+        if isinstance(row, dict):
+            build.unused(*(key for key, value in row.items() if key != "messages" and value))
+        for message in messages:
+            build.unused(*(f"messages[].{key}" for key in message if key not in KEYS))
+        asked = next((m for m in messages if m["role"] == "user"), messages[0])
+        yield "text", json.dumps(asked["content"], sort_keys=True), messages
+    build.report_unused("text")
 
 
 def builtin() -> Iterator[tuple[str, str, list[Message]]]:

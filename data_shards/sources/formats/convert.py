@@ -1,16 +1,15 @@
 """What converters of users' files share: rows that are cheap to list and made one by one."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from omni.media.decode import MediaError
 from omni.processing.messages import MessageError
 
 from ...shards.sample import Sample, SampleError, check
-from ..base import Build, Groups, SourceError, digest, facts, heldout
+from ..base import Build, Groups, digest, facts, heldout
 
 
 class RowError(ValueError):
@@ -61,6 +60,7 @@ class Converter:
         """List every row with its split."""
         build.licenses[self.name] = self.license
         found = list(self.inputs(build))
+        build.report_unused(self.name)
         groups = Groups()
         for row in found:
             for name in row.names:
@@ -98,21 +98,6 @@ def attempt(row: Row) -> Sample | Exception:
         return row.make()
     except ROW_ERRORS as error:
         return error
-
-
-def files(given: Path, what: str, suffixes: Iterable[str]) -> list[Path]:
-    """Return the file `given`, or the files below a folder whose suffix is one of `suffixes`.
-
-    Raises:
-        SourceError: there are none; `what` is the option to name.
-    """
-    endings = tuple(suffixes)
-    if given.is_file():
-        return [given]
-    found = sorted(p for p in given.rglob("*") if p.name.lower().endswith(endings) and p.is_file())
-    if not found:
-        raise SourceError(f"{what} {given}: no file or folder of {', '.join(endings)} files")
-    return found
 
 
 def said(*values: Any) -> str:

@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import Annotated, Any, ClassVar
 
 from ...shards.sample import Sample
 from ..base import Build, SourceError, SourceUnavailable
-from .attachments import Attachments, content, inside, kind_of, load
-from .convert import Converter, Input, RowError, files, said
-from .turns import described
+from .attachments import KINDS, PREFIX
+from .convert import Converter, Input, RowError, said
+from .fields import Fields
+from .places import MEDIA, Allow, Places, walk
+from .rows import Draft, draft, listed, media_of, opened
+from .tables import class_names, features, with_classes
 
+TYPES = {"Image": "image", "Audio": "audio", "Video": "video"}  # of HF datasets
 GROUPS_KEPT = 2  # row groups in memory: rows are made in order, so two are enough
 
 
@@ -27,12 +31,15 @@ class HuggingFace(Converter):
         str, "of the hub dataset; refs/convert/parquet holds those not in parquet themselves"
     ] = "main"
     pattern: Annotated[str, "only files whose path matches, such as '*/train-*'"] = "*"
-    image: Annotated[str, "columns of an image or a list of them, comma-separated"] = "image,images"
-    audio: Annotated[str, "columns of audio"] = "audio"
-    video: Annotated[str, "columns of video"] = "video,videos"
+    image: Annotated[
+        str, "columns of images, comma-separated (default: image, images, ..., or by type)"
+    ] = ""
+    audio: Annotated[str, "columns of audio (default: audio, speech, ..., or by type)"] = ""
+    video: Annotated[str, "columns of video (default: video, videos, ..., or by type)"] = ""
     question: Annotated[str, "column of the question, or the text to ask"] = ""
     answer: Annotated[str, "column of the answer (default: conversations, then caption, ...)"] = ""
     identity: Annotated[str, "column that must not be in both splits, besides equal media"] = ""
+    allow: Allow = ""
 
     name: ClassVar[str] = "hf"
 
@@ -41,75 +48,128 @@ class HuggingFace(Converter):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for where, path in self._files():
+        for where, path in self._files(build):
             try:
                 file = pq.ParquetFile(path)
             except (pa.ArrowException, OSError) as error:
                 build.skip(where, f"not readable parquet: {error}")
                 continue
-            groups, row = _Groups(path), 0
+            groups, row = _Groups(path, self._columns(file.schema_arrow)), 0
+            places = Places.of(path.parent, self.allow)
             for number in range(file.num_row_groups):
                 count = file.metadata.row_group(number).num_rows
                 try:
-                    names = list(self._names(file.read_row_group(number)))
+                    names = list(self._names(file.read_row_group(number), groups, places, build))
                 except (pa.ArrowException, OSError) as error:
                     rows = f"{row} to {row + count - 1}"
                     build.skip(f"{where}:{rows}", f"row group {number} is not readable: {error}")
                     names = []
                 for offset, found in enumerate(names):
-                    make = partial(self._sample, groups, number, offset)
+                    make = partial(self._sample, groups, number, offset, places)
                     yield Input(f"{where}:{row + offset}", found, make)
                 row += count
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
+    def _files(self, build: Build) -> Iterator[tuple[str, Path]]:
         """Yield (path below the root, path) of every file that matches the pattern."""
         if bool(self.data) == bool(self.hub):
             raise SourceError("hf needs either --data FILE or FOLDER, or --hub ORG/NAME")
         root = self.data or _fetch(self.hub, self.revision, self.pattern)
-        count = 0
-        for path in files(root, "hf --data", (".parquet",)):
-            name = path.name if path == root else path.relative_to(root).as_posix()
-            if path == root or fnmatch(name, _parquet(self.pattern)):
-                yield name, path
-                count += 1
-        if not count:
+        if root.is_file():
+            yield root.name, root
+            return
+        found = {path.relative_to(root).as_posix(): path for path in walk(root)}
+        tables = {name: path for name, path in found.items() if name.lower().endswith(".parquet")}
+        if not tables:
+            raise SourceError(f"hf --data {root}: no file or folder of .parquet files")
+        for name in found.keys() - tables.keys():
+            build.unused(PurePath(name).suffix.lower() or name, of="file")
+        chosen = [name for name in sorted(tables) if fnmatch(name, _parquet(self.pattern))]
+        if not chosen:
             raise SourceError(f"--pattern {self.pattern!r} matches no parquet file in {root}")
+        yield from ((name, tables[name]) for name in chosen)
 
-    def _media(self, columns: list[str]) -> list[tuple[str, str]]:
-        """Return (column, kind) of the media columns that are there."""
-        wanted = {"image": self.image, "audio": self.audio, "video": self.video}
-        named = [(c.strip(), kind) for kind, text in wanted.items() for c in text.split(",")]
-        return [(column, kind) for column, kind in named if column in columns]
+    def _columns(self, schema: Any) -> "_Columns":
+        """Return which columns of a file hold media.
 
-    def _names(self, table: Any) -> Iterator[tuple[str, ...]]:
-        """Yield what the media of each row are known by."""
-        have = table.column_names
+        Raises:
+            SourceError: an option names none that is there.
+        """
+        have = schema.names
         if self.identity and self.identity not in have:
             raise SourceError(f"--identity {self.identity!r}: the columns are {', '.join(have)}")
-        media = [column for column, _ in self._media(have)]
+        known, named, typed = {}, {}, features(schema)
+        for kind in PREFIX:
+            option = getattr(self, kind)
+            if option:
+                wanted = [column.strip() for column in option.split(",")]
+                named[kind] = [column for column in wanted if column in have]
+                if not named[kind]:
+                    raise SourceError(f"--{kind} {option!r}: the columns are {', '.join(have)}")
+                continue
+            known[kind] = [*MEDIA[kind], *(suffix for suffix, of in KINDS.items() if of == kind)]
+            if not set(known[kind]) & set(have):
+                known[kind], named[kind] = [], [c for c in have if _type(typed.get(c)) == kind]
+        return _Columns(known, named, class_names(schema))
+
+    def _names(
+        self, table: Any, groups: "_Groups", places: Places, build: Build
+    ) -> Iterator[tuple[str, ...]]:
+        """Yield what each row is known by: its media, and what --identity names."""
         for batch in table.to_batches(max_chunksize=64):
-            for row in batch.to_pylist():
+            for row in map(groups.columns.read, batch.to_pylist()):
                 names = [f"{self.identity} {row[self.identity]}"] if self.identity else []
-                for value in (v for column in media for v in _values(row[column])):
-                    data = value.get("bytes") if isinstance(value, dict) else value
-                    names.append(content(data) if isinstance(data, bytes) else said(value))
+                names += listed(partial(self._draft, row, groups.columns), places, build)
                 yield tuple(names) or (said(row),)
 
-    def _sample(self, groups: "_Groups", number: int, offset: int) -> Sample:
+    def _draft(self, row: dict[str, Any], columns: "_Columns") -> Draft:
+        fields = opened(row)
+        if self.identity:
+            fields.get(self.identity)
+        media = columns.media(fields)
+        return draft(fields, media, self.question, self.answer)
+
+    def _sample(self, groups: "_Groups", number: int, offset: int, places: Places) -> Sample:
         row = groups.row(number, offset)
-        media = Attachments()
-        for column, kind in self._media(list(row)):
-            for value in _values(row.pop(column)):
-                media.add(kind, *_read(groups.path.parent, value))
-        messages = described(row, media, self.question, self.answer)
-        return Sample(messages, media.parts, {"kind": "conversation", "id": str(row.get("id", ""))})
+        meta = {"kind": "conversation", "id": str(row.get("id", ""))}
+        return self._draft(row, groups.columns).sample(places, meta)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a file: media by kind, and names of classes by column.
+
+    Of `known` columns of a kind the first that is not empty is shown, of `named` ones all.
+    """
+
+    known: dict[str, list[str]]
+    named: dict[str, list[str]]
+    classes: dict[str, list[str]]
+
+    def media(self, row: Fields) -> list[tuple[str, Any]]:
+        """Return (kind, value) of a row's media."""
+        found = [*media_of(row, self.known), *media_of(row, self.named, all_of=True)]
+        return sorted(found, key=lambda medium: list(PREFIX).index(medium[0]))
+
+    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as it is meant."""
+        return with_classes(row, self.classes)
+
+
+def _type(feature: Any) -> str | None:
+    """Return the kind of media that HF datasets says a column holds, one or a list of them."""
+    while isinstance(feature, list):
+        feature = feature[0] if feature else None
+    if not isinstance(feature, dict):
+        return None
+    inner = feature.get("feature")
+    return _type(inner) if inner else TYPES.get(str(feature.get("_type")))
 
 
 class _Groups:
     """The row groups of a parquet file; those read last are kept for the rows that follow."""
 
-    def __init__(self, path: Path):
-        self.path, self._lock, self._kept = path, Lock(), {}
+    def __init__(self, path: Path, columns: _Columns):
+        self.path, self.columns, self._lock, self._kept = path, columns, Lock(), {}
 
     def row(self, number: int, offset: int) -> dict[str, Any]:
         """Return one row as column -> value."""
@@ -125,25 +185,7 @@ class _Groups:
                 except pa.ArrowException as error:
                     raise RowError(f"row group {number} is not readable: {error}") from error
             table = self._kept[number]
-        return table.slice(offset, 1).to_pylist()[0]
-
-
-def _values(value: Any) -> list[Any]:
-    """Return the media of a cell: of one file or a list of them, none where it is empty."""
-    return [v for v in (value if isinstance(value, list) else [value]) if v is not None]
-
-
-def _read(root: Path, value: Any) -> tuple[bytes, str]:
-    """Return (bytes, name) of a media cell: bytes, {bytes, path}, or a path below `root`."""
-    if isinstance(value, bytes):
-        return value, ""
-    cell = value if isinstance(value, dict) else {"path": value}
-    data, name = cell.get("bytes"), cell.get("path")
-    if isinstance(data, bytes):
-        return data, str(name or "")
-    if isinstance(name, str) and kind_of(name):
-        return load(inside(root, name), kind_of(name) or ""), name
-    raise RowError("a media column holds neither bytes nor a path that ends as media do")
+        return self.columns.read(table.slice(offset, 1).to_pylist()[0])
 
 
 def _parquet(pattern: str) -> str:

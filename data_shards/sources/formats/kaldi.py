@@ -1,6 +1,8 @@
-"""Speech with transcripts: Kaldi data folders (wav.scp, text) and LibriSpeech's layout."""
+"""Speech with transcripts: Kaldi data folders (wav.scp, text) and other known layouts."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,26 +17,34 @@ from ...shards.manifest import sha256
 from ...shards.sample import Sample
 from ..base import Build, SourceError, flac
 from ..questions import ASK_TRANSCRIPT
-from .attachments import Attachments, load
+from .attachments import Attachments, kind_of
 from .convert import Converter, Input, RowError
+from .encoding import lines, readable
+from .places import load, walk
+from .transcripts import transcripts
 
-SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".opus")
+SPEAKERS = "utt2spk"
+CHANNELS = "reco2file_and_channel"
+READ = ("wav.scp", "text", "segments", SPEAKERS, CHANNELS)
+APART = "separate channels, which are mixed into one; name one as the fifth word of a segment"
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """An utterance: a whole recording, or `start` to `end` seconds of it."""
+    """An utterance: a whole recording, or `start` to `end` seconds of it, of one channel."""
 
     recording: str
     start: float = 0.0
     end: float | None = None
+    channel: int | None = None
 
 
 @dataclass
 class Kaldi(Converter):
-    """Speech with transcripts: a Kaldi folder (wav.scp, text) or LibriSpeech's (*.trans.txt)."""
+    """Speech with transcripts: a Kaldi folder (wav.scp, text), LibriSpeech's (*.trans.txt), Common
+    Voice's (train.tsv, clips) or LJSpeech's (metadata.csv, wavs)."""
 
-    data: Annotated[Path | None, "folder with wav.scp and text, or above *.trans.txt"] = None
+    data: Annotated[Path | None, "folder with wav.scp and text, or another layout; a .tsv"] = None
     ask: Annotated[str, "what is asked about each utterance"] = ASK_TRANSCRIPT
 
     name: ClassVar[str] = "kaldi"
@@ -46,22 +56,18 @@ class Kaldi(Converter):
         if (self.data / "wav.scp").is_file():
             yield from self._kaldi(self.data, build)
             return
-        transcripts = sorted(self.data.rglob("*.trans.txt"))
-        if not transcripts:
-            raise SourceError(f"--data {self.data}: neither wav.scp nor any *.trans.txt there")
-        for path in transcripts:  # SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt
-            for where, utterance, text in _table(path):
-                found = (path.with_name(utterance + suffix) for suffix in SUFFIXES)
-                sound = next((p for p in found if p.is_file()), path.with_name(f"{utterance}.flac"))
-                make = partial(self._sample, utterance, str(sound), _Cut(""), text)
-                yield Input(where, (f"speaker {utterance.split('-')[0]}",), make)
+        for said in transcripts(self.data, build):
+            make = partial(self._sample, said.utterance, str(said.sound), _Cut(""), said.text)
+            yield Input(said.where, said.names, make)
 
     def _kaldi(self, root: Path, build: Build) -> Iterator[Input]:
-        sounds = {name: rest for _, name, rest in _table(root / "wav.scp")}
-        speakers = {name: rest for _, name, rest in _table(root / "utt2spk")}
-        cuts = dict(_segments(root / "segments", build))
+        sounds = dict(_once(root / "wav.scp", build))
+        speakers = dict(_once(root / SPEAKERS, build))
+        cuts = dict(_segments(root, build))
         copies: dict[str, tuple[str, ...]] = {}
+        said: set[str] = set()
         for where, utterance, text in _table(root / "text"):
+            said.add(utterance)
             cut = cuts.get(utterance, _Cut(utterance))
             sound = sounds.get(cut.recording, "")
             speaker = speakers.get(utterance)
@@ -70,6 +76,7 @@ class Kaldi(Converter):
                 copies[cut.recording] = (cut.recording, *_copy(root, sound))
             names = (f"speaker {speaker}",) if speaker else copies[cut.recording]
             yield Input(where, names, partial(self._sample, utterance, sound, cut, text, root))
+        _untold(root, sounds, cuts, said, build)
 
     def _sample(
         self, utterance: str, sound: str, cut: _Cut, text: str, root: Path = Path()
@@ -82,30 +89,67 @@ class Kaldi(Converter):
         part = media.add("audio", data, path.name)
         if not text:
             raise RowError("the transcript is empty")
-        messages = [user(audio(part), self.ask), assistant(text)]
+        messages = [user(audio(part), self.ask), assistant(readable(text))]
         return Sample(messages, media.parts, {"kind": "transcription", "id": utterance})
+
+
+def _untold(
+    root: Path, sounds: dict[str, str], cuts: dict[str, _Cut], said: set[str], build: Build
+) -> None:
+    """Name segments and recordings without a transcript, and files that are not read."""
+    for utterance in cuts.keys() - said:
+        build.skip(f"segments: {utterance}", "text has no transcript of it")
+    used = said | {cut.recording for cut in cuts.values()}
+    for recording in sorted(sounds.keys() - used):
+        build.skip(f"wav.scp: {recording}", "text has no transcript of it")
+    mixed = {cut.recording for cut in cuts.values() if cut.channel is None}
+    for recording in sorted(mixed & sounds.keys()):
+        with suppress(RowError, OSError, soundfile.SoundFileError):
+            if soundfile.info(_path(root, sounds[recording])).channels > 1:
+                build.unused(APART, of="recording")
+    known = {*READ, *(os.path.normpath(sound) for sound in sounds.values())}
+    for path in walk(root):
+        name = str(path.relative_to(root))
+        if name not in known and str(path) not in known:
+            build.unused(path.suffix.lower() if kind_of(name) else name, of="file")
 
 
 def _table(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yield ("FILE:line", first word, rest) of each line; a file that is not there is empty."""
     if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                name, *rest = line.split(maxsplit=1)
-                yield f"{path.name}:{number}", name, rest[0].strip() if rest else ""
+        for number, line in lines(path):
+            name, *rest = line.split(maxsplit=1)
+            yield f"{path.name}:{number}", name, rest[0].strip() if rest else ""
     elif path.name == "text":
         raise SourceError(f"{path}: no such file; it holds the transcripts")
 
 
-def _segments(path: Path, build: Build) -> Iterator[tuple[str, _Cut]]:
-    for where, utterance, rest in _table(path):
+def _once(path: Path, build: Build) -> Iterator[tuple[str, str]]:
+    """Yield (first word, rest) of each line; a later line about the same is named."""
+    seen: set[str] = set()
+    for where, name, rest in _table(path):
+        if name in seen:
+            build.skip(where, f"an earlier line is about {name!r} too")
+        else:
+            seen.add(name)
+            yield name, rest
+
+
+def _segments(root: Path, build: Build) -> Iterator[tuple[str, _Cut]]:
+    """Yield (utterance, its cut); a channel is that of the segment, else of its recording."""
+    channels = {name: rest.split()[-1:] for name, rest in _once(root / CHANNELS, build)}
+    for where, utterance, rest in _table(root / "segments"):
         try:
-            recording, start, end = rest.split()
-            yield utterance, _Cut(recording, float(start), float(end))
-        except ValueError:
-            build.skip(where, "a segment is UTTERANCE RECORDING START END")
+            recording, start, end, *last = rest.split()
+            channel = _channel(*(last or channels.get(recording, [])))
+            yield utterance, _Cut(recording, float(start), float(end), channel)
+        except (TypeError, ValueError):
+            build.skip(where, "a segment is UTTERANCE RECORDING START END, or CHANNEL after it")
+
+
+def _channel(name: str = "") -> int | None:
+    """Return the number of a channel, from 0: a segment has numbers, a recording A and B."""
+    return "AB".index(name) if name in tuple("AB") else int(name) if name else None
 
 
 def _path(root: Path, sound: str) -> Path:
@@ -136,6 +180,10 @@ def _excerpt(path: Path, cut: _Cut) -> bytes:
                 raise RowError(f"{path.name} ends before the segment starts, at {start} s")
             file.seek(first)
             wave = file.read(count, dtype="float32", always_2d=True)  # (samples, channels)
-            return flac(wave.mean(axis=1), file.samplerate)
+            if cut.channel is None or file.channels == 1:
+                return flac(wave.mean(axis=1), file.samplerate)
+            if not 0 <= cut.channel < file.channels:
+                raise RowError(f"{path.name} has {file.channels} channels, none is {cut.channel}")
+            return flac(wave[:, cut.channel], file.samplerate)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise RowError(f"{path.name} is not readable audio: {error}") from error

@@ -1,4 +1,4 @@
-"""LLaVA's format, a JSON of conversations beside an image folder: how to bring your own data."""
+"""LLaVA's and ShareGPT's format, a JSON of conversations beside folders of media."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,20 +8,21 @@ from typing import Annotated, Any, ClassVar
 
 from ...shards.sample import Sample
 from ..base import Build, SourceError
-from .attachments import Attachments, file_names, listed
-from .convert import Converter, Input, said
+from .convert import Converter, Input, RowError, said
 from .jsonl import json_rows
-from .turns import conversation
+from .places import Allow, Places
+from .rows import CONVERSATIONS, Draft, draft, listed, media_of, opened
 
 
 @dataclass
 class Llava(Converter):
-    """LLaVA JSON (or JSONL) with an image folder."""
+    """LLaVA JSON (or JSONL) with a folder of images, recordings and videos."""
 
     json: Annotated[Path | None, "the JSON file: [{id, image, conversations}, ...], or JSONL"] = (
         None
     )
-    images: Annotated[Path | None, "folder of the images (default: that of the JSON file)"] = None
+    images: Annotated[Path | None, "folder of the media (default: that of the JSON file)"] = None
+    allow: Allow = ""
 
     name: ClassVar[str] = "llava"
 
@@ -29,15 +30,20 @@ class Llava(Converter):
         """Yield every row; all rows about one image, whatever its name, land in one split."""
         if self.json is None:
             raise SourceError("llava needs --json FILE")
-        root = self.images or self.json.parent
+        places = Places.of(self.images or self.json.parent, self.allow)
         for where, row in json_rows(self.json, "--json", build):
-            images = listed(row, "image", "images")
-            names = file_names(root, images) or (said(row.get("conversations")),)
-            yield Input(where, names, partial(_sample, row, root, images))
+            names = listed(partial(_draft, row), places, build)
+            turns = next((row[name] for name in CONVERSATIONS if row.get(name)), None)
+            yield Input(where, names or (said(turns),), partial(_sample, row, places))
 
 
-def _sample(row: dict[str, Any], root: Path, images: list[Any]) -> Sample:
-    media = Attachments()
-    media.read(root, "image", images)
-    messages = conversation(row.get("conversations"), media)
-    return Sample(messages, media.parts, {"kind": "conversation", "id": str(row.get("id", ""))})
+def _draft(row: dict[str, Any]) -> Draft:
+    fields = opened(row)
+    if not any(fields.get(name) for name in CONVERSATIONS):
+        raise RowError("a conversation must be a list of {from, value} or {role, content}")
+    return draft(fields, media_of(fields))
+
+
+def _sample(row: dict[str, Any], places: Places) -> Sample:
+    meta = {"kind": "conversation", "id": str(row.get("id", ""))}
+    return _draft(row).sample(places, meta)

@@ -10,10 +10,13 @@ from omni.processing.messages import Message
 
 from ...shards.sample import Sample
 from ..base import Build, SourceError
-from .attachments import PREFIX, Attachments, file_names, listed
+from .answers import plain
 from .convert import Converter, Input, RowError, said
+from .fields import Fields, unread
 from .jsonl import json_rows
-from .turns import CONVERSATIONS, conversation
+from .places import Allow, Places
+from .rows import CONVERSATIONS, Draft, listed, media_of, opened, with_system
+from .turns import MARKS, ROLES, Slots, conversation
 
 PROMPTS = ("prompt", "question", *CONVERSATIONS)
 
@@ -23,11 +26,13 @@ class Preference(Converter):
     """JSONL of {prompt, chosen, rejected} with images or audio beside it.
 
     The prompt is a text or turns, under prompt, question, messages or conversations; the answers
-    are texts or turns. Without a prompt, what both conversations begin with is it.
+    are texts or turns. Without a prompt, what both conversations begin with is it; with one, they
+    may repeat it.
     """
 
     json: Annotated[Path | None, "the JSONL (or JSON) file"] = None
     media: Annotated[Path | None, "folder of images and audio (default: that of the file)"] = None
+    allow: Allow = ""
 
     name: ClassVar[str] = "preference"
 
@@ -35,11 +40,10 @@ class Preference(Converter):
         """Yield every row; rows about one file, or without files one prompt, share a split."""
         if self.json is None:
             raise SourceError("preference needs --json FILE")
-        root = self.media or self.json.parent
+        places = Places.of(self.media or self.json.parent, self.allow)
         for where, row in json_rows(self.json, "--json", build):
-            files = {kind: listed(row, kind, f"{kind}s") for kind in PREFIX}
-            names = file_names(root, [name for found in files.values() for name in found])
-            yield Input(where, names or (said(_prompt(row)),), partial(_sample, row, root, files))
+            names = listed(partial(_draft, row), places, build)
+            yield Input(where, names or (said(_prompt(row)),), partial(_sample, row, places))
 
 
 def _prompt(row: dict[str, Any]) -> Any:
@@ -47,31 +51,50 @@ def _prompt(row: dict[str, Any]) -> Any:
     return found if found is not None else row.get("chosen")
 
 
-def _sample(row: dict[str, Any], root: Path, files: dict[str, list[Any]]) -> Sample:
-    media = Attachments()
-    for kind, names in files.items():
-        media.read(root, kind, names)
-    prompt = next((row[name] for name in PROMPTS if row.get(name)), None)
-    answers = [_turns(row, "chosen"), _turns(row, "rejected")]
+def _sample(row: dict[str, Any], places: Places) -> Sample:
+    meta = {"kind": "preference", "id": str(row.get("id", ""))}
+    return _draft(row).sample(places, meta)
+
+
+def _draft(row: dict[str, Any]) -> Draft:
+    fields = opened(row)
+    slots = Slots(media_of(fields))
+    prompt = fields.first(*PROMPTS)
+    answers = [_turns(fields, "chosen"), _turns(fields, "rejected")]
+    shared = _shared(*answers)
     if prompt is None:
-        shared = _shared(*answers)
-        prompt, answers = answers[0][:shared], [answer[shared:] for answer in answers]
-        if not prompt:
+        if not shared:
             raise RowError(f"there is no prompt under {', '.join(PROMPTS)}")
-    elif isinstance(prompt, str):
-        prompt = [{"role": "user", "content": prompt}]
-    messages = conversation(prompt, media, closed=False)
+        prompt = answers[0][:shared]
+    else:
+        prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if any(_opens(answer[0]) for answer in answers):
+            known, repeated = _words(prompt), _words(answers[0][:shared])
+            if repeated[: len(known)] != known:
+                raise RowError("the answers begin with another question than the prompt")
+            prompt = answers[0][:shared]  # not asked twice
+        else:
+            shared = 0
+    messages = conversation(prompt, slots, closed=False)
     if messages[-1]["role"] != "user":
         raise RowError("the prompt does not end with a question")
-    chosen, rejected = (_answer(turns) for turns in answers)
-    meta = {"kind": "preference", "id": str(row.get("id", ""))}
-    return Sample(messages, media.parts, meta, chosen=chosen, rejected=rejected)
+    chosen, rejected = (_answer(answer[shared:]) for answer in answers)
+    messages = with_system(fields, messages)
+    return Draft(messages, slots.media, tuple(unread(fields)), chosen, rejected)
 
 
-def _turns(row: dict[str, Any], name: str) -> list[Any]:
+def _answer(turns: list[Any]) -> list[Message]:
+    slots = Slots()
+    messages = conversation(turns, slots)
+    if slots.media:
+        raise RowError("an answer has media; only the prompt may")
+    return messages
+
+
+def _turns(row: Fields, name: str) -> list[Any]:
     value = row.get(name)
-    if isinstance(value, str) and value.strip():
-        return [{"role": "assistant", "content": value}]
+    if (text := plain(value)) is not None:
+        return [{"role": "assistant", "content": text}]
     if isinstance(value, dict):
         return [value]
     if isinstance(value, list) and value:
@@ -85,5 +108,24 @@ def _shared(one: list[Any], other: list[Any]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _answer(turns: list[Any]) -> list[Message]:
-    return conversation(turns, Attachments())
+def _opens(turn: Any) -> bool:
+    return isinstance(turn, dict) and ROLES.get(_speaker(turn), "assistant") != "assistant"
+
+
+def _speaker(turn: dict[str, Any]) -> str:
+    return str(turn.get("role") or turn.get("from"))
+
+
+def _words(turns: Any) -> list[list[str]]:
+    """Return the words of questions and answers without media: what makes two prompts the same."""
+    found = []
+    for turn in turns if isinstance(turns, list) else []:
+        if isinstance(turn, dict) and ROLES.get(_speaker(turn)) != "system":
+            value = turn.get("content") or turn.get("value")
+            pieces = value if isinstance(value, list) else [value]
+            texts = [p.get("text") if isinstance(p, dict) else p for p in pieces]
+            text = " ".join(text for text in texts if isinstance(text, str))
+            for mark in MARKS:
+                text = text.replace(mark, " ")
+            found.append(text.split())
+    return found
