@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from .decode import Limits, MediaError, check_size, open_av, read_limited, reason_of
+from .ffmpeg import open_av
+from .limits import Limits, MediaError, check_size, read_limited, reason_of
 
 FPS, MAX_FRAMES = 1.0, 16  # unless a part or a processor says otherwise
 TAIL = 2  # frames at the end that a decoder may keep to itself, such as empty packets

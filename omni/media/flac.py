@@ -1,0 +1,72 @@
+"""The length of a FLAC file, where its header and its last frame agree on it (RFC 9639)."""
+
+from typing import Any
+
+_WINDOW = 1 << 18  # bytes at the end in which the last frame is looked for
+_SIZES = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n in range(8, 16)}}
+
+
+def flac_length(data: Any) -> tuple[int, int] | None:
+    """Return (samples, Hz) of a FLAC file; None where its header is not borne out.
+
+    What a pipe writes has no length or that of something else, and files may be joined; then
+    only decoding tells.
+    """
+    if data[:4] != b"fLaC" or len(data) < 42 or data[4] & 127:
+        return None
+    packed = int.from_bytes(data[18:26], "big")  # 20 bits Hz, 3 channels, 5 depth, 36 samples
+    count, rate = packed & (1 << 36) - 1, packed >> 44
+    whole = bytes(data)
+    if not (count and rate) or whole.find(b"fLaC", 4) >= 0:
+        return None
+    fixed = int.from_bytes(data[8:10], "big")  # samples in each frame but the last
+    return (count, rate) if _ends_at(whole[-_WINDOW:], count, fixed) else None
+
+
+def _ends_at(tail: bytes, count: int, fixed: int) -> bool:
+    """Tell whether the last frame header in `tail` is of the last of `count` samples."""
+    at = len(tail)
+    while (at := max(tail.rfind(b"\xff\xf8", 0, at), tail.rfind(b"\xff\xf9", 0, at))) >= 0:
+        if end := _end_of_frame(tail[at : at + 16], fixed):
+            return end == count
+        at += 1  # one of these two bytes may belong to the pair before
+    return False
+
+
+def _end_of_frame(head: bytes, fixed: int) -> int:
+    """Return how many samples a file has up to the end of this frame; 0: it is no frame."""
+    try:
+        number, at = _coded(head, 4)
+        size, code = head[2] >> 4, head[2] & 15
+        samples = _SIZES.get(size, 0)
+        if size in (6, 7):
+            samples = int.from_bytes(head[at : at + size - 5], "big") + 1
+            at += size - 5
+        at += {12: 1, 13: 2, 14: 2}.get(code, 0)
+        if not samples or code == 15 or _crc8(head[:at]) != head[at]:
+            return 0
+    except IndexError:
+        return 0
+    return (number if head[1] & 1 else number * fixed) + samples
+
+
+def _coded(head: bytes, at: int) -> tuple[int, int]:
+    """Read the number of a frame, which is stored as UTF-8 stores a letter, and where it ends."""
+    first = head[at]
+    more = 0
+    while first << more & 128:
+        more += 1
+    number = first & 127 >> more
+    end = at + max(more, 1)
+    for byte in head[at + 1 : end]:
+        number = number << 6 | byte & 63
+    return number, end
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc << 1 & 255 ^ (7 if crc & 128 else 0)
+    return crc
