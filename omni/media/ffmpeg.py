@@ -14,4 +14,6 @@ def open_av(data: Any) -> Any:
     """Open bytes with FFmpeg so that they cannot make it read anything else; raises its errors."""
     import av
 
-    return av.open(io.BytesIO(data), options={"format_whitelist": FORMATS})
+    # not `options`, which go to the streams too: where the first packets bring more streams than
+    # the header names, as in FLV, PyAV 15 then frees what it never had
+    return av.open(io.BytesIO(data), container_options={"format_whitelist": FORMATS})

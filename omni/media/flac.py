@@ -1,9 +1,19 @@
 """The length of a FLAC file, where its header and its last frame agree on it (RFC 9639)."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 _WINDOW = 1 << 18  # bytes at the end in which the last frame is looked for
 _SIZES = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n in range(8, 16)}}
+_BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the marker and the header of STREAMINFO
+
+
+def joined(data: bytes) -> Iterator[bytes]:
+    """Yield each of the FLAC files that were put behind one another; most are one."""
+    begins = [found.start() for found in _BEGIN.finditer(data)] or [0]
+    for begin, end in zip(begins, [*begins[1:], len(data)], strict=True):
+        yield data[begin:end]
 
 
 def flac_length(data: Any) -> tuple[int, int] | None:
@@ -16,11 +26,10 @@ def flac_length(data: Any) -> tuple[int, int] | None:
         return None
     packed = int.from_bytes(data[18:26], "big")  # 20 bits Hz, 3 channels, 5 depth, 36 samples
     count, rate = packed & (1 << 36) - 1, packed >> 44
-    whole = bytes(data)
-    if not (count and rate) or whole.find(b"fLaC", 4) >= 0:
+    if not (count and rate) or _BEGIN.search(data, 4):
         return None
     fixed = int.from_bytes(data[8:10], "big")  # samples in each frame but the last
-    return (count, rate) if _ends_at(whole[-_WINDOW:], count, fixed) else None
+    return (count, rate) if _ends_at(bytes(data[-_WINDOW:]), count, fixed) else None
 
 
 def _ends_at(tail: bytes, count: int, fixed: int) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from .ffmpeg import open_av
-from .flac import flac_length
+from .flac import flac_length, joined
 from .limits import Limits, MediaError, check_seconds, reason_of
 from .ogg import links
 from .resample import resample, resampled
@@ -87,7 +87,9 @@ def _lengths(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _files(data: bytes) -> Iterator[bytes]:
-    yield from links(data) if data[:4] == b"OggS" else (data,)
+    """Yield the files that are behind one another in one."""
+    split = {b"OggS": links, b"fLaC": joined}.get(data[:4])
+    yield from split(data) if split else (data,)
 
 
 @contextmanager
