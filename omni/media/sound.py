@@ -98,7 +98,7 @@ def _known(data: bytes) -> Iterator[soundfile.SoundFile | None]:
 
     An MP3 has no length but the guess of its first frames, or none at all.
     """
-    mpeg = data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1] & 0xE0 == 0xE0)
+    mpeg = data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0")
     if mpeg or (data[:4] == b"fLaC" and not flac_length(data)):
         yield None
         return
@@ -136,6 +136,8 @@ def _by_ffmpeg(data: bytes) -> Iterator[Piece]:
     try:
         with open_av(data) as container:
             stream = container.streams.audio[0]
+            if stream.codec_context is None:  # PyAV would crash on its packets
+                raise MediaError("not readable audio: no decoder is known for it")
             stands_alone = container.format.name in _STREAMS
             heard, damage = False, None
             for packet in container.demux(stream):

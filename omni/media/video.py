@@ -257,6 +257,8 @@ def _opened(data: bytes, limits: VideoLimits) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise MediaError("the file holds no video")
             stream = container.streams.video[0]
+            if stream.codec_context is None:  # PyAV would crash on its packets
+                raise MediaError("not a readable video: no decoder is known for it")
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > limits.max_pixels:
                 raise MediaError(
