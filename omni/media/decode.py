@@ -103,12 +103,16 @@ def load_audio(source: Any, rate: int = 16_000, limits: Limits = LIMITS) -> np.n
     if not len(wave):
         raise MediaError("the audio has no samples")
     check_seconds(len(wave) / source_rate, limits)
-    if not np.isfinite(wave).all():
-        raise MediaError("the audio holds NaN or infinite samples")
     return within_scale(resample(wave, source_rate, rate))
 
 
 def within_scale(wave: np.ndarray) -> np.ndarray:
-    """Scale a wave (n,) down as a whole if it goes beyond -1 or 1."""
+    """Scale a wave (n,) down as a whole if it goes beyond -1 or 1.
+
+    Raises:
+        MediaError: it is not finite.
+    """
     peak = max(wave.max(initial=0), -wave.min(initial=0))
+    if not np.isfinite(peak):
+        raise MediaError("the audio holds NaN or infinite samples")
     return wave / peak if peak > 1 else wave

@@ -35,12 +35,16 @@ def decode_sound(data: bytes, limits: Limits) -> Piece:
     Raises:
         MediaError: not audio, damaged, of an absurd rate, or longer than the limit.
     """
-    joined: list[np.ndarray] = []
+    runs: list[np.ndarray] = []
     first = 0
     for rate, run in groupby(_limited(pieces(data, limits), limits), key=lambda piece: piece[1]):
         first = first or rate
-        joined.append(resample(np.concatenate([wave for wave, _ in run]), rate, first))
-    return np.concatenate([np.zeros(0, np.float32), *joined]), first or RATES[0]
+        runs.append(resample(_one([wave for wave, _ in run]), rate, first))
+    return _one(runs), first or RATES[0]
+
+
+def _one(waves: list[np.ndarray]) -> np.ndarray:
+    return waves[0] if len(waves) == 1 else np.concatenate([np.zeros(0, np.float32), *waves])
 
 
 def sound_length(data: Any) -> tuple[int, int]:
@@ -70,36 +74,40 @@ def pieces(data: bytes, limits: Limits) -> Iterator[Piece]:
         check_seconds(len(wave) / rate, limits)
         yield np.multiply(wave, np.float32(2**-15), dtype=np.float32), rate
         return
-    for file in _files(data):
-        with _known(file) as known:
+    for file, trusted in _files(data):
+        with _known(file, trusted) as known:
             if known:
                 check_seconds(known.frames / known.samplerate, limits)
             yield from _read(known) if known else _by_ffmpeg(file)
 
 
 def _lengths(data: bytes) -> Iterator[tuple[int, int]]:
-    for file in _files(data):
-        with _known(file) as known:
+    for file, trusted in _files(data):
+        with _known(file, trusted) as known:
             if known:
                 yield known.frames, known.samplerate
             else:
                 yield from ((len(wave), rate) for wave, rate in _by_ffmpeg(file))
 
 
-def _files(data: bytes) -> Iterator[bytes]:
-    """Yield the files that are behind one another in one."""
-    split = {b"OggS": links, b"fLaC": joined}.get(data[:4])
-    yield from split(data) if split else (data,)
-
-
-@contextmanager
-def _known(data: bytes) -> Iterator[soundfile.SoundFile | None]:
-    """Open a file with libsndfile, if that is sure of its length; it is only as sure as a header.
+def _files(data: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the files that are behind one another in one, and whether a header may be trusted.
 
     An MP3 has no length but the guess of its first frames, or none at all.
     """
     mpeg = data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0")
-    if mpeg or (data[:4] == b"fLaC" and not flac_length(data)):
+    if data[:4] == b"OggS":
+        yield from ((link, True) for link in links(data))
+    elif data[:4] == b"fLaC" and not flac_length(data):
+        yield from ((file, bool(flac_length(file))) for file in joined(data))
+    else:
+        yield data, not mpeg
+
+
+@contextmanager
+def _known(data: bytes, trusted: bool) -> Iterator[soundfile.SoundFile | None]:
+    """Open a file with libsndfile, if that is sure of its length."""
+    if not trusted:
         yield None
         return
     try:

@@ -32,10 +32,11 @@ KINDS = {
     **dict.fromkeys(("mp4", "m4v", "webm", "mkv", "mov", "avi", "flv", "wmv", "ogv"), "video"),
 }
 PREFIX = {"image": "img", "audio": "aud", "video": "vid"}
-# what libsndfile calls a format -> the suffix under which the file is kept as it is
+# first bytes of a video -> suffix
 CONTAINERS = {b"RIFF": "avi", b"FLV": "flv", b"OggS": "ogv", b"0&\xb2u": "wmv", b"G": "ts"}
 _PLAIN = ("1", "L", "P", "RGB")  # modes of a PNG that are shown alike everywhere
 _LOSSY = ("AVIF", "HEIF")
+# what libsndfile calls a format -> the suffix under which the file is kept as it is
 KEPT_AUDIO = {"FLAC": "flac", "WAV": "wav", "OGG": "ogg", "MP3": "mp3"}
 
 
