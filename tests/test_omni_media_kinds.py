@@ -135,3 +135,16 @@ def test_beyond_full_scale_nothing_is_clipped():
         assert np.allclose(wave, loud / np.abs(loud).max(), atol=1e-6)
     quiet = tone() / 3
     assert within_scale(quiet) is quiet
+
+
+@pytest.mark.filterwarnings("ignore:Image was not the expected size")
+@pytest.mark.parametrize("side", [60, 8_000])
+def test_an_icon_is_as_large_as_the_picture_that_it_holds(side):
+    held = saved(Image.new("L", (side, side)), "PNG")
+    icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(held), 22) + held
+    if side == 60:
+        assert load_image(icon).size == facts_of("image", icon)[:2] == (60, 60)
+        return
+    for read in (load_image, lambda data: facts_of("image", data)):
+        with pytest.raises(MediaError, match="8000x8000 pixels is over the limit"):
+            read(icon)

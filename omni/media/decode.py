@@ -42,7 +42,9 @@ def load_image(source: Any, limits: Limits = LIMITS) -> Image.Image:
         _check_pixels(*img.size, limits)
         if img.format == "JPEG" and img.mode in ("RGB", "L"):
             return _upright(img, Image.fromarray(jpeg_pixels(data)))
-        return _upright(img, as_rgb(img))
+        rgb = as_rgb(img)
+        _check_pixels(*rgb.size, limits)  # an ICO may hold more than it says
+        return _upright(img, rgb)
     except (MediaError, MemoryError):
         raise
     except Image.DecompressionBombError as error:

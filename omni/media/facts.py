@@ -8,7 +8,7 @@ others, the libraries that decode them are asked, and where only decoding tells,
 import struct
 from typing import Any, NamedTuple
 
-from .decode import ORIENTATION, open_image
+from .decode import ORIENTATION, load_image, open_image
 from .jpeg import plain_size
 from .limits import MediaError, reason_of
 from .sound import sound_length
@@ -17,7 +17,7 @@ KINDS = ("", "image", "audio", "video")  # numbers on disk: append only
 _MOST = 2**32 - 1
 _SIZES, _CHUNK = (struct.Struct(f).unpack_from for f in (">II", ">I4s"))
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that turn width and height
-_LOADED = ("TIFF", "ICO", "ICNS")  # formats of which Pillow changes the size while it decodes them
+_LOADED = ("ICO", "ICNS")  # formats whose files hold pictures that may have other sizes
 _SAYS_HOW_TO_TURN = (b"XML:com.adobe.xmp", b"Raw profile type")  # text chunks of a PNG
 
 
@@ -53,9 +53,9 @@ def _image(data: memoryview) -> Facts:
         return Facts(*size)
     image = open_image(data)  # reads the header only
     if image.format in _LOADED:
-        image.load()
-    width, height = image.size
-    if image.getexif().get(ORIENTATION, 1) in _TRANSPOSED:
+        return Facts(*load_image(data.tobytes()).size)
+    width, height = image.size  # of a TIFF, it is turned already
+    if image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in _TRANSPOSED:
         width, height = height, width
     return Facts(width, height)
 
