@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omni.media.decode import ORIENTATION, Limits, MediaError, _plain_wav, load_audio, load_image
+from omni.media.decode import ORIENTATION, Limits, MediaError, load_audio, load_image
+from omni.media.wav import plain_wav
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -230,16 +231,16 @@ def test_no_pixels_slip_past_the_limit(before):
             load_image(crafted, Limits(max_pixels=1000))
 
 
-def test_a_plain_wav_is_read_as_libsndfile_reads_it():
+def test_aplain_wav_is_read_as_libsndfile_reads_it():
     samples = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, 1000).astype(np.int16)
     samples[:2] = -(1 << 15), (1 << 15) - 1
     out = io.BytesIO()
     soundfile.write(out, samples, 16_000, format="WAV", subtype="PCM_16")
     data = out.getvalue()
     expected, _ = soundfile.read(io.BytesIO(data), dtype="float32")
-    assert _plain_wav(data) is not None
+    assert plain_wav(data) is not None
     assert np.array_equal(load_audio(data), expected)
-    assert _plain_wav(data[:-2]) is None  # its header promises more
+    assert plain_wav(data[:-2]) is None  # its header promises more
     longer = data.replace(b"data", b"LIST\x04\0\0\0abcddata")
-    assert _plain_wav(longer) is None
+    assert plain_wav(longer) is None
     assert np.array_equal(load_audio(longer), expected)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from omni import OmniProcessor
-from omni.media import decode as media
+from omni.media import ffmpeg as media
 from omni.media.decode import MediaError
 from omni.media.video import (
     VideoLimits,

@@ -5,10 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from data_shards.bench import BENCHES, damage
+from data_shards.bench import BENCHES, damage, zoo
 from data_shards.bench.data import Bare, samples
 from data_shards.bench.life import plan_of, write_sources
 from data_shards.bench.result import Result, module_of, show
+from data_shards.bench.zoo_sounds import RATE, Sound, tone, written
 from data_shards.cli import app
 from data_shards.plan.packing import Snapshot
 from data_shards.read.entry import read_entry
@@ -97,6 +98,24 @@ def test_what_is_delivered_and_is_not_intact_is_found(tmp_path, monkeypatch):
     result = bench("damage")(tmp_path / "x", small=True)
     assert not result.ok
     assert (result.figures["uncounted"], result.figures["lost"]) == (1, 0)
+
+
+def test_media_of_every_kind_are_read_as_they_are(tmp_path):
+    result = bench("zoo")(tmp_path / "x", small=True)
+    assert result.ok, result.rows
+    assert result.figures["wrong"] == result.figures["uncounted"] == 0
+    assert result.figures["files"] > 200
+
+
+def test_media_that_are_read_otherwise_are_found(tmp_path, monkeypatch, make_picture):
+    other, wave = make_picture(1), written(tone(), RATE, "WAV")
+    monkeypatch.setattr(zoo, "pictures", lambda: [("cut", other[:-90], 0), ("other", other, 0)])
+    monkeypatch.setattr(zoo, "unknowable", lambda: [("known", other)])
+    monkeypatch.setattr(zoo, "sounds", lambda: [Sound("low", wave, peak=0.5)])
+    monkeypatch.setattr(zoo, "videos", lambda: [])
+    result = bench("zoo")(tmp_path / "x")
+    assert not result.ok
+    assert (result.figures["wrong"], result.figures["uncounted"]) == (2, 2)
 
 
 def test_the_processor_of_the_benches_costs_what_it_says(tmp_path):

@@ -179,7 +179,7 @@ def test_foreign_tars_of_any_part_names(tmp_path, make_picture, make_sound):
         ("./x.y/a", "A."), ("b", "c"), ("c", "C."), ("d", "A"), ("e", "one"), ("e", "two"),
     ]  # fmt: skip
     assert texts(samples[1]) == ["A", "audio", "b", "c"] and set(samples[1].parts) == {"aud0.wav"}
-    assert [ref for _, ref in media_refs(samples[2].messages)] == ["img0.jpg", "img1.jpg"]
+    assert [ref for _, ref in media_refs(samples[2].messages)] == ["img0.png", "img1.png"]
     assert samples[0].meta["identity"] == samples[2].meta["identity"]  # the same picture
     assert [line.split(": ")[0] for line in note.skipped] == [f"0.tar:{key}" for key in "fghi"]
 

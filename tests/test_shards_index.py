@@ -23,8 +23,9 @@ from data_shards.shards.shard import BadSample, scan_shard
 from data_shards.shards.tar import BLOCK, scan
 from data_shards.shards.write import ShardSet, write_shards
 from data_shards.verify import verify
-from omni.media.decode import MediaError, load_audio, load_image, resampled
+from omni.media.decode import MediaError, load_audio, load_image
 from omni.media.facts import facts_of
+from omni.media.resample import resampled
 from omni.processing.messages import assistant, audio, image, user
 
 META = {"source": "t", "license": "MIT", "schema": 1}

@@ -8,6 +8,7 @@ BENCHES = {
     "pack": "padding of packs on three mixes of lengths; no sample waits more than the window",
     "balance": "spread of the cost of 8 ranks at 4 packs each",
     "damage": "damaged and hostile shards; all intact samples delivered, all bad ones counted",
+    "zoo": "media of every format, depth, rate and orientation; read rightly, and facts as decoded",
     "mix": "realised weights of a mixture at every prefix, and after a resume",
     "shuffle": "how well the order is mixed, and memory over three epochs",
 }

@@ -89,7 +89,7 @@ class Hostile:
             ("jpg that is a page", "img0.jpg", b"<html>404</html>", "not a readable image"),
             ("empty jpg", "img0.jpg", b"", "img0.jpg"),
             ("pixel bomb", "img0.png", bomb.getvalue(), "pixels"),
-            ("junk wav", "aud0.wav", self.rng.bytes(4000), "not a readable audio"),
+            ("junk wav", "aud0.wav", self.rng.bytes(4000), "not readable audio"),
             ("cut wav", "aud0.wav", wav[:30], "aud0.wav"),
             ("wav of NaN", "aud0.wav", nan.getvalue(), "NaN"),
             ("wav of nothing", "aud0.wav", empty.getvalue(), "empty"),

@@ -26,7 +26,7 @@ from .rows import PART, SAMPLE, Rows, scan_rows
 
 HOME = ".data_shards"
 LISTING = "index.json"
-SCHEMA = 2  # of the tables: raise it when they, or the facts in them, change their meaning
+SCHEMA = 3  # of the tables: raise it when they, or the facts in them, change their meaning
 UNKNOWN = 2**32 - 1  # a token count that was not asked for yet
 Progress = Callable[[int, int], None]  # bytes of shards done, and of all to do
 
@@ -210,7 +210,7 @@ def _homes(folder: Path) -> list[Path]:
 
 def _scan_file(home: Path, path: Path) -> Path:
     now = path.stat()
-    return home / "scan" / f"{path.name}.{now.st_size}.{now.st_mtime_ns}.npz"
+    return home / "scan" / f"{path.name}.{SCHEMA}.{now.st_size}.{now.st_mtime_ns}.npz"
 
 
 def _scan_one(home: Path, path: Path) -> int:

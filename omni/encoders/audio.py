@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..entry import EntryError
-from ..media.decode import load_audio, resampled
+from ..media.decode import load_audio
+from ..media.resample import resampled
 from ..nearest import nearest
 from .ragged import Ragged
 from .stored import is_sketch, stored_preprocessing

@@ -1,23 +1,24 @@
-"""What a media file is, from its header: enough to tell its cost without decoding it.
+"""What a media file is, by its header where that is certain: its cost without decoding it.
 
-The common formats are read here, in microseconds, and where their header is not plain, and for
-all others, the libraries that decode them are asked.
+Facts are those of the decoder: `load_image`, `load_audio` and `load_video` give what they say.
+The common formats are read here, in microseconds. Where their header is not plain, and for all
+others, the libraries that decode them are asked, and where only decoding tells, it is decoded.
 """
 
-import io
 import struct
 from typing import Any, NamedTuple
 
-import soundfile
-from PIL import Image
-
-from .decode import ORIENTATION, MediaError, open_av, reason_of
+from .decode import ORIENTATION, load_image, open_image
 from .jpeg import plain_size
+from .limits import MediaError, reason_of
+from .sound import sound_length
 
 KINDS = ("", "image", "audio", "video")  # numbers on disk: append only
 _MOST = 2**32 - 1
 _SIZES, _CHUNK = (struct.Struct(f).unpack_from for f in (">II", ">I4s"))
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that turn width and height
+_LOADED = ("ICO", "ICNS")  # formats whose files hold pictures that may have other sizes
+_SAYS_HOW_TO_TURN = (b"XML:com.adobe.xmp", b"Raw profile type")  # text chunks of a PNG
 
 
 class Facts(NamedTuple):
@@ -50,21 +51,26 @@ def facts_of(kind: str, data: Any) -> Facts:
 def _image(data: memoryview) -> Facts:
     if size := plain_size(data) or _png_size(data):
         return Facts(*size)
-    image = Image.open(io.BytesIO(data))  # reads the header only
-    width, height = image.size
-    if image.getexif().get(ORIENTATION, 1) in _TRANSPOSED:
+    image = open_image(data)  # reads the header only
+    if image.format in _LOADED:
+        return Facts(*load_image(data.tobytes()).size)
+    width, height = image.size  # of a TIFF, it is turned already
+    if image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in _TRANSPOSED:
         width, height = height, width
     return Facts(width, height)
 
 
 def _png_size(data: memoryview) -> tuple[int, int] | None:
-    """Return (width, height) of a PNG without EXIF, for which Pillow would decode the pixels."""
+    """Return (width, height) of a PNG that nothing could turn; Pillow decodes pixels to know."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
         return None
     at = 8
     while at + 12 <= len(data):
         length, kind = _CHUNK(data, at)
-        if kind == b"eXIf":
+        text = kind in (b"tEXt", b"zTXt", b"iTXt")
+        if kind == b"eXIf" or (
+            text and bytes(data[at + 8 : at + 25]).startswith(_SAYS_HOW_TO_TURN)
+        ):
             return None
         if kind == b"IEND":
             width, height = _SIZES(data, 16)
@@ -74,46 +80,7 @@ def _png_size(data: memoryview) -> tuple[int, int] | None:
 
 
 def _audio(data: memoryview) -> Facts:
-    if found := _flac_length(data) or _wav_length(data):
-        return Facts(count=found[0], rate=found[1])
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            return Facts(count=file.frames, rate=file.samplerate)
-    except soundfile.SoundFileError:
-        return _audio_by_decoding(data)
-
-
-def _flac_length(data: memoryview) -> tuple[int, int] | None:
-    """Return (samples, Hz) of a FLAC file whose header tells them."""
-    if data[:4] != b"fLaC" or len(data) < 42 or data[4] & 127:
-        return None
-    packed = int.from_bytes(data[18:26], "big")  # 20 bits Hz, 3 channels, 5 depth, 36 samples
-    count, rate = packed & (1 << 36) - 1, packed >> 44
-    return (count, rate) if count and rate else None
-
-
-def _wav_length(data: memoryview) -> tuple[int, int] | None:
-    """Return (samples, Hz) of a whole WAV file of plain or float samples."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return None
-    at, rate, block = 12, 0, 0
-    while at + 8 <= len(data):
-        kind, size = bytes(data[at : at + 4]), int.from_bytes(data[at + 4 : at + 8], "little")
-        if kind == b"fmt " and data[at + 8 : at + 10] in (b"\1\0", b"\3\0"):
-            rate = int.from_bytes(data[at + 12 : at + 16], "little")
-            block = int.from_bytes(data[at + 20 : at + 22], "little")
-        if kind == b"data":
-            whole = rate and block and 0 < size <= len(data) - at - 8
-            return (size // block, rate) if whole else None
-        at += 8 + size + size % 2
-    return None
-
-
-def _audio_by_decoding(data: memoryview) -> Facts:
-    with open_av(data) as container:
-        stream = container.streams.audio[0]
-        count = sum(frame.samples for frame in container.decode(stream))
-        return Facts(count=count, rate=stream.rate)
+    return Facts(0, 0, *sound_length(data))
 
 
 def _video(data: memoryview) -> Facts:

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from .decode import Limits, MediaError, check_size, open_av, read_limited, reason_of
+from .ffmpeg import open_av
+from .limits import Limits, MediaError, check_size, read_limited, reason_of
 
 FPS, MAX_FRAMES = 1.0, 16  # unless a part or a processor says otherwise
 TAIL = 2  # frames at the end that a decoder may keep to itself, such as empty packets
@@ -256,6 +257,8 @@ def _opened(data: bytes, limits: VideoLimits) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise MediaError("the file holds no video")
             stream = container.streams.video[0]
+            if stream.codec_context is None:  # PyAV would crash on its packets
+                raise MediaError("not a readable video: no decoder is known for it")
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > limits.max_pixels:
                 raise MediaError(

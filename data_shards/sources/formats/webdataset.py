@@ -95,7 +95,8 @@ class WebDataset(Converter):
         for name, part in parts.items():
             kind = kind_of(name)
             if kind:
-                media.append((kind, {"bytes": _bytes(archive, part), "path": name}))
+                data = _bytes(archive, part)  # which say more than a suffix: sound may be in .mp4
+                media.append((kind_by_content(data) or kind, {"bytes": data, "path": name}))
             elif name == "json":
                 row |= _json(_bytes(archive, part))
             elif name in (*TEXTS, self.question, self.answer):
