@@ -13,6 +13,7 @@ from data_shards.bench.zoo_videos import filmed
 from data_shards.sources.base import flac, jpeg
 from data_shards.sources.formats.attachments import Attachments
 from omni.media.decode import ORIENTATION, load_audio, load_image
+from omni.media.kind import kind_by_content
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
 
@@ -104,7 +105,7 @@ def test_a_loud_sound_is_stored_without_clipping():
     assert np.abs(heard - tone() / np.abs(tone()).max()).max() < 1e-4
 
 
-def test_files_are_what_they_hold_and_not_what_they_are_called(tmp_path):
+def test_files_are_what_they_hold_and_not_what_they_are_called():
     files = {
         "voice.mp4": encoded("mp4", "aac", RATE, 1),
         "talk.webm": encoded("webm", "libopus", 48_000, 1),
@@ -112,9 +113,8 @@ def test_files_are_what_they_hold_and_not_what_they_are_called(tmp_path):
         "clip.mp4": filmed("webm", "libvpx", 10), "clip.mov": filmed("matroska", "libx264", 10),
         "tone.png": written(tone(), RATE, "WAV"),
     }  # fmt: skip
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
     media = Attachments()
-    media.read(tmp_path, "", list(files))
+    for name, data in files.items():
+        media.add(kind_by_content(data) or "", data, name)
     assert list(media.parts) == ["aud0.flac", "aud1.flac", "vid0.mp4", "img0.png", "vid1.webm",
                                  "vid2.mkv", "aud2.wav"]  # fmt: skip

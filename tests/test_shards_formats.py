@@ -149,13 +149,13 @@ def imagefolder(root: Path, picture: Callable, sound: Callable) -> Given:
     for n, (image, (side, data)) in enumerate(sides.items()):
         (root / image).write_bytes(picture(n))
         (root / side).write_bytes(data)
-    for name in ("x.heic", "y.heic"):
+    for name in ("x.psd", "y.psd"):
         (root / "own" / name).write_bytes(b"?")
     ask = "Describe the picture briefly."
     out = {"a.png": ["image", ask, "A thing."], "linked/b.png": ["image", ask, "Caf\u00e9"],
            "sub/c.png": ["image", ask, "7"]}  # fmt: skip
     skipped = ("d.png: d.txt: byte 0xe9", "e.png: no .txt", "lonely.txt: no image")
-    return Given({"data": root / "own"}, 6, out, {"foo", ".heic"}, skipped)
+    return Given({"data": root / "own"}, 6, out, {"foo", ".psd"}, skipped)
 
 
 def webdataset(root: Path, picture: Callable, sound: Callable) -> Given:
@@ -303,7 +303,7 @@ def test_parts_with_an_index_show_that_image(tmp_path, make_picture, make_sound)
     given = llava(tmp_path, make_picture, make_sound)
     found = samples_of("llava", Build(), **given.options)
     first = [p["image"] for p in found["index"].messages[0]["content"] if p["type"] == "image"]
-    assert first == ["img1.jpg", "img0.jpg"]
+    assert first == ["img1.png", "img0.png"]
     assert found["in part"].messages[0]["content"][0]["fps"] == 2
     assert len(found["openai"].parts) == 1
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from omni.media.kind import kind_by_content
+
 from ...shards.sample import MAX_JSON_BYTES, Sample
 from ...shards.shard import Part, find_shards, mapped, split
 from ...shards.tar import Scan, scan
