@@ -93,9 +93,20 @@ def _command(name: str, source: type) -> Callable[..., None]:
         parameters.append(parameter)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    example = f"Example: omni-shards build {name} --out data/{name}"
+    example = f"Example: omni-shards build {name} {_input(source)}--out data/{name}"
     run.__doc__ = f"{source.__doc__}\n\n{example}"
     return run
+
+
+def _input(source: type) -> str:
+    """Return the option of an example that names a converter's input: the first of its own."""
+    from .sources.formats.convert import Converter
+
+    if not issubclass(source, Converter):
+        return ""
+    common = {option.name for option in fields(Converter)}
+    first = next(option.name for option in fields(source) if option.name not in common)
+    return f"--{first} {'mine.json' if first == 'json' else 'mine'} "
 
 
 @app.command()
@@ -135,7 +146,10 @@ def index(
 
 @app.command()
 def info(folder: Folder) -> None:
-    """Say what a set of shards holds: samples by split and kind, media, licences, sizes."""
+    """Say what a set of shards holds: samples by split and kind, media, licences, sizes.
+
+    Example: omni-shards info data/shapes
+    """
     from .index.index import build_index
     from .shards.manifest import read_manifest
 
@@ -181,7 +195,10 @@ def preview(
     out: Annotated[Path, typer.Option(help="the sheet, .html or .png")],
     count: Annotated[int, typer.Option(min=1, help="about how many samples")] = 24,
 ) -> None:
-    """Render samples of every kind to one self-contained HTML page or PNG sheet."""
+    """Render samples of every kind to one self-contained HTML page or PNG sheet.
+
+    Example: omni-shards preview data/shapes --out sheet.html
+    """
     from .preview import choose, write_preview
 
     try:
@@ -228,7 +245,10 @@ def export(
     folder: Folder,
     to: Annotated[Literal["energon", "hf"], typer.Option(help="the other reader")],
 ) -> None:
-    """Write what Megatron-Energon or Hugging Face datasets want beside the shards."""
+    """Write what Megatron-Energon or Hugging Face datasets want beside the shards.
+
+    Example: omni-shards export data/shapes --to energon
+    """
     from .shards.export import export as write
 
     try:
