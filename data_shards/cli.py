@@ -211,14 +211,17 @@ def preview(
 
 @app.command()
 def verify(folder: Folder) -> None:
-    """Read everything again: checksums, headers, json, media, the split. Exit code 1 if bad.
+    """Read everything again: checksums, headers, json, all media, the split. Exit code 1 if bad.
 
-    Checks against manifest.json and the index, whichever there are.
+    Checks against manifest.json and the index, whichever there are. What shards of other makers
+    lack beside them is said and not counted as bad.
+
+    Example: omni-shards verify data/shapes
     """
     from .shards.manifest import read_manifest
     from .verify import verify as check
 
-    good = bad = 0
+    good, bad, notes = 0, 0, []
     try:
         listed = (read_manifest(folder) or {"shards": {}})["shards"].values()
         columns = (*Progress.get_default_columns(), MofNCompleteColumn())
@@ -230,11 +233,13 @@ def verify(folder: Folder) -> None:
                 good += 1
                 bar.update(task, advance=1)
 
-            for found in check(folder, count):
+            for found in check(folder, count, notes.append):
                 bad += 1
                 print(f"bad: {found}", file=sys.stdout)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise _fail(error) from error
+    for line in notes:
+        print(f"note: {line}")
     print(f"{folder}: {good:,} samples good, {bad:,} problems")
     if bad:
         raise typer.Exit(1)
