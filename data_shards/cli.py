@@ -1,10 +1,12 @@
 """The command `omni-shards`: build sets of shards, look at them, and check them."""
 
 import inspect
+import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -243,6 +245,90 @@ def verify(folder: Folder) -> None:
     print(f"{folder}: {good:,} samples good, {bad:,} problems")
     if bad:
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[
+        list[str] | None,
+        typer.Argument(help="a recipe and changes to it, which `omni-train plan` then plans"),
+    ] = None,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]PATTERN[:WEIGHT] of a source, once or more", show_default=False),
+    ] = None,
+    processor: Annotated[
+        str | None, typer.Option(help="a checkpoint of ours, or a text LLM: what counts tokens")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="of a pack")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="of a pack")] = None,
+    max_patches: Annotated[int | None, typer.Option(help="of images in a pack")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="of audio in a pack")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="tokens of the longest sample [default: --max-tokens]")
+    ] = None,
+    overlong: Annotated[str, typer.Option(help="skip, truncate or split")] = "skip",
+    window: Annotated[int, typer.Option(help="samples among which a pack chooses")] = 256,
+    by: Annotated[str, typer.Option(help="what weights weigh: samples or tokens")] = "samples",
+    packs_per_step: Annotated[
+        int | None, typer.Option(help="over all ranks [default: --ranks]")
+    ] = None,
+    shuffle_shards: Annotated[
+        int | None, typer.Option(help="shuffle within windows of so many shards")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the order")] = 0,
+    stage: Annotated[
+        str | None, typer.Option(help="of the recipe [default: all]", show_default=False)
+    ] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="that share the packs of a step")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="to plan [default: until all was drawn once]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one object of json")] = False,
+) -> None:
+    """Say what an epoch would be: packs, padding, shares, balance, and what is left out and why.
+
+    Plans it by what training plans with, without weights and without decoding anything. Of
+    sources of more than a million samples together the beginning is planned, and the rest
+    follows from that.
+
+    Example: omni-shards plan --shards data/text --processor tiny:llama --max-tokens 2048
+    """
+    settings = {
+        "max_tokens": max_tokens, "max_samples": max_samples, "max_patches": max_patches,
+        "max_frames": max_frames, "max_length": max_length, "overlong": overlong,
+        "window": window, "by": by, "packs_per_step": packs_per_step or ranks,
+        "shuffle_shards": shuffle_shards, "seed": seed,
+    }  # fmt: skip
+    if recipe and not shards:
+        options = {"--stage": stage, "--ranks": ranks, "--steps": steps}
+        words = [word for name, value in options.items() if value for word in (name, str(value))]
+        raise typer.Exit(_omni_train("plan", *recipe, *words, *(["--json"] if as_json else [])))
+    if recipe or not shards or not processor:
+        raise _fail("give either a RECIPE, or --shards and --processor")
+    from .outlook import load_processor, parse_shards, plan_shards, show, survey_plan
+    from .plan.mixture import PlanConfig
+
+    try:
+        patterns, weights = parse_shards(shards)
+        config = PlanConfig(weights, **settings)
+        counts = load_processor(processor)
+        found = survey_plan(plan_shards(patterns, counts, config), counts, ranks, steps)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise _fail(error) from error
+    if as_json:
+        print(json.dumps(found.figures()))
+    else:
+        show(found, Console())
+
+
+def _omni_train(*words: str) -> int:
+    """Run the command that knows recipes, which is not of this package; return its status."""
+    found = [*entry_points(group="console_scripts", name="omni-train")]
+    if not found:
+        raise _fail("a recipe is planned by omni-train, which is not installed")
+    command = typer.main.get_command(found[0].load())
+    return command.main([*words], prog_name="omni-train", standalone_mode=False) or 0
 
 
 @app.command()
