@@ -1,24 +1,20 @@
 """The command `omni-shards`: build sets of shards, look at them, and check them."""
 
-import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
 from .bench.result import Name, Small
+from .cli_build import build_app, console, fail, merge
 
-UNAVAILABLE = 3  # exit code: the source cannot be had here, so that a script can take another
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -27,88 +23,11 @@ app = typer.Typer(
     "  omni-shards build shapes --out data/shapes\n\n"
     "  omni-shards preview data/shapes --out sheet.html",
 )
-build_app = typer.Typer(
-    no_args_is_help=True,
-    help="Build a set of shards from a source.\n\n"
-    "Writes train-*.tar, heldout-*.tar and manifest.json to --out, all at once or not at all. A "
-    "folder that was built with the same options is kept; a build that was stopped goes on after "
-    f"its last finished shard when started again. Exit code {UNAVAILABLE}: the source "
-    "cannot be had on this machine.",
-)
 app.add_typer(build_app, name="build")
-console = Console(stderr=True)
-COMMON: list[tuple[str, Any, Any, str]] = [
-    ("out", Path, ..., "folder of the shards"),
-    ("seed", int, 0, "another seed gives another split and other questions"),
-    ("heldout", float, 0.15, "share of identities that training never sees"),
-    ("jobs", int, 0, "files converted at a time; 0: one per core. Never changes the result"),
-    ("shard_samples", int, 10_000, "samples in a shard, which also ends at 256 MB"),
-    ("force", bool, False, "build even if the folder holds shards already"),
-]
+app.command()(merge)
 Folder = Annotated[
     Path, typer.Argument(help="folder of a set of shards", exists=True, file_okay=False)
 ]
-
-
-def _fail(message: object, code: int = 1) -> typer.Exit:
-    console.print(f"[red]error:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
-    return typer.Exit(code)
-
-
-def _build(source: Any, out: Path, jobs: int, heldout: float, **common: Any) -> None:
-    from .build import OtherBuild, build
-    from .sources import SourceError, SourceUnavailable
-
-    if not 0 <= heldout < 1:
-        raise _fail(f"--heldout {heldout}: give a share from 0 to below 1")
-    if jobs < 0 or common["shard_samples"] < 1:
-        raise _fail("--jobs starts at 0 and --shard-samples at 1")
-    try:
-        jobs = jobs or len(os.sched_getaffinity(0))
-        build(source, out, heldout=heldout, jobs=jobs, console=console, **common)
-    except SourceUnavailable as error:
-        raise _fail(error, UNAVAILABLE) from error
-    except (SourceError, OtherBuild, OSError, ValueError) as error:
-        raise _fail(error) from error
-
-
-def _command(name: str, source: type) -> Callable[..., None]:
-    """Make the build command of a source: its dataclass fields become options."""
-
-    def run(**given: Any) -> None:
-        common = {key: given.pop(key) for key, *_ in COMMON}
-        _build(source(**given), **common)
-
-    hints = get_type_hints(source, include_extras=True)
-    specs = list(COMMON)
-    for option in fields(source):
-        kind, text = get_args(hints[option.name])
-        specs.append((option.name, kind, option.default, text))
-    parameters = []
-    for field, kind, default, text in specs:
-        flag = "--" + field.replace("_", "-")
-        annotation = Annotated[kind, typer.Option(flag, help=text)]
-        empty = inspect.Parameter.empty if default is ... else default
-        parameter = inspect.Parameter(
-            field, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation
-        )
-        parameters.append(parameter)
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    example = f"Example: omni-shards build {name} {_input(source)}--out data/{name}"
-    run.__doc__ = f"{source.__doc__}\n\n{example}"
-    return run
-
-
-def _input(source: type) -> str:
-    """Return the option of an example that names a converter's input: the first of its own."""
-    from .sources.formats.convert import Converter
-
-    if not issubclass(source, Converter):
-        return ""
-    common = {option.name for option in fields(Converter)}
-    first = next(option.name for option in fields(source) if option.name not in common)
-    return f"--{first} {'mine.json' if first == 'json' else 'mine'} "
 
 
 @app.command()
@@ -136,7 +55,7 @@ def index(
 
             side = build_index(folder, jobs or os.cpu_count() or 1, check, tell)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     for bad in side.bad:
         print(f"bad: {bad}")
     size = sum(table.nbytes for table in (side.samples, side.parts, side.keys))
@@ -159,7 +78,7 @@ def info(folder: Folder) -> None:
         manifest = read_manifest(folder) or {}
         side = build_index(folder)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     size = sum(shard.bytes for shard in side.shards)
     origin = "no manifest.json"
     if manifest:
@@ -207,7 +126,7 @@ def preview(
         samples = choose(folder, count)
         write_preview(samples, out)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     print(f"{out}: {len(samples)} samples")
 
 
@@ -239,7 +158,7 @@ def verify(folder: Folder) -> None:
                 bad += 1
                 print(f"bad: {found}", file=sys.stdout)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     for line in notes:
         print(f"note: {line}")
     print(f"{folder}: {good:,} samples good, {bad:,} problems")
@@ -305,7 +224,7 @@ def plan(
         words = [word for name, value in options.items() if value for word in (name, str(value))]
         raise typer.Exit(_omni_train("plan", *recipe, *words, *(["--json"] if as_json else [])))
     if recipe or not shards or not processor:
-        raise _fail("give either a RECIPE, or --shards and --processor")
+        raise fail("give either a RECIPE, or --shards and --processor")
     from .outlook import load_processor, parse_shards, plan_shards, show, survey_plan
     from .plan.mixture import PlanConfig
 
@@ -315,7 +234,7 @@ def plan(
         counts = load_processor(processor)
         found = survey_plan(plan_shards(patterns, counts, config), counts, ranks, steps)
     except (ValueError, OSError, RuntimeError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     if as_json:
         print(json.dumps(found.figures()))
     else:
@@ -326,7 +245,7 @@ def _omni_train(*words: str) -> int:
     """Run the command that knows recipes, which is not of this package; return its status."""
     found = [*entry_points(group="console_scripts", name="omni-train")]
     if not found:
-        raise _fail("a recipe is planned by omni-train, which is not installed")
+        raise fail("a recipe is planned by omni-train, which is not installed")
     command = typer.main.get_command(found[0].load())
     return command.main([*words], prog_name="omni-train", standalone_mode=False) or 0
 
@@ -346,7 +265,7 @@ def export(
         for path in write(folder, to):
             print(path)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     if to == "energon":
         print(f"now run: energon prepare --tar-index-only {folder}")
 
@@ -370,13 +289,5 @@ def bench(
     raise typer.Exit(run_named("data_shards.bench", BENCHES, name, small))
 
 
-def _register() -> None:
-    from .sources import SOURCES
-
-    for name, source in SOURCES.items():
-        build_app.command(name)(_command(name, source))
-
-
-_register()
 if __name__ == "__main__":
     app()

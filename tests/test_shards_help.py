@@ -33,7 +33,7 @@ EXAMPLES = {" ".join(found): found for found in examples(get_command(app))}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, make_picture, make_sound):
-    """A folder with what the examples read: two sets, and in mine files of every format."""
+    """A folder with what the examples read: two sets, parts of one, and in mine files of every format."""
     root = tmp_path_factory.mktemp("examples")
     (root / "mine").mkdir()
     picture, sound = make_picture(1), make_sound(0.2)
@@ -56,7 +56,9 @@ def folder(tmp_path_factory, make_picture, make_sound):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         for words in (["shapes", "--count", "8", "--out", "data/shapes"],
-                      ["text", "--out", "data/text"]):  # fmt: skip
+                      ["text", "--out", "data/text"],
+                      ["llava", "--json", "mine.json", "--out", "data/mine", "--part", "1/1"],
+                      ):  # fmt: skip
             built = CliRunner().invoke(app, ["build", *words])
             assert built.exit_code == 0, built.output
         yield root

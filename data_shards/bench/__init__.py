@@ -9,5 +9,6 @@ BENCHES = {
     "balance": "spread of the cost of 8 ranks at 4 packs each",
     "damage": "damaged and hostile shards; all intact samples delivered, all bad ones counted",
     "mix": "realised weights of a mixture at every prefix, and after a resume",
+    "cluster": "one build alone, in 3 parts, and by 2 Ray workers of which 1 is killed: same bytes",
     "shuffle": "how well the order is mixed, and memory over three epochs",
 }
