@@ -33,7 +33,7 @@ EXAMPLES = {" ".join(found): found for found in examples(get_command(app))}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, make_picture, make_sound):
-    """A folder with what the examples read: sets, parts of one, and in mine files of all formats."""
+    """A folder with what the examples read: sets, parts of one, in mine files of every format."""
     root = tmp_path_factory.mktemp("examples")
     (root / "mine").mkdir()
     picture, sound = make_picture(1), make_sound(0.2)
