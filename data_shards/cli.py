@@ -225,6 +225,8 @@ def plan(
         raise typer.Exit(_omni_train("plan", *recipe, *words, *(["--json"] if as_json else [])))
     if recipe or not shards or not processor:
         raise fail("give either a RECIPE, or --shards and --processor")
+    from omni.weights import WeightsError
+
     from .outlook import load_processor, parse_shards, plan_shards, show, survey_plan
     from .plan.mixture import PlanConfig
 
@@ -233,7 +235,7 @@ def plan(
         config = PlanConfig(weights, **settings)
         counts = load_processor(processor)
         found = survey_plan(plan_shards(patterns, counts, config), counts, ranks, steps)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (WeightsError, ValueError, OSError) as error:
         raise fail(error) from error
     if as_json:
         print(json.dumps(found.figures()))

@@ -85,13 +85,14 @@ def _part_of(text: str) -> tuple[int, int]:
 def _failing() -> Iterator[None]:
     """End the command with the status of what went wrong inside."""
     from .build import OtherBuild
+    from .cluster import ClusterError
     from .sources import SourceError, SourceUnavailable
 
     try:
         yield
     except SourceUnavailable as error:
         raise fail(error, UNAVAILABLE) from error
-    except (SourceError, OtherBuild, OSError, ValueError, RuntimeError) as error:
+    except (SourceError, OtherBuild, ClusterError, OSError, ValueError) as error:
         raise fail(error) from error
 
 

@@ -7,6 +7,7 @@ is there whole (see `parts`), so neither losses nor the number of workers change
 
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from .shards.write import SHARD_SAMPLES
 from .sources import Build, SourceError, SourceOptions
 from .sources.formats.convert import Row
 
+SECONDS = 10.0  # in which a cluster answers
 RETRIES = 8  # of a chunk whose worker was lost
 AHEAD = 2  # chunks given out per worker
 LOCAL = "local"  # an address: workers of this machine
+
+
+class ClusterError(RuntimeError):
+    """There is no Ray, no such cluster, or its workers die again and again."""
+
 
 _rows: dict[str, list[Row]] = {}  # of the source that this worker makes parts of
 
@@ -38,7 +45,7 @@ def build_on_ray(
 
     Raises:
         OtherBuild, SourceUnavailable, SourceError: as `build`.
-        RuntimeError: there is no Ray, no such cluster, or workers die of a chunk again and again.
+        ClusterError: there is no Ray, no such cluster, or workers die of a chunk again and again.
     """
     console = console or Console(stderr=True)
     ray = _ray()
@@ -66,7 +73,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise RuntimeError(
+        raise ClusterError(
             "--ray needs Ray: install the extra `cluster` (uv pip install 'omni-stages[cluster]'), "
             "or run `--part 1/n` to `--part n/n` as array jobs"
         ) from error
@@ -79,9 +86,12 @@ def _join(ray: Any, address: str, jobs: int) -> bool:
         return False
     local = {"num_cpus": jobs, "include_dashboard": False} if address == LOCAL else {}
     try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdigit():  # Ray itself would try for many minutes
+            socket.create_connection((host.strip("[]"), int(port)), SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, ValueError) as error:
-        raise RuntimeError(f"--ray {address}: no cluster answers: {error}") from error
+    except (OSError, OverflowError, ValueError) as error:
+        raise ClusterError(f"--ray {address}: no cluster answers: {error}") from error
     return True
 
 
@@ -101,7 +111,7 @@ def _run(ray: Any, calls: list[tuple[Any, ...]], console: Console) -> None:
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
-                raise RuntimeError(f"workers were lost again and again: {error}") from error
+                raise ClusterError(f"workers were lost again and again: {error}") from error
             bar.update(shown, advance=len(done))
 
 

@@ -176,6 +176,9 @@ def plan(
 
     Example: `omni-train plan quickstart --stage sft --ranks 4`
     """
+    from omni.load import CheckpointError
+    from omni.weights import WeightsError
+
     from .doctor.planned import plan_stages
     from .recipe.schema import RecipeError, load_recipe
 
@@ -186,7 +189,7 @@ def plan(
     chosen = _chosen(config, stage)
     try:
         plan_stages(config, chosen, ranks, steps, as_json)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (CheckpointError, WeightsError, ValueError, OSError) as error:
         _fail(error)
 
 

@@ -160,6 +160,12 @@ def test_a_merge_that_loses_a_row_is_found_by_the_bench(tmp_path, monkeypatch):
     assert cluster.run(tmp_path / "y", small=True).figures["same"] is False
 
 
+def test_a_cluster_that_does_not_answer_is_an_error(sources, tmp_path):
+    pytest.importorskip("ray")
+    words = ["build", "llava", "--json", sources["llava"].json, "--out", tmp_path / "x"]
+    assert "no cluster answers" in shell(*words, "--ray", "127.0.0.1:1")
+
+
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_makes_the_same_bytes(tmp_path):
     pytest.importorskip("ray")

@@ -21,7 +21,8 @@ def plan_stages(
     """Print an epoch of each stage, for readers or as one object of json: stage -> its figures.
 
     Raises:
-        ValueError, OSError, RuntimeError: of a source or a part of the model that cannot be had.
+        CheckpointError, WeightsError, ValueError, OSError: a source, or a part of the model, cannot
+            be had.
     """
     console, figures = Console(), {}
     for stage, epoch in _epochs(recipe, stages, ranks, steps):
