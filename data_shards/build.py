@@ -4,12 +4,12 @@ import glob
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,7 +27,6 @@ from .sources.formats.convert import ROW_ERRORS, Converter, Row, attempt
 
 SHOWN = 10
 AHEAD = 4  # samples in the making per thread; what bounds memory
-Made = Sample | Exception
 
 
 class OtherBuild(RuntimeError):  # noqa: N818 - reads as what it is
@@ -121,20 +120,72 @@ def build(
         SourceUnavailable, SourceError: nothing is written then.
     """
     console = console or Console(stderr=True)
-    # names of files may hold what rich takes for markup, and wrapped paths cannot be copied
-    say = partial(console.print, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    wanted = request(source, seed, heldout, shard_samples)
+    note = Build(seed=seed, heldout=heldout, say=say_on(console))
+
+    def listed() -> Order:
+        note.licenses.update(source.licenses)
+        rows = enumerate(list_rows(source, note))
+        return Order(wanted, paths(source, wanted), note, partial(outcomes, rows, jobs))
+
+    return fill(out, wanted, force, console, listed)
+
+
+class Order(NamedTuple):
+    """A set of shards that is to be written."""
+
+    request: dict[str, Any]
+    paths: dict[str, str]
+    note: Build
+    outcomes: Callable[[Callable[[str], int]], Iterator["Outcome"]]
+    """given the first row of each split that is in no finished shard yet: what they became"""
+
+
+class Outcome(NamedTuple):
+    """What row `number` of a source became: a sample, or the reason why it is none."""
+
+    number: int
+    where: str
+    split: str
+    made: Sample | Exception
+
+
+def say_on(console: Console) -> Callable[[str], None]:
+    """Return what prints lines: names of files may hold what rich takes for markup."""
+    # wrapped paths cannot be copied
+    return partial(console.print, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def paths(source: SourceOptions, wanted: dict[str, Any]) -> dict[str, str]:
+    """Return where the inputs of a request were read from."""
+    return {name: str(getattr(source, name)) for name in wanted["inputs"]}
+
+
+def kept(out: Path, wanted: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the manifest of what stands at `out` if it is what is wanted, as `existing` does."""
+    if manifest := existing(out, wanted):
+        (out / JOURNAL).unlink(missing_ok=True)  # where a kill came right after the rename
+        _beside(out, missing=True)
+        say(f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)")
+    return manifest
+
+
+def fill(
+    out: Path,
+    wanted: dict[str, Any],
+    force: bool,
+    console: Console,
+    order: Callable[[], Order],
+) -> dict[str, Any]:
+    """Write a set of shards to `out` unless it is there already, and return its manifest."""
     with exclusive(out):
-        wanted = request(source, seed, heldout, shard_samples)
-        manifest = None if force else existing(out, wanted)
+        manifest = None if force else kept(out, wanted, say_on(console))
         if manifest:
-            (out / JOURNAL).unlink(missing_ok=True)  # where a kill came right after the rename
-            _beside(out, missing=True)
-            say(f"{out}: already built, {summary(manifest)}; kept (--force rebuilds)")
             return manifest
-        note = Build(seed=seed, heldout=heldout, say=say)
-        manifest = _build(source, note, out, wanted, jobs, shard_samples, console)
+        ordered = order()
+        manifest = _write_set(ordered, out, console)
         _beside(out)
-    _report(manifest, out, note)
+    _report(manifest, out, ordered.note)
     return manifest
 
 
@@ -145,40 +196,37 @@ def _beside(out: Path, missing: bool = False) -> None:
         export(out, "hf")
 
 
-def _build(
-    source: SourceOptions,
-    note: Build,
-    out: Path,
-    wanted: dict[str, Any],
-    jobs: int,
-    shard_samples: int,
-    console: Console,
-) -> dict[str, Any]:
-    note.licenses.update(source.licenses)
+def progress(console: Console) -> Progress:
+    """Return a bar that counts rows."""
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-    with ShardSet(out, shard_samples, request=wanted) as shards, bar:
-        task = bar.add_task(f"building {source.name}", total=None)
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+
+
+def _write_set(order: Order, out: Path, console: Console) -> dict[str, Any]:
+    wanted, note = order.request, order.note
+    size = wanted.get("shard_samples", SHARD_SAMPLES)
+    with ShardSet(out, size, request=wanted) as shards, progress(console) as bar:
+        task = bar.add_task(f"building {wanted['source']}", total=None)
         if shards.shards:
             note.say(f"going on after {len(shards.shards)} finished shards")
         try:
-            for number, row, made in _made(_rows(source, note), shards, jobs):
-                _write(shards, number, row, made)
-                bar.update(task, completed=number + 1, total=note.total)
+            for outcome in order.outcomes(shards.next_row):
+                _write(shards, outcome)
+                bar.update(task, completed=outcome.number + 1, total=note.total)
             shards.close()
             note.skipped += shards.skipped()
             if not shards.shards:
-                raise SourceError(f"{source.name}: no usable row; {'; '.join(note.skipped[:3])}")
+                reasons = "; ".join(note.skipped[:3])
+                raise SourceError(f"{wanted['source']}: no usable row; {reasons}")
         except (SourceError, SourceUnavailable):
             shards.discard()
             raise
         skipped = {"count": len(note.skipped), "first": note.skipped[:100]}
         facts = {"licenses": note.licenses, "facts": note.facts, "skipped": skipped}
-        facts["paths"] = {name: str(getattr(source, name)) for name in wanted["inputs"]}
-        return shards.commit({**wanted, **facts})
+        return shards.commit({**wanted, **facts, "paths": order.paths})
 
 
-def _rows(source: SourceOptions, note: Build) -> Iterator[Row]:
+def list_rows(source: SourceOptions, note: Build) -> Iterator[Row]:
     """Yield the rows of a source; one that makes its own samples has made them by then."""
     if isinstance(source, Converter):
         yield from source.rows(note)
@@ -187,39 +235,47 @@ def _rows(source: SourceOptions, note: Build) -> Iterator[Row]:
         yield Row("", sample.split, lambda sample=sample: sample)
 
 
-def _made(rows: Iterable[Row], shards: ShardSet, jobs: int) -> Iterator[tuple[int, Row, Made]]:
-    """Make the samples of the rows that are in no finished shard, `jobs` at a time, in order.
+def outcomes(
+    rows: Iterable[tuple[int, Row]], jobs: int, next_row: Callable[[str], int] = lambda _: 0
+) -> Iterator[Outcome]:
+    """Make the samples of numbered rows, `jobs` at a time, in order.
 
-    Threads, because decoders release the interpreter and nothing has to be copied.
+    Threads, because decoders release the interpreter and nothing has to be copied. Rows of a
+    split before its `next_row` are passed over.
     """
     done: dict[str, int] = {}
-    waiting: deque[tuple[int, Row, Future[Made]]] = deque()
+    waiting: deque[tuple[int, Row, Future[Sample | Exception]]] = deque()
     pool = ThreadPoolExecutor(jobs)
+
+    def first() -> Outcome:
+        number, row, made = waiting.popleft()
+        return Outcome(number, row.where, row.split, made.result())
+
     try:
-        for number, row in enumerate(rows):
-            if number < done.setdefault(row.split, shards.next_row(row.split)):
+        for number, row in rows:
+            if number < done.setdefault(row.split, next_row(row.split)):
                 continue
             waiting.append((number, row, pool.submit(attempt, row)))
             if len(waiting) > AHEAD * (jobs - 1):
-                first, of, made = waiting.popleft()
-                yield first, of, made.result()
-        for first, of, made in waiting:
-            yield first, of, made.result()
+                yield first()
+        while waiting:
+            yield first()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _write(shards: ShardSet, number: int, row: Row, made: Made) -> None:
+def _write(shards: ShardSet, outcome: Outcome) -> None:
     """Write a sample, or note why the row made none."""
+    number, where, split, made = outcome
     try:
         if isinstance(made, Exception):
             raise made
-        made.split = row.split
+        made.split = split
         shards.add(made, number)
     except ROW_ERRORS as error:
-        if not row.where:  # a bad row is the user's; a bad sample of our own making is a bug
+        if not where:  # a bad row is the user's; a bad sample of our own making is a bug
             raise
-        shards.skip(row.split, number, f"{row.where}: {error}")
+        shards.skip(split, number, f"{where}: {error}")
 
 
 def summary(manifest: dict[str, Any]) -> str:

@@ -1,22 +1,20 @@
 """The command `omni-shards`: build sets of shards, look at them, and check them."""
 
-import inspect
+import json
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
 from .bench.result import Name, Small
+from .cli_build import build_app, console, fail, merge
 
-UNAVAILABLE = 3  # exit code: the source cannot be had here, so that a script can take another
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -25,77 +23,11 @@ app = typer.Typer(
     "  omni-shards build shapes --out data/shapes\n\n"
     "  omni-shards preview data/shapes --out sheet.html",
 )
-build_app = typer.Typer(
-    no_args_is_help=True,
-    help="Build a set of shards from a source.\n\n"
-    "Writes train-*.tar, heldout-*.tar and manifest.json to --out, all at once or not at all. A "
-    "folder that was built with the same options is kept; a build that was stopped goes on after "
-    f"its last finished shard when started again. Exit code {UNAVAILABLE}: the source "
-    "cannot be had on this machine.",
-)
 app.add_typer(build_app, name="build")
-console = Console(stderr=True, emoji=False)  # names of files and texts of users stay as they are
-COMMON: list[tuple[str, Any, Any, str]] = [
-    ("out", Path, ..., "folder of the shards"),
-    ("seed", int, 0, "another seed gives another split and other questions"),
-    ("heldout", float, 0.15, "share of identities that training never sees"),
-    ("jobs", int, 0, "files converted at a time; 0: one per core. Never changes the result"),
-    ("shard_samples", int, 10_000, "samples in a shard, which also ends at 256 MB"),
-    ("force", bool, False, "build even if the folder holds shards already"),
-]
+app.command()(merge)
 Folder = Annotated[
     Path, typer.Argument(help="folder of a set of shards", exists=True, file_okay=False)
 ]
-
-
-def _fail(message: object, code: int = 1) -> typer.Exit:
-    console.print(f"[red]error:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
-    return typer.Exit(code)
-
-
-def _build(source: Any, out: Path, jobs: int, heldout: float, **common: Any) -> None:
-    from .build import OtherBuild, build
-    from .sources import SourceError, SourceUnavailable
-
-    if not 0 <= heldout < 1:
-        raise _fail(f"--heldout {heldout}: give a share from 0 to below 1")
-    if jobs < 0 or common["shard_samples"] < 1:
-        raise _fail("--jobs starts at 0 and --shard-samples at 1")
-    try:
-        jobs = jobs or len(os.sched_getaffinity(0))
-        build(source, out, heldout=heldout, jobs=jobs, console=console, **common)
-    except SourceUnavailable as error:
-        raise _fail(error, UNAVAILABLE) from error
-    except (SourceError, OtherBuild, OSError, ValueError) as error:
-        raise _fail(error) from error
-
-
-def _command(name: str, source: type) -> Callable[..., None]:
-    """Make the build command of a source: its dataclass fields become options."""
-
-    def run(**given: Any) -> None:
-        common = {key: given.pop(key) for key, *_ in COMMON}
-        _build(source(**given), **common)
-
-    hints = get_type_hints(source, include_extras=True)
-    specs = list(COMMON)
-    for option in fields(source):
-        kind, text = get_args(hints[option.name])
-        specs.append((option.name, kind, option.default, text))
-    parameters = []
-    for field, kind, default, text in specs:
-        flag = "--" + field.replace("_", "-")
-        annotation = Annotated[kind, typer.Option(flag, help=text)]
-        empty = inspect.Parameter.empty if default is ... else default
-        parameter = inspect.Parameter(
-            field, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation
-        )
-        parameters.append(parameter)
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    example = f"Example: omni-shards build {name} --out data/{name}"
-    run.__doc__ = f"{source.__doc__}\n\n{example}"
-    return run
 
 
 @app.command()
@@ -123,7 +55,7 @@ def index(
 
             side = build_index(folder, jobs or os.cpu_count() or 1, check, tell)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     for bad in side.bad:
         print(f"bad: {bad}")
     size = sum(table.nbytes for table in (side.samples, side.parts, side.keys))
@@ -135,7 +67,10 @@ def index(
 
 @app.command()
 def info(folder: Folder) -> None:
-    """Say what a set of shards holds: samples by split and kind, media, licences, sizes."""
+    """Say what a set of shards holds: samples by split and kind, media, licences, sizes.
+
+    Example: omni-shards info data/shapes
+    """
     from .index.index import build_index
     from .shards.manifest import read_manifest
 
@@ -143,7 +78,7 @@ def info(folder: Folder) -> None:
         manifest = read_manifest(folder) or {}
         side = build_index(folder)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     size = sum(shard.bytes for shard in side.shards)
     origin = "no manifest.json"
     if manifest:
@@ -181,27 +116,33 @@ def preview(
     out: Annotated[Path, typer.Option(help="the sheet, .html or .png")],
     count: Annotated[int, typer.Option(min=1, help="about how many samples")] = 24,
 ) -> None:
-    """Render samples of every kind to one self-contained HTML page or PNG sheet."""
+    """Render samples of every kind to one self-contained HTML page or PNG sheet.
+
+    Example: omni-shards preview data/shapes --out sheet.html
+    """
     from .preview import choose, write_preview
 
     try:
         samples = choose(folder, count)
         write_preview(samples, out)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     print(f"{out}: {len(samples)} samples")
 
 
 @app.command()
 def verify(folder: Folder) -> None:
-    """Read everything again: checksums, headers, json, media, the split. Exit code 1 if bad.
+    """Read everything again: checksums, headers, json, all media, the split. Exit code 1 if bad.
 
-    Checks against manifest.json and the index, whichever there are.
+    Checks against manifest.json and the index, whichever there are. What shards of other makers
+    lack beside them is said and not counted as bad.
+
+    Example: omni-shards verify data/shapes
     """
     from .shards.manifest import read_manifest
     from .verify import verify as check
 
-    good = bad = 0
+    good, bad, notes = 0, 0, []
     try:
         listed = (read_manifest(folder) or {"shards": {}})["shards"].values()
         columns = (*Progress.get_default_columns(), MofNCompleteColumn())
@@ -213,14 +154,102 @@ def verify(folder: Folder) -> None:
                 good += 1
                 bar.update(task, advance=1)
 
-            for found in check(folder, count):
+            for found in check(folder, count, notes.append):
                 bad += 1
                 print(f"bad: {found}", file=sys.stdout)
-    except ValueError as error:
-        raise _fail(error) from error
+    except (ValueError, OSError) as error:
+        raise fail(error) from error
+    for line in notes:
+        print(f"note: {line}")
     print(f"{folder}: {good:,} samples good, {bad:,} problems")
     if bad:
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[
+        list[str] | None,
+        typer.Argument(help="a recipe and changes to it, which `omni-train plan` then plans"),
+    ] = None,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]PATTERN[:WEIGHT] of a source, once or more", show_default=False),
+    ] = None,
+    processor: Annotated[
+        str | None, typer.Option(help="a checkpoint of ours, or a text LLM: what counts tokens")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="of a pack")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="of a pack")] = None,
+    max_patches: Annotated[int | None, typer.Option(help="of images in a pack")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="of audio in a pack")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="tokens of the longest sample [default: --max-tokens]")
+    ] = None,
+    overlong: Annotated[str, typer.Option(help="skip, truncate or split")] = "skip",
+    window: Annotated[int, typer.Option(help="samples among which a pack chooses")] = 256,
+    by: Annotated[str, typer.Option(help="what weights weigh: samples or tokens")] = "samples",
+    packs_per_step: Annotated[
+        int | None, typer.Option(help="over all ranks [default: --ranks]")
+    ] = None,
+    shuffle_shards: Annotated[
+        int | None, typer.Option(help="shuffle within windows of so many shards")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the order")] = 0,
+    stage: Annotated[
+        str | None, typer.Option(help="of the recipe [default: all]", show_default=False)
+    ] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="that share the packs of a step")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="to plan [default: until all was drawn once]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one object of json")] = False,
+) -> None:
+    """Say what an epoch would be: packs, padding, shares, balance, and what is left out and why.
+
+    Plans it by what training plans with, without weights and without decoding anything. Of
+    sources of more than a million samples together the beginning is planned, and the rest
+    follows from that.
+
+    Example: omni-shards plan --shards data/text --processor tiny:llama --max-tokens 2048
+    """
+    settings = {
+        "max_tokens": max_tokens, "max_samples": max_samples, "max_patches": max_patches,
+        "max_frames": max_frames, "max_length": max_length, "overlong": overlong,
+        "window": window, "by": by, "packs_per_step": packs_per_step or ranks,
+        "shuffle_shards": shuffle_shards, "seed": seed,
+    }  # fmt: skip
+    if recipe and not shards:
+        options = {"--stage": stage, "--ranks": ranks, "--steps": steps}
+        words = [word for name, value in options.items() if value for word in (name, str(value))]
+        raise typer.Exit(_omni_train("plan", *recipe, *words, *(["--json"] if as_json else [])))
+    if recipe or not shards or not processor:
+        raise fail("give either a RECIPE, or --shards and --processor")
+    from omni.weights import WeightsError
+
+    from .outlook import load_processor, parse_shards, plan_shards, show, survey_plan
+    from .plan.mixture import PlanConfig
+
+    try:
+        patterns, weights = parse_shards(shards)
+        config = PlanConfig(weights, **settings)
+        counts = load_processor(processor)
+        found = survey_plan(plan_shards(patterns, counts, config), counts, ranks, steps)
+    except (WeightsError, ValueError, OSError) as error:
+        raise fail(error) from error
+    if as_json:
+        print(json.dumps(found.figures()))
+    else:
+        show(found, Console())
+
+
+def _omni_train(*words: str) -> int:
+    """Run the command that knows recipes, which is not of this package; return its status."""
+    found = [*entry_points(group="console_scripts", name="omni-train")]
+    if not found:
+        raise fail("a recipe is planned by omni-train, which is not installed")
+    command = typer.main.get_command(found[0].load())
+    return command.main([*words], prog_name="omni-train", standalone_mode=False) or 0
 
 
 @app.command()
@@ -228,14 +257,17 @@ def export(
     folder: Folder,
     to: Annotated[Literal["energon", "hf"], typer.Option(help="the other reader")],
 ) -> None:
-    """Write what Megatron-Energon or Hugging Face datasets want beside the shards."""
+    """Write what Megatron-Energon or Hugging Face datasets want beside the shards.
+
+    Example: omni-shards export data/shapes --to energon
+    """
     from .shards.export import export as write
 
     try:
         for path in write(folder, to):
             print(path)
     except (ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise fail(error) from error
     if to == "energon":
         print(f"now run: energon prepare --tar-index-only {folder}")
 
@@ -259,13 +291,5 @@ def bench(
     raise typer.Exit(run_named("data_shards.bench", BENCHES, name, small))
 
 
-def _register() -> None:
-    from .sources import SOURCES
-
-    for name, source in SOURCES.items():
-        build_app.command(name)(_command(name, source))
-
-
-_register()
 if __name__ == "__main__":
     app()

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import textwrap
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from omni.files.atomic import write_text
 from omni.media.decode import MediaError, load_image
+from omni.media.video import iter_video
 
 from .read.entry import BadSample, read_entry, scan_shard
 from .shards.sample import Sample
@@ -21,8 +23,11 @@ STYLE = """body{font:14px system-ui;margin:2em;background:#f6f6f6}main{display:g
 grid-template-columns:repeat(auto-fill,minmax(280px,1fr))}article{background:#fff;padding:1em;
 border-radius:8px}img{max-width:100%;max-height:240px;display:block;margin:auto}audio{width:100%}
 h2{font-size:12px;color:#666;margin:0 0 .5em}p{margin:.3em 0;white-space:pre-wrap}
-.assistant{color:#05603a;font-weight:600}.system{color:#666}"""
+.assistant{color:#05603a;font-weight:600}.system{color:#666}.bad{color:#b00}
+figure{display:inline-block;width:48%;margin:0 1% .3em 0}figcaption{font-size:11px;color:#666}"""
 CELL, COLUMNS = 300, 4
+FRAMES = 4  # of a video that are shown
+EVERY_FRAME = 1e6  # frames/s: so many are asked for that FRAMES alone decides
 
 
 def choose(folder: Path, count: int) -> list[Sample]:
@@ -78,12 +83,45 @@ def _part(part: dict, role: str, sample: Sample) -> str:
     if part["type"] == "text":
         return f'<p class="{html.escape(role)}">{html.escape(part["text"])}</p>'
     name = part[part["type"]]
-    data = base64.b64encode(sample.parts[name]).decode()
+    data = sample.parts[name]
+    if part["type"] == "video":
+        return _video(name, data)
     mime = MIME.get(name.rpartition(".")[2].lower(), "application/octet-stream")
-    source = f"data:{mime};base64,{data}"
     if part["type"] == "image":
-        return f'<img src="{source}" alt="{html.escape(name)}">'
-    return f'<audio controls src="{source}"></audio>'
+        return f'<img src="{_url(mime, data)}" alt="{html.escape(name)}">'
+    return f'<audio controls src="{_url(mime, data)}"></audio>'
+
+
+def _url(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+def _video(name: str, data: bytes) -> str:
+    """Show frames of a video, each with its time; as a file, few browsers would play all kinds."""
+    try:
+        figures = []
+        for frame, seconds in thumbnails(data, CELL, CELL):
+            out = io.BytesIO()
+            frame.save(out, "JPEG", quality=85)
+            picture = f'<img src="{_url("image/jpeg", out.getvalue())}" alt="{html.escape(name)}">'
+            figures.append(f"<figure>{picture}<figcaption>{seconds:.1f} s</figcaption></figure>")
+        return "".join(figures)
+    except MediaError as error:
+        return f'<p class="bad">{html.escape(f"{name}: {error}")}</p>'
+
+
+def thumbnails(data: bytes, width: int, height: int) -> list[tuple[Image.Image, float]]:
+    """Return up to FRAMES frames of a video, made to fit a box in pixels, and their times (s).
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    found = []
+    for pixels, seconds in iter_video(data, EVERY_FRAME, FRAMES):
+        frame = Image.fromarray(pixels)
+        frame.thumbnail((width, height))
+        found.append((frame, seconds))
+    return found
 
 
 def _sheet(samples: list[Sample]) -> Image.Image:
@@ -92,17 +130,26 @@ def _sheet(samples: list[Sample]) -> Image.Image:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for i, sample in enumerate(samples):
         x, y = i % COLUMNS * CELL, i // COLUMNS * CELL
-        image = next((d for n, d in sample.parts.items() if n.startswith("img")), None)
-        if image is not None:
-            try:
-                thumb = load_image(image)
-                thumb.thumbnail((CELL - 20, CELL // 2))
-                sheet.paste(thumb, (x + 10, y + 20))
-            except MediaError as error:
-                pen.text((x + 10, y + 20), str(error)[:40], "red", font)
+        try:
+            _paste(sample, sheet, x + 10, y + 20)
+        except MediaError as error:
+            pen.text((x + 10, y + 20), str(error)[:40], "red", font)
         pen.text((x + 10, y + 4), _title(sample)[:44], "gray", font)
         pen.text((x + 10, y + CELL // 2 + 25), _words(sample), "black", font)
     return sheet
+
+
+def _paste(sample: Sample, sheet: Image.Image, x: int, y: int) -> None:
+    """Put the first picture that a sample shows on the sheet, or frames of its first video."""
+    kind, name = next(((k, n) for k, n in sample.refs() if k != "audio"), ("", ""))
+    if kind == "image":
+        thumb = load_image(sample.parts[name])
+        thumb.thumbnail((CELL - 20, CELL // 2))
+        sheet.paste(thumb, (x, y))
+    elif kind == "video":
+        wide, high = (CELL - 20) // 2, CELL // 4  # two by two in the room of a picture
+        for n, (frame, _) in enumerate(thumbnails(sample.parts[name], wide, high)):
+            sheet.paste(frame, (x + n % 2 * wide, y + n // 2 * high))
 
 
 def _words(sample: Sample) -> str:

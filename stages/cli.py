@@ -196,12 +196,53 @@ def doctor(
         config, places = load_recipe(recipe, overrides), read_places(recipe, overrides)
     except RecipeError as error:
         _fail(error)
+    if not diagnose(config, places, _chosen(config, stage), samples):
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe")],
+    overrides: Overrides = None,
+    stage: Annotated[str | None, typer.Option(help="the stage to plan [default: all]")] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="that share the packs of a step")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="to plan [default: until all was drawn once]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one object of json")] = False,
+) -> None:
+    """Say what an epoch of each stage's data would be, without weights or decoding.
+
+    Prints packs, padding, the share of each source as asked and as it comes, the balance of the
+    ranks, the steps of an epoch, and what is truncated, split or left out and why.
+
+    Example: `omni-train plan quickstart --stage sft --ranks 4`
+    """
+    from omni.load import CheckpointError
+    from omni.weights import WeightsError
+
+    from .doctor.planned import plan_stages
+    from .recipe.read import load_recipe
+    from .recipe.schema import RecipeError
+
+    try:
+        config = load_recipe(recipe, overrides)
+    except RecipeError as error:
+        _fail(error)
+    chosen = _chosen(config, stage)
+    try:
+        plan_stages(config, chosen, ranks, steps, as_json)
+    except (CheckpointError, WeightsError, ValueError, OSError) as error:
+        _fail(error)
+
+
+def _chosen(config, stage: str | None) -> list:
+    """Return the stage of that name, or all."""
     chosen = [s for s in config.stages if stage in (None, s.name)]
     if not chosen:
         names = ", ".join(s.name for s in config.stages)
         _fail(f"no stage {stage!r} in the recipe; stages: {names}")
-    if not diagnose(config, places, chosen, samples):
-        raise typer.Exit(1)
+    return chosen
 
 
 @app.command()

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from data_shards.bench import BENCHES, damage, zoo
+from data_shards.bench import BENCHES, damage, resume, zoo
 from data_shards.bench.data import Bare, samples
 from data_shards.bench.life import plan_of, write_sources
 from data_shards.bench.result import Result, module_of, show
@@ -37,6 +37,29 @@ def test_runs_of_processes_hold(name, tmp_path):
     result = bench(name)(tmp_path / "x", small=True)
     assert result.ok, result
     assert result.figures.get("kills", 4) == 4
+
+
+def test_a_life_that_begins_at_the_end_reads_nothing(tmp_path):
+    """A life may reach its last batch, and checkpoint it, before it is killed."""
+
+    class Pipe(list):
+        def send(self, number):
+            self.append(number)
+            assert number < 6 and len(self) < 20, "it reads on past the end"
+
+    write_sources(tmp_path, 6)
+    lives = [Pipe(), Pipe()]
+    for pipe in lives:
+        resume.train(tmp_path, 6, 0, pipe)
+    assert lives == [[-1, 0, 1, 2, 3, 4, 5, 5], [-1, 5]]
+    assert [line.split()[0] for line in (tmp_path / "log").open()] == list("012345")
+
+
+@pytest.mark.slow
+def test_lives_that_reach_their_end_are_killed_there(tmp_path):
+    result = bench("resume")(tmp_path / "x", small=True, stops=(60, 60, 7))
+    assert result.ok, result
+    assert [life["ended by"] for life in result.rows] == ["kill -9"] * 3 + ["exit 0"]
 
 
 @pytest.mark.slow

@@ -1,14 +1,19 @@
 """The index knows what a video costs: exactly what the processor makes of it."""
 
+import base64
 import importlib.util
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_shards.index.index import Index
+from data_shards.preview import write_preview
 from data_shards.read.entry import read_shard
 from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
+from omni.media.decode import load_image
 from omni.processing.messages import assistant, audio, image, user, video
 
 META = {"source": "grey", "license": "Apache-2.0", "schema": 1}
@@ -69,3 +74,28 @@ def test_a_video_that_is_cut_is_listed_and_the_rest_kept(clip, tmp_path):
     write_shards([Sample(talk, p, META | {}) for p in parts], tmp_path / "set")
     index = Index.open(tmp_path / "set")
     assert len(index) == 1 and "vid0.avi: " in str(index.bad[0])
+
+
+@pytest.mark.parametrize("suffix", ["html", "png"])
+def test_a_preview_shows_frames_of_a_video_or_why_there_are_none(clip, tmp_path, suffix):
+    """The clip is black and gets lighter with each frame, so the frames shown can be told."""
+    whole, two = clip(32), clip(2)
+    parts = [{"vid0.mp4": whole}, {"vid0.mp4": two}, {"vid0.mp4": whole[: len(whole) // 2]}]
+    talk = [user(video("vid0.mp4")), assistant("a")]
+    write_preview([Sample(talk, p, META | {}) for p in parts], tmp_path / f"sheet.{suffix}")
+    if suffix == "html":
+        page = (tmp_path / "sheet.html").read_text()
+        pictures = [load_image(base64.b64decode(data))
+                    for data in re.findall(r"data:image/jpeg;base64,([^\"]+)", page)]  # fmt: skip
+        shades = [round(float(np.mean(picture))) for picture in pictures]
+        assert len(shades) == 4 + 2
+        assert shades[:4] == sorted(shades[:4]) and shades[3] > shades[0] + 120
+        assert re.findall(r"<figcaption>([\d.]+) s", page)[:4] == ["0.5", "1.5", "2.5", "3.5"]
+        assert page.count('<p class="bad">vid0.mp4: ') == 1
+        assert "<audio" not in page
+    else:
+        sheet = np.asarray(load_image(tmp_path / "sheet.png"))
+        cells = [sheet[20:170, 300 * n + 10 : 300 * n + 290] for n in range(3)]
+        shown = [len(np.unique(cell.reshape(-1, 3), axis=0)) for cell in cells]
+        assert shown[0] == shown[1] + 2  # four shades of grey, two of them
+        assert (cells[2][..., 0] > cells[2][..., 1]).any()  # red letters

@@ -10,5 +10,6 @@ BENCHES = {
     "damage": "damaged and hostile shards; all intact samples delivered, all bad ones counted",
     "zoo": "media of every format, depth, rate and orientation; read rightly, and facts as decoded",
     "mix": "realised weights of a mixture at every prefix, and after a resume",
+    "cluster": "one build alone, in 3 parts, and by 2 Ray workers of which 1 is killed: same bytes",
     "shuffle": "how well the order is mixed, and memory over three epochs",
 }

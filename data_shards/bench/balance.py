@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..plan.epoch import spread_of
 from ..plan.plan import deal
 from .lengths import MIXES, lengths_of, plan_of
 from .result import Result
@@ -23,18 +24,18 @@ def run(folder: Path, small: bool = False) -> Result:
 
 def _spread(mix: str, steps: int) -> dict[str, Any]:
     plan = plan_of({mix: lengths_of(mix, 20_000)}, packs_per_step=RANKS * EACH)
-    costs, in_turn, even = [], [], True
+    spreads, in_turn, even = [], [], True
     for step in islice(plan.steps(), steps):
         assigned = deal(step.packs, RANKS)
         even &= all(len(hand) == EACH for hand in assigned)
         even &= {p.number for hand in assigned for p in hand} == {p.number for p in step.packs}
-        costs.append([sum(pack.cost for pack in hand) for hand in assigned])
+        spreads.append(spread_of(step, RANKS))
         in_turn.append([sum(p.cost for p in step.packs[rank::RANKS]) for rank in range(RANKS)])
-    balanced, turns = (np.array(c).max(1) / np.array(c).mean(1) - 1 for c in (costs, in_turn))
+    turns = np.array(in_turn).max(1) / np.array(in_turn).mean(1) - 1
     return {
         "mix": mix,
-        "spread": round(float(balanced.mean()), 5),
-        "worst step": round(float(balanced.max()), 5),
+        "spread": round(float(np.mean(spreads)), 5),
+        "worst step": round(max(spreads), 5),
         "packs dealt in turn": round(float(turns.mean()), 5),
         "equal counts": even,
     }

@@ -4,7 +4,8 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,22 @@ TIMEOUT = 300.0  # seconds without a batch
 Tamper = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def run(folder: Path, small: bool = False, tamper: Tamper | None = None) -> Result:
+def run(
+    folder: Path,
+    small: bool = False,
+    tamper: Tamper | None = None,
+    stops: Sequence[int] | None = None,
+) -> Result:
     """Compare a run that is killed with one that is not.
 
     Args:
         folder: to work in.
         small: 4 kills in 60 batches instead of 20 in 600.
         tamper: changes the state of every checkpoint; to see the bench fail.
+        stops: the batch after which each life is killed; by default random ones, in order.
     """
     kills, batches = (4, 60) if small else (20, 600)
+    kills = kills if stops is None else len(stops)
     shards = write_sources(folder / "killed", 60 if small else 300)
     shutil.copytree(shards, folder / "whole")  # both index their shards themselves
     expected = _run_whole(folder / "whole", batches)
@@ -39,7 +47,7 @@ def run(folder: Path, small: bool = False, tamper: Tamper | None = None) -> Resu
     rng.shuffle(threads)
     # a fifth dies before its first batch: while it scans shards, opens tables, or plans
     at = sorted(0 if i < kills // 5 else rng.randrange(1, batches * 9 // 10) for i in range(kills))
-    for number, (workers, stop) in enumerate(zip(threads, at, strict=True)):
+    for number, (workers, stop) in enumerate(zip(threads, stops or at, strict=True)):
         lives.append(_live(shards, batches, workers, stop, rng, number))
         if tamper and (told := load(shards / "checkpoint.json")):
             write_json(shards / "checkpoint.json", {**told, "state": tamper(told["state"])})
@@ -55,8 +63,12 @@ def run(folder: Path, small: bool = False, tamper: Tamper | None = None) -> Resu
     return Result(identical and killed == kills, figures, lives)
 
 
-def train(folder: Path, batches: int, workers: int, pipe: Any) -> None:
-    """Read batches as a training run does: log each, checkpoint some, go on where it was."""
+def train(folder: Path, batches: int, workers: int, pipe: Any, lasts: bool = False) -> None:
+    """Read batches as a training run does: log each, checkpoint some, go on where it was.
+
+    Tells the pipe -1 at the start, the number of each batch, and at the end once more that of
+    the last, for there may be nothing left to read. With `lasts` it then waits to be killed.
+    """
     from ..read.loader import Loader
 
     pipe.send(-1)
@@ -65,20 +77,22 @@ def train(folder: Path, batches: int, workers: int, pipe: Any) -> None:
     if told["state"]:
         loader.load_state_dict(told["state"])
     log = (folder / "log").open("a", buffering=1, encoding="ascii")
-    for number, (batch, state) in enumerate(loader, told["batches"]):
+    left = islice(loader, batches - told["batches"])
+    for number, (batch, state) in enumerate(left, told["batches"]):
         log.write(f"{number} {digest(batch)}\n")
         if (number + 1) % EVERY == 0:
             write_json(folder / "checkpoint.json", {"batches": number + 1, "state": state})
         pipe.send(number)
-        if number + 1 == batches:
-            return
+    pipe.send(batches - 1)
+    if lasts:
+        time.sleep(TIMEOUT)
 
 
-def _start(folder: Path, batches: int, workers: int) -> tuple[Any, Any]:
+def _start(folder: Path, batches: int, workers: int, lasts: bool = False) -> tuple[Any, Any]:
     from multiprocessing import Pipe
 
     ours, theirs = Pipe(duplex=False)
-    [process] = start(train, (folder, batches, workers, theirs), 1, folder)
+    [process] = start(train, (folder, batches, workers, theirs, lasts), 1, folder)
     theirs.close()
     return process, ours
 
@@ -94,7 +108,7 @@ def _live(
 ) -> dict[str, Any]:
     """Run until batch `stop` and a random moment longer, then kill; None: until the end."""
     told = load(folder / "checkpoint.json") or {"batches": 0}
-    process, pipe = _start(folder, batches, workers)
+    process, pipe = _start(folder, batches, workers, lasts=stop is not None)
     last = None
     while last is None or stop is None or last < stop - 1:
         if not pipe.poll(TIMEOUT):

@@ -6,9 +6,9 @@ replaced, atomically and last, so a reader finds the old tables or the new ones,
 Where the folder of the shards cannot be written, the index lies in the cache of this machine.
 
 What it costs for 10^9 samples in shards of 10^4: the tables 156 GB, memory-mapped; token counts
-4 GB for each tokenizer, memory-mapped; `index.json` 20 MB, read whole. A source that is spread
-over several folders, or leaves out some train shards of one, is copied to memory instead; make
-such a source several ones.
+4 GB for each tokenizer, memory-mapped; `index.json` 20 MB, read whole; `Lengths` 12 GB, in memory.
+A source that is spread over several folders, or leaves out some train shards of one, is copied to
+memory instead; make such a source several ones. docs/data.md says what the rest costs.
 """
 
 import hashlib

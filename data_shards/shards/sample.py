@@ -11,6 +11,7 @@ import orjson
 from omni.processing.messages import Message, MessageError, fill, media_refs, validate
 
 SCHEMA = 1
+META = ("source", "license", "schema")  # what `build` promises that meta says of every sample
 MAX_JSON_BYTES = 16 << 20
 MAX_PARTS = 1000
 _KEY = re.compile(r"[A-Za-z0-9_\-]+")
@@ -89,7 +90,7 @@ def check(sample: Sample) -> None:
     for name in sample.parts:
         if not _PART.fullmatch(name):
             raise SampleError(f"part name {name!r}: use imgN.EXT, audN.EXT or vidN.EXT")
-    missing = [name for name in ("source", "license", "schema") if name not in sample.meta]
+    missing = [name for name in META if name not in sample.meta]
     if missing:
         raise SampleError(f"meta lacks {', '.join(missing)}")
     _validate(sample)

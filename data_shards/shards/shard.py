@@ -97,8 +97,13 @@ def mapped(path: str | Path | int) -> Iterator[np.ndarray]:
         yield np.frombuffer(whole, np.uint8)
 
 
-def group(path: str | Path, archive: np.ndarray) -> tuple[list[Entry], list[Bad]]:
-    """Group the files of a mapped shard to samples; what is no whole sample is listed as bad."""
+def group(
+    path: str | Path, archive: np.ndarray, conversations: bool = True
+) -> tuple[list[Entry], list[Bad]]:
+    """Group the files of a mapped shard to samples; what is no whole sample is listed as bad.
+
+    Without `conversations`, samples of other makers need no json part.
+    """
     path, shard, found = str(path), Path(path).name, scan(archive)
     bad = [Bad(shard, split(d.name)[0], d.offset, d.reason) for d in found.damage]
     hit, seen = {b.key for b in bad}, set()
@@ -109,7 +114,7 @@ def group(path: str | Path, archive: np.ndarray) -> tuple[list[Entry], list[Bad]
     def close() -> None:
         if not parts or last in hit:
             return
-        if reason := _fault(last, parts, seen):
+        if reason := _fault(last, parts, seen, conversations):
             bad.append(Bad(shard, last, start, reason))
         else:
             span = parts[-1].offset + parts[-1].size - start
@@ -142,11 +147,11 @@ def split(name: str) -> tuple[str, str]:
     return stem, "" if stem.endswith("/") else part if stem else ""
 
 
-def _fault(key: str, parts: list[Part], seen: set[str]) -> str:
+def _fault(key: str, parts: list[Part], seen: set[str], conversations: bool) -> str:
     names = {part.name for part in parts}
     if key in seen:
         return "duplicate key: an earlier sample of this shard has the same one"
-    if "json" not in names:
+    if conversations and "json" not in names:
         return "there is no .json part (its header may be damaged)"
     if len(names) < len(parts):
         return "two parts have the same name"

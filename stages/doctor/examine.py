@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_shards.plan.epoch import Packs, fates
 from data_shards.plan.packing import Pack
 from data_shards.plan.plan import Plan
 from data_shards.read.batch import Row, rows_of
@@ -57,22 +58,6 @@ class Source:
         """Return the share of samples that are known to be left out."""
         lost = [self.fates.get(fate, (0, ""))[0] for fate in ("damaged", "skipped")]
         return sum(lost) / (len(self.tokens) + lost[0])
-
-
-@dataclass
-class Packs:
-    """What the plan's first steps look like."""
-
-    per_step: int
-    tokens: np.ndarray  # (packs,)
-    documents: np.ndarray  # (packs,)
-    limit: int | None
-    """tokens that a pack may hold"""
-
-    @property
-    def useful(self) -> float:
-        """Return how full packs are; without a limit on tokens, a pack has no padding at all."""
-        return float(self.tokens.mean()) / self.limit if self.limit else 1.0
 
 
 @dataclass
@@ -210,24 +195,6 @@ def _encode(found: Iterator[Row], encode: Encode) -> tuple[list[list[Encoded]], 
         except BadSample as error:
             bad.append(str(error))
     return good, bad
-
-
-def fates(plan: Plan, name: str) -> dict[str, tuple[int, str]]:
-    """Return what becomes of samples that are not used as they are: how many, and the first."""
-    index, of, c = plan.sources[name], plan.lengths[name], plan.config
-    found = {"damaged": (len(index.bad), str(index.bad[0]))} if index.bad else {}
-    limits = {
-        "tokens": (c.max_length or c.max_tokens, "max_length"),
-        "patches": (c.max_patches, "max_patches"), "frames": (c.max_frames, "max_frames"),
-    }  # fmt: skip
-    for fate, rows in plan.fates(name).items():
-        if len(rows):
-            row = int(rows[0])
-            why = [f"{getattr(of, unit)[row]:,} {unit}, {key} is {limit:,}"
-                   for unit, (limit, key) in limits.items()
-                   if limit and getattr(of, unit)[row] > limit]  # fmt: skip
-            found[fate] = len(rows), f"{index.entry(row).where}: {', '.join(why)}"
-    return found
 
 
 def _against(source: Source) -> list[str]:

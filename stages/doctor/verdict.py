@@ -14,7 +14,7 @@ from ..recipe.schema import Recipe, StageConfig
 from ..training.chain import check_machine
 from ..training.preflight import find_mistakes
 from .comparison import Comparison
-from .examine import Examination, Packs, Source, examine, spans, start_of
+from .examine import Examination, Source, examine, spans, start_of
 from .forecast import Memory, size
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -75,7 +75,7 @@ def show(found: Examination, recipe: Recipe, console: Console) -> None:
     for source in found.sources:
         _show_source(source, found, console)
     if found.packs:
-        _show_packs(found.packs, console)
+        console.print(f"\n{found.packs}")
     for name, (placeholders, features) in found.counts.items():
         console.print(f"{name}: {placeholders:,} placeholders, {features:,} features")
     if found.memory:
@@ -141,15 +141,6 @@ def masked(parts: list[tuple[str, str]], console: Console) -> Text:
         plain = kind == "label" and not console.color_system
         text.append(f"«{words}»" if plain else words, STYLES[kind])
     return text
-
-
-def _show_packs(packs: Packs, console: Console) -> None:
-    room = f" of {packs.limit:,}, {packs.useful:.1%} full" if packs.limit else ", no padding"
-    console.print(
-        f"\npacks: {packs.per_step} a step, each of {packs.documents.mean():.1f} documents and "
-        f"{packs.tokens.mean():,.0f} tokens ({packs.tokens.min():,} to {packs.tokens.max():,})"
-        f"{room}"
-    )
 
 
 def _memory(memory: Memory) -> str:
