@@ -39,7 +39,7 @@ def open_transformers(
 
     wanted = {size: pixels for size, pixels in sizes.items() if pixels is not None}
     processor: Any = AutoProcessor.from_pretrained(name, **wanted)
-    _check(name, processor, wanted, limits.get("system", ""))
+    check(name, processor, wanted, limits.get("system", ""))
     usual: Any = "auto" if torch.cuda.is_available() else torch.float32
     model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype or usual)
     model = model.eval().to(device())
@@ -70,7 +70,7 @@ def open_transformers(
     return Opened(answerer, weights_fingerprint(model))
 
 
-def _check(name: str, processor: Any, sizes: Mapping[str, int], system: str) -> None:
+def check(name: str, processor: Any, sizes: Mapping[str, int], system: str) -> None:
     """Refuse what the processor would pass over in silence.
 
     Raises:
