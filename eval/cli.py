@@ -11,6 +11,7 @@ from data_shards.bench.result import Name, Small
 from omni.serve.command import RunByDefault
 
 from . import options
+from .options import unescaped
 from .refusal import refused
 from .suite_commands import prepare, suites
 from .table_commands import compare, contamination, table
@@ -36,9 +37,14 @@ def evaluate(
     judge: options.Judge = "",
     judge_model: options.JudgeModel = "",
     max_new_tokens: options.MaxNewTokens = None,
+    stop: options.Stop = None,
+    system: options.System = "",
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
+    dtype: options.DType = "",
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     max_batch: options.MaxBatch = 16,
     token_budget: options.TokenBudget = 4096,
 ) -> None:
@@ -78,8 +84,10 @@ def evaluate(
             rows=rows, limit=limit, controls=controls, parent=parent,
             model_name=model_name, judge=judge, judge_model=judge_model,
             max_new_tokens=max_new_tokens,
-            sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
-            max_batch=max_batch, token_budget=token_budget,
+            sampling={"temperature": temperature, "top_p": top_p, "seed": seed}
+            | ({"stop": tuple(map(unescaped, stop))} if stop else {}),
+            loading={"dtype": dtype, "min_pixels": min_pixels, "max_pixels": max_pixels},
+            max_batch=max_batch, token_budget=token_budget, system=system,
         )  # fmt: skip
     except (ValueError, OSError, MissingDataError, CheckpointError, WeightsError) as error:
         raise refused(error) from error
@@ -130,19 +138,21 @@ def _run(
     judge_model: str,
     max_new_tokens: int | None,
     sampling: dict[str, Any],
+    loading: dict[str, Any],
     max_batch: int,
     token_budget: int,
+    system: str,
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
     from omni.generation.settings import Generation
-    from omni.load import check_checkpoint
     from omni.weights import resolve
 
-    from .answering.backends import PREFIXES
+    from .answering.backends import PREFIXES, check_spec
     from .answering.ranks import join
     from .harness import Harness
     from .lmms.judge import open_judge
+    from .progress import AnswerProgress
     from .run import choose, evaluate, write_result
     from .suites.registry import SUITES
 
@@ -156,11 +166,10 @@ def _run(
     bare = resolve(parent).folder if parent else None
     ranks = join()
     judging = open_judge(judge, judge_model, ranks=ranks) if judge else None
-    if not spec.startswith(PREFIXES):
-        check_checkpoint(Path(spec))
+    check_spec(spec, **loading)
     with _alone_in(out, ranks), Harness(suite, data) as harness:
         limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks,
-                  "sampling": sampling}  # fmt: skip
+                  "sampling": sampling, "system": system, **loading}  # fmt: skip
         opened = _open(console, spec, model_name, heldout, limits)
         with AnswerProgress(console) as progress:
             opened.answerer.progress = progress.answered
@@ -253,37 +262,6 @@ def _drift(model: Any, processor: Any, folder: Path) -> float:
 
     bare = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(model.device)
     return text_drift(model, bare, processor)
-
-
-class AnswerProgress:
-    """A progress line: which row, under which condition, how many answers, how fast."""
-
-    def __init__(self, console: Any) -> None:
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        self.bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TextColumn("{task.completed} answers"),
-            TimeElapsedColumn(),
-            console=console,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self.task = self.bar.add_task("preparing", total=None)
-
-    def __enter__(self) -> "AnswerProgress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def condition(self, row: str, condition: str) -> None:
-        self.bar.update(self.task, description=f"{row} ({condition.replace('_', ' ')})")
-
-    def answered(self, count: int) -> None:
-        self.bar.advance(self.task, count)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Harness:
         self.start()
         # its functions cannot be sent
         judge = row.judge.name if row.judge else ""
-        self.tell(row.name, row.cap, condition, limit, scratch, judge)
+        self.tell(row.name, row.most, condition, limit, scratch, judge)
         cause = None
         asks = {"model": answerer} | ({"judge": row.judge.answerer} if row.judge else {})
         while True:
@@ -165,9 +165,9 @@ def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
     source = cache(lambda: SUITES[suite].open(data))
 
     def run(
-        name: str, cap: int | None, condition: str, limit: int | None, scratch: Path, judge: str
+        name: str, most: int | None, condition: str, limit: int | None, scratch: Path, judge: str
     ) -> Scored:
-        row, judging = replace(rows[name], cap=cap), cast(Answerer, _Asking(pipe, "judge"))
+        row, judging = replace(rows[name], most=most), cast(Answerer, _Asking(pipe, "judge"))
         if judge:
             row = replace(row, judge=Judge(judging, judge, ""))
         return row.run(_Asking(pipe, "model"), source(), condition, limit, scratch)

@@ -48,8 +48,31 @@ JudgeModel = Annotated[str, typer.Option(help="Which model of it.")]
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Most tokens of an answer, instead of each row's own; never more than official."
+        min=1,
+        help="Most tokens of an answer, thinking included, instead of each row's own; a model that "
+        "thinks needs thousands.",
     ),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A string that ends an answer, not its thinking; \\n is a line break. May be repeated."
+    ),
+]
+System = Annotated[str, typer.Option(help="System prompt before every question.")]
+DType = Annotated[
+    str,
+    typer.Option(
+        help="auto, float32, bfloat16 or float16, instead of float32 for checkpoints of ours and "
+        "what hf: models were saved in on a GPU."
+    ),
+]
+MinPixels = Annotated[
+    int | None,
+    typer.Option(min=1, help="Fewest pixels of a picture, of hf: models that take any size."),
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Most pixels of a picture, of the same.")
 ]
 Temperature = Annotated[
     float, typer.Option(min=0, help="How freely answers are drawn; 0 takes the likeliest tokens.")
@@ -60,3 +83,8 @@ TopP = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Another one draws other answers.")]
 MaxBatch = Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")]
 TokenBudget = Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")]
+
+
+def unescaped(text: str) -> str:
+    """A string as it is typed, with line breaks and tabs for \\n and \\t."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")

@@ -2,15 +2,15 @@
 
 import contextlib
 import json
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from omni.files.atomic import write_json, write_text
+from omni.generation.settings import Generation
 from omni.nearest import nearest
 
 from .answering.answerer import Answerer, CannotAskError
@@ -19,38 +19,17 @@ from .answering.store import AnswerStore, digest
 from .lmms.judge import Judge
 from .lmms.official import Official
 from .report.mean import mean_of_ten
+from .row import as_row, note
 from .rows.own import MissingDataError, Own
 from .scoring.right import Scored
-from .scoring.statistics import detectable
-from .scoring.units import categories, stored_units
+from .scoring.units import stored_units
 from .suites.registry import SUITES
 
-log = logging.getLogger(__name__)
 CONDITIONS = ("normal", "blind", "shuffled_images", "shuffled_audio")
 # (row name, conditions) -> nothing; called before a condition is asked
 OnCondition = Callable[[str, str], None]
 # (row, answerer, source, condition, limit, scratch) -> its score, see `Official.run`
 RunRow = Callable[[Official | Own, Answerer, Any, str, int | None, Path], Scored]
-
-
-@dataclass
-class Row:
-    """One line of the table. Scores are on 0–100; None where nothing was measured."""
-
-    name: str
-    how: str
-    score: float | None = None
-    n: int = 0
-    ci_low: float | None = None
-    ci_high: float | None = None
-    blind: float | None = None
-    chance: float | None = None
-    controls: dict[str, dict[str, float]] = field(default_factory=dict)  # score, ci_low, ci_high
-    details: dict[str, Any] = field(default_factory=dict)
-    missing: str = ""  # why there is no score
-    title: str = ""
-    categories: dict[str, dict[str, float]] = field(default_factory=dict)  # score, n
-    detectable: float | None = None  # between two runs of this row, see `statistics.detectable`
 
 
 def run_suite(
@@ -147,6 +126,7 @@ def evaluate(
             "seconds": round(time.monotonic() - start, 1),
             "limit": limit,
             "sampling": dict(answerer.sampling),
+            "generation": generation_of(answerer, max_new_tokens),
             "problems": answerer.problems + (judge.problems if judge else []),
             "shortened": answerer.shortened,
             "rows": [asdict(row) for row in table],
@@ -173,7 +153,7 @@ def choose(
 ) -> list[Official | Own]:
     """The rows of a suite, or those named, in a list or with commas in between.
 
-    Their answers are of at most `max_new_tokens`, where that is given.
+    Their answers are of at most `max_new_tokens`, where that is given, whatever the rows say.
 
     Raises:
         ValueError: an unknown name; says the nearest, or the known ones.
@@ -203,59 +183,16 @@ def ask(
     found: dict[str, Scored | str] = {}
     for condition in ("normal", *(spec.controls if controls else ())):
         on_condition(spec.name, condition)
-        noted = len(answerer.problems), len(answerer.shortened)
+        before = len(answerer.notes)
         try:
             scored = run_row(spec, answerer, source, condition, limit, out / "work")
-            _note_problems(spec.name, scored, answerer, *noted)
+            note(spec.name, scored, answerer.notes, before)
             found[condition] = scored
         except (MissingDataError, CannotAskError) as error:
             found[condition] = str(error)
             if condition == "normal":
                 break
     return found
-
-
-def _note_problems(
-    row: str, scored: Scored, answerer: Answerer, problems: int, shortened: int
-) -> None:
-    """Add to the details of a row what the answerer noted after these numbers of each."""
-    unanswered = answerer.problems[problems:]
-    if unanswered and len(unanswered) >= len(scored.outcomes):
-        del answerer.problems[problems:]  # said once, of the row, which has no score
-        raise MissingDataError(
-            f"not one of {len(unanswered)} questions has an answer; the first: {unanswered[0]}"
-        )
-    if unanswered:
-        scored.details["unreadable"] = unanswered  # answered "" and counted as wrong
-        log.warning("%s: %d docs have no answer: %s", row, len(unanswered), unanswered[0])
-    if cut := answerer.shortened[shortened:]:
-        scored.details["shortened"] = cut
-
-
-def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
-    """The table line of a row from its conditions."""
-    normal = found["normal"]
-    row = Row(spec.name, spec.how, title=spec.title)
-    if isinstance(normal, str):
-        row.missing = normal
-        return row
-    row.score, row.n, row.chance = normal.score, normal.n, normal.chance
-    row.ci_low, row.ci_high, row.details = normal.ci_low, normal.ci_high, dict(normal.details)
-    row.details.setdefault("max_new_tokens", spec.max_new_tokens)
-    row.categories = categories(normal)
-    row.detectable = detectable(normal.units) if normal.units else None
-    for condition, scored in found.items():
-        if condition == "normal":
-            continue
-        if isinstance(scored, str):
-            row.details[condition] = f"not measured: {scored}"
-        elif condition == "blind":
-            row.blind = scored.score
-        if isinstance(scored, Scored):
-            row.controls[condition] = {
-                "score": scored.score, "ci_low": scored.ci_low, "ci_high": scored.ci_high
-            }  # fmt: skip
-    return row
 
 
 def answer_lines(row: str, found: dict[str, Scored | str]) -> list[dict[str, Any]]:
@@ -266,6 +203,16 @@ def answer_lines(row: str, found: dict[str, Scored | str]) -> list[dict[str, Any
         if isinstance(scored, Scored)
         for outcome in scored.outcomes
     ]
+
+
+def generation_of(answerer: Answerer, max_new_tokens: int | None) -> dict[str, Any]:
+    """All that decides the answers beside weights and questions; None: as each row has it."""
+    usual = Generation()
+    fixed = {
+        "max_new_tokens": max_new_tokens, "stop": None, "temperature": usual.temperature,
+        "top_p": usual.top_p, "seed": usual.seed, "system": answerer.system,
+    }  # fmt: skip
+    return fixed | dict(answerer.sampling) | dict(answerer.loaded)
 
 
 def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:

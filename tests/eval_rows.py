@@ -12,6 +12,16 @@ LETTERS = {
 }
 WORDS = list(LETTERS.values())
 
+ODD = (
+    "\x00", "A\x00", "\x1b[1mA\x1b[0m", "\x0b\x0c\x7f\x85", "\ud800", "A\udfff B", "\ufffe\uffff",
+    "", "   ", "\n\n\n", "=1+1", "=HYPERLINK(1)", "@SUM(A1)", "-", "x" * 100_000, "9" * 5_000,
+    "1e999", "nan", "inf%", "1/0", "[" * 3000, "\\frac{1}{0}", "$^{", "{}", "None", "A, B",
+    "🙂" * 40_000,
+    "١٢", "½", "²", "一二", "٪", "(A", "%s %d {0}", "<answer>", "../..", "\u202eA", "-" * 50 + "1",
+    "1,2,3.4.5", "1_000", "0x1F", "yes\x00no",
+)  # fmt: skip
+"""texts that no answer should be, and some are"""
+
 
 def mmstar(n: int) -> dict[str, Any]:
     kinds = [("math", "geometry"), ("math", "geometry"), ("logical reasoning", "diagram reasoning")]

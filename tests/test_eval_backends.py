@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from eval.answering.answerer import CannotAskError
 from eval.answering.backends import open_model
+from eval.answering.backends.hf import check
 from eval.answering.backends.ours import for_model
 from eval.cli import app
 from eval.run import evaluate
@@ -299,3 +301,50 @@ def test_another_template_or_tokenizer_is_another_model(llava, tmp_path):
     ]
     assert len({same, *(settings(*change) for change in changes)}) == 4
     assert open_model(f"hf:{llava}").answerer.settings == same  # wherever it lies
+
+
+def test_the_command_says_how_questions_are_put(endpoint, kinds, tmp_path):
+    out = tmp_path / "out"
+    arguments = [endpoint, "--model-name", "tiny", "--data", str(kinds), "--out", str(out),
+                 "--no-controls", "--limit", "1", "--rows", "category,mini-chartqa"]  # fmt: skip
+    more = ["--max-new-tokens", "3000", "--stop", "\\n", "--stop", "END", "--system", "Be brief."]
+    done = CliRunner().invoke(app, [*arguments, *more])
+    assert done.exit_code == 0, done.output
+    for sent in Endpoint.asked:  # of ours, and of a task that officially has 16
+        first = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+        assert sent["messages"][0] == first
+        assert (sent["max_tokens"], sent["stop"]) == (3000, ["\n", "END"])
+    result = json.loads((out / "rows.json").read_text())
+    assert result["generation"]["system"] == "Be brief."
+    assert "stop strings '\\n', 'END', system prompt 'Be brief.'" in (out / "table.md").read_text()
+    asked = len(Endpoint.asked)
+    for change in (["--system", "Be long."], ["--stop", "\\t"], ["--max-new-tokens", "3001"], []):
+        CliRunner().invoke(app, [*arguments, *more, *change])
+        assert len(Endpoint.asked) == asked + (2 if change else 0)
+        asked = len(Endpoint.asked)
+    wrong = CliRunner().invoke(app, [*arguments, "--dtype", "float16"])
+    assert wrong.exit_code == 2
+    assert "for the server of an endpoint to set" in wrong.output
+
+
+def test_a_model_of_transformers_is_loaded_as_wanted_or_refused(llava):
+    plain, half = open_model(f"hf:{llava}"), open_model(f"hf:{llava}", dtype="bfloat16")
+    loaded = [opened.answerer.loaded for opened in (plain, half)]
+    assert loaded == [{"dtype": "float32"}, {"dtype": "bfloat16"}]
+    assert plain.weights != half.weights
+    assert half.answerer([[user("What?")]], Generation(2))
+    with pytest.raises(ValueError, match=r"--max-pixels: .* takes no such size \(CLIPImage"):
+        open_model(f"hf:{llava}", max_pixels=9)
+    assert open_model(f"hf:{llava}", system="Be brief.").answerer.system == "Be brief."
+
+
+def test_sizes_and_system_prompts_that_would_be_lost_are_refused():
+    from transformers import Qwen2VLImageProcessor
+
+    def template(asked, **_):
+        return "".join(p["text"] for m in asked if m["role"] == "user" for p in m["content"])
+
+    sized = SimpleNamespace(image_processor=Qwen2VLImageProcessor(), apply_chat_template=template)
+    check("x", sized, {"min_pixels": 3136, "max_pixels": 50176}, "")
+    with pytest.raises(ValueError, match="--system: the chat template of x leaves it out"):
+        check("x", sized, {}, "Be brief.")

@@ -156,3 +156,12 @@ def test_a_judge_that_is_not_there_is_noticed_before_the_model_is_loaded(address
     done = CliRunner().invoke(app, [str(tmp_path), "--suite", "image10", "--judge", address])
     assert done.exit_code == 2
     assert "--judge-model" in done.output
+
+
+def test_a_judge_may_think(address, monkeypatch):
+    monkeypatch.setattr(Bench, "judge", lambda self, prompt: "<think>The word is")
+    judge = judging.open_judge(address, "wise")
+    assert judge.problems == []
+    monkeypatch.setattr(Bench, "judge", lambda self, prompt: "<think>One?</think>correct")
+    scored = judge.hear(lambda: judge.reply("Is it?", 256), "x")
+    assert (scored, judge.problems) == ("correct", [])

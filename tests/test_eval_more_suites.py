@@ -75,6 +75,19 @@ def test_truth_scores_100_and_nonsense_does_not(row, public, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("row", ONE_EACH, ids=lambda row: row.name)
+def test_odd_answers_lose_no_row(row, public, tmp_path):
+    source = Local(public)
+    odd = [text for text in rows.ODD if len(text) < 1000]  # transcripts are compared for minutes
+    for first in range(0, len(odd), COUNT):
+        texts = [odd[(first + n) % len(odd)] for n in range(COUNT)]
+        answerer = Answerer(lambda batch, *_, texts=texts: texts[: len(batch)], lambda m: 50)
+        scored = row.run(answerer, source, "normal", None, tmp_path / str(first))
+        assert len(scored.outcomes) == COUNT
+        assert set(answerer.store.answers.values()) <= set(texts)
+
+
+@pytest.mark.slow
 def test_another_process_shows_the_same_pictures_and_sounds(public, tmp_path):
     (row,) = [row for row in SUITES["omni"].rows if row.name == "omnibench"]
 

@@ -177,6 +177,18 @@ def test_why_an_answer_ends(make_model, spell, generation, text, finish, kept):
     assert not found.ids.is_inference()  # as rollouts they take part in training
 
 
+def test_a_stop_string_in_the_thinking_ends_nothing(make_model, spell):
+    model, processor = make_model()
+    told = "<think>A\n\nB</think>\nB\n\nC<|im_end|>"
+    spell(model, processor, [user("?")], told)
+    batch = prompts(processor, [[user("?")]])
+    (found,) = complete(model, processor, batch, Generation(60, stop=("\n\n",)))
+    assert (found.text, found.finish) == ("<think>A\n\nB</think>\nB", "stop")
+    assert processor.tokenizer.decode(found.ids) == "<think>A\n\nB</think>\nB\n\n"
+    (found,) = complete(model, processor, batch, Generation(11, stop=("\n\n",)))
+    assert (found.text, found.finish) == ("<think>A\n\nB", "length")
+
+
 WRONG = {
     "max_new_tokens": [0, 1.5, True, "8"],
     "stop": ["\n", ("",), (1,), None],

@@ -9,15 +9,17 @@ from typing import Any
 
 from omni.generation.settings import Generation
 from omni.processing.identity import Identity, identify
-from omni.processing.messages import MEDIA, media_refs
+from omni.processing.messages import MEDIA, media_refs, system
 
+from .memory import TooLargeError, out_of_memory, release
 from .ranks import Ranks
+from .reply import Note, Reply
 from .store import AnswerStore
 
 Messages = list[dict[str, Any]]
 # (what `encode` made of one batch, how to answer, digests of its questions) -> one text each, or
 # the error why there is none
-AnswerBatch = Callable[[Any, Generation, Sequence[str]], Sequence[str | ValueError]]
+AnswerBatch = Callable[[Any, Generation, Sequence[str]], Sequence[str | Reply | ValueError]]
 LONGEST = 1 << 16  # characters of an answer that scorers are shown
 KEEP = 1 << 30  # bytes of media that wait for their turn; others are decoded once more
 
@@ -32,12 +34,14 @@ class Answerer:
 
     A batch holds at most `max_batch` conversations and `token_budget` tokens, padding and new
     tokens included. While it is answered, `encode` makes the next one ready in a thread. Out of
-    memory halves the batch. Bad input costs only the conversation that holds it: it is answered
-    "" and named in `problems`. Identical conversations (same words, media and `Generation`) are
-    answered once and kept in `store`, batch by batch; problems are not, and are tried again. The
-    very first batch is one conversation, the longest.
+    memory halves the batch. Bad input, or what does not fit in memory alone, costs only the
+    conversation that holds it: it is answered "" and named in `problems`. Identical conversations
+    (same words, media and `Generation`) are answered once and kept in `store`, batch by batch, as
+    they were written; problems are not, and are tried again. The very first batch is one
+    conversation, the longest.
 
-    An answer of more than `LONGEST` characters loses its middle and is named in `shortened`.
+    Thinking is taken out of an answer, and one of more than `LONGEST` characters loses its middle;
+    `notes` name these, those cut at the limit of new tokens, and those that are none.
 
     With several `ranks` each answers a part of equal cost, and all of them return all answers.
     """
@@ -49,6 +53,10 @@ class Answerer:
     """Digest of what decides the answers besides weights and questions."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `Generation` that hold for every question, whatever a row asks for."""
+    system: str = ""
+    """What stands before every conversation, and before a system message of its own."""
+    loaded: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen when the model was loaded, for the reader of a table: its dtype, sizes."""
     reads: frozenset[str] = frozenset(MEDIA)
     """Kinds of media that the model takes."""
     token_budget: int = 4096
@@ -56,9 +64,21 @@ class Answerer:
     progress: Callable[[int], None] = lambda done: None
     ranks: Ranks = Ranks()  # noqa: RUF009
     store: AnswerStore = field(default_factory=AnswerStore)
-    problems: list[str] = field(default_factory=list)
-    shortened: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     batches: int = 0
+
+    @property
+    def problems(self) -> list[str]:
+        """What has no answer, and why."""
+        return self.noted("unanswered")
+
+    @property
+    def shortened(self) -> list[str]:
+        return self.noted("shortened")
+
+    def noted(self, kind: str) -> list[str]:
+        """Notes of one kind as lines."""
+        return [note.line for note in self.notes if note.kind == kind]
 
     def __call__(
         self,
@@ -77,6 +97,8 @@ class Answerer:
             raise ValueError(
                 f"n is {generation.n}, but a question has one score: ask with other seeds instead"
             )
+        if self.system:
+            conversations = _Introduced(conversations, self.system)
         keys, fresh, errors = self._look(conversations, generation)
         self.progress(len(keys) - len(fresh))
         most = generation.max_new_tokens
@@ -120,8 +142,10 @@ class Answerer:
     def _cost(self, messages: Messages) -> int:
         try:
             return self.cost(messages)
-        except ValueError:  # bad media: named when it is answered
-            return 0
+        except (ValueError, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, ValueError) or out_of_memory(error)):
+                raise
+            return 0  # named when it is answered
 
     def _ask(
         self,
@@ -165,7 +189,10 @@ class Answerer:
         batch: "list[_Question]",
         generation: Generation,
         ready: "Future[Any] | None" = None,
+        last: bool = False,
     ) -> list[str | ValueError]:
+        """Answer a batch, its halves where it is too much; `last` tries no part again."""
+        problem = ""
         try:
             encoded = ready.result() if ready else self._encode(batch)
             self.batches += 1
@@ -175,24 +202,64 @@ class Answerer:
             if len(batch) == 1:
                 return [error]
         except (RuntimeError, MemoryError) as error:
-            if len(batch) == 1 or not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
+            problem = str(error).partition("\n")[0] or type(error).__name__
+        if problem:  # the error is gone, and the tensors that its traceback held
+            ready = encoded = None
+            release()
+        if len(batch) == 1 and last:
+            return [TooLargeError(f"it does not fit in memory: {problem}")]
+        if len(batch) == 1:
+            return self._answer(batch, generation, last=True)
         half = len(batch) // 2
         return self._answer(batch[:half], generation) + self._answer(batch[half:], generation)
 
     def _tell(self, keys: list[str], errors: dict[str, str], names: Sequence[str]) -> list[str]:
-        """Return the answers in order; note what is wrong with them."""
+        """Return the answers in order; note what is to be known of them."""
         texts = []
         for number, key in enumerate(keys):
-            name = f"{names[number]}: " if names else ""
-            text = "" if key in errors else self.store[key]
+            name = names[number] if names else ""
             if key in errors:
-                self.problems.append(name + errors[key])
-            if len(text) > LONGEST:
-                self.shortened.append(f"{name}{len(text):,} characters")
-                text = text[: LONGEST // 2] + " … " + text[-LONGEST // 2 :]
-            texts.append(text)
+                self.notes.append(Note("unanswered", name, errors[key]))
+                texts.append("")
+            else:
+                texts.append(self._read(name, self.store[key]))
         return texts
+
+    def _read(self, name: str, reply: Reply) -> str:
+        """The answer in what was written; note what was done to find it."""
+        why, answer = reply.why_none, reply.answer
+        if reply.remark:
+            self.notes.append(Note("remark", name, reply.remark))
+        if reply.thought:
+            self.notes.append(Note("thought", name, f"{len(reply) - len(answer):,} characters"))
+        if reply.finish == "length":
+            self.notes.append(Note("cut", name, f"after {len(reply):,} characters"))
+        if why:
+            self.notes.append(Note("unanswered", name, why))
+            return ""
+        if len(answer) > LONGEST:
+            self.notes.append(Note("shortened", name, f"{len(answer):,} characters"))
+            return answer[: LONGEST // 2] + " … " + answer[-LONGEST // 2 :]
+        return answer
+
+
+@dataclass
+class _Introduced(Sequence[Messages]):
+    """Conversations behind a system message."""
+
+    conversations: Sequence[Messages]
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __getitem__(self, number: Any) -> Any:
+        first, *others = self.conversations[number]
+        if first["role"] == "system":
+            return [system(f"{self.text}\n\n", *first["content"]), *others]
+        return [system(self.text), first, *others]
 
 
 @dataclass
@@ -239,7 +306,3 @@ def plan_batches(
 def key_of(question: str, generation: Generation) -> str:
     """What an answer is kept under: the digest of a question and of all of how it is answered."""
     return hashlib.sha256(f"{generation.key}|{question}".encode()).hexdigest()
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from omni.files.jsonl import append_lines, read_lines
 
 from .ranks import Ranks
+from .reply import Reply
 
 
 class AnswerStore:
@@ -26,7 +28,7 @@ class AnswerStore:
 
     def __init__(self, folder: Path | None = None, of: str = "", ranks: Ranks = Ranks()):  # noqa: B008
         self.of = of
-        self.answers: dict[str, str] = {}
+        self.answers: dict[str, Reply] = {}
         self._file = None
         if folder is None:
             return
@@ -39,21 +41,26 @@ class AnswerStore:
     def __contains__(self, question: str) -> bool:
         return question in self.answers
 
-    def __getitem__(self, question: str) -> str:
+    def __getitem__(self, question: str) -> Reply:
         return self.answers[question]
 
-    def add(self, answers: dict[str, str]) -> None:
-        """Keep a batch of answers by question."""
-        self.answers |= answers
+    def add(self, answers: Mapping[str, str]) -> None:
+        """Keep a batch of answers by question; a plain text is one that ended by itself."""
+        found = {q: a if isinstance(a, Reply) else Reply(a) for q, a in answers.items()}
+        self.answers |= found
         if self._file is None or not answers:
             return
-        rows = ({"of": self.of, "question": q, "answer": a} for q, a in answers.items())
+        rows = (
+            {"of": self.of, "question": q, "answer": a, "finish": a.finish, "remark": a.remark}
+            for q, a in found.items()
+        )
         append_lines(self._file, rows)
 
     def _read(self, file: Path) -> None:
         for row in read_lines(file):
             if row.get("of") == self.of and row.keys() >= {"question", "answer"}:
-                self.answers[str(row["question"])] = str(row["answer"])
+                how = str(row.get("finish", "stop")), str(row.get("remark", ""))
+                self.answers[str(row["question"])] = Reply(str(row["answer"]), *how)
 
 
 def digest(*facts: Any) -> str:

@@ -79,6 +79,7 @@ def open_judge(address: str, model: str, **limits: Any) -> Judge:
         raise ValueError(f"--judge {address} needs --judge-model: which model is to judge")
     opened = open_endpoint(address, model, key="OMNI_JUDGE_KEY", max_batch=PARALLEL, **limits)
     opened.answerer([[user('Say "ready".')]], Generation(8))
-    if opened.answerer.problems:
+    if opened.answerer.problems and not opened.answerer.store.answers:  # one that thinks is there
         raise OSError(f"the judge at {address} does not answer: {opened.answerer.problems[0]}")
+    opened.answerer.notes.clear()  # of that word
     return Judge(opened.answerer, model, opened.weights)

@@ -13,7 +13,7 @@ from ..scoring.right import Outcome, Scored
 from .benchmark import Benchmark
 from .bridge import TaskResult, load_task, run_task
 from .decoding import tolerant
-from .docs import keep, scorable
+from .docs import forgive, keep, scorable
 from .judge import Judge
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class Official:
     files: Files
     cap: int | None = None
     """most new tokens, instead of the benchmark's"""
+    most: int | None = None
+    """most new tokens, whatever the benchmark, its task or `cap` say"""
     public: bool = False
     """its docs are to be those of the published split, all of them"""
     judge: Judge | None = None
@@ -68,11 +70,11 @@ class Official:
 
     @property
     def max_new_tokens(self) -> int:
-        return self.cap or self.benchmark.max_new_tokens
+        return self.most or self.cap or self.benchmark.max_new_tokens
 
     def with_limit(self, max_new_tokens: int) -> "Official":
-        """The same row with other most new tokens; the official limit, if less, holds as well."""
-        return replace(self, cap=max_new_tokens)
+        """The same row with answers of at most so many tokens, also where officially fewer."""
+        return replace(self, most=max_new_tokens)
 
     def run(
         self, answerer: Answerer, source: Any, condition: str, limit: int | None, scratch: Path
@@ -88,12 +90,16 @@ class Official:
         task, docs, unusable = self.load(source, limit, scratch)
         from .adapter import ChatModel, convert
 
-        chat = ChatModel(answerer, condition == "blind", self.max_new_tokens, docs)
+        unscorable = forgive(task)
+        blind = condition == "blind"
+        chat = ChatModel(answerer, blind, self.max_new_tokens, docs, self.most)
         try:
             result = run_task(task, chat, scratch / "official" / self.name / condition)
             for sample in result.samples:
                 sample["doc_id"] = docs[sample["doc_id"]]
             scored = self._score(result)
+            for outcome in scored.outcomes:
+                outcome.answer = chat.written.get(int(outcome.doc), outcome.answer)
         except Exception as error:
             if not chat.answered:  # the model's fault, or ours
                 raise
@@ -111,8 +117,10 @@ class Official:
         if self.benchmark.rule and self.how == self.benchmark.how:
             scored.details["rule"] = self.benchmark.rule
         scored.details["max_new_tokens"] = chat.longest
-        if self.public and chat.longest < chat.official:
+        if self.public and chat.official and chat.longest != chat.official:
             scored.details["official_max_new_tokens"] = chat.official
+        if unscorable:
+            scored.details["unscorable"] = unscorable
         if unusable:
             scored.details["left_out"] = unusable
         if self.public and len(scored.outcomes) != self.benchmark.rows:

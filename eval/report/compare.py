@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ..grid import Grid
 from ..scoring.statistics import Difference, Tallies, compare, compare_means, score
 from ..scoring.units import tallies_of
+from .mean import unanswered
 from .published import published
-from .side_by_side import measured
+from .side_by_side import Column, lost_answers, measured
 from .table import number
 
 Rows = dict[str, Tallies]
@@ -25,8 +26,9 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
 
     Returns:
         `first` and `second`: titles; `rows` and `mean`, each with the scores of both on their
-        common questions and the fields of `statistics.Difference`; `notes`. The mean is that of
-        the ten benchmarks where both have them all, otherwise of the rows compared.
+        common questions, the fields of `statistics.Difference` and how many docs of either run
+        have no answer; `notes`. The mean is that of the ten benchmarks where both have them all,
+        otherwise of the rows compared; None, and `why`, where answers are lacking.
 
     Raises:
         FileNotFoundError: no results there; ValueError: nothing in common.
@@ -42,26 +44,30 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     whole = all(column.result.get("mean", {}) and column.result["mean"]["score"] is not None
                 for column in (one, two))  # fmt: skip
     of_mean = {name: pair for name, pair in compared.items() if name in ten or not whole}
+    lost = {
+        name: {"first_unanswered": unanswered(one.rows[name]),
+               "second_unanswered": unanswered(two.rows[name])}
+        for name in compared
+    }  # fmt: skip
     rows = [
-        {"name": name, "title": titles[name], **_line(*pair, compare(*pair))}
+        {"name": name, "title": titles[name], **_line(*pair, compare(*pair)), **lost[name]}
         for name, pair in compared.items()
     ]
-    mean = _mean(of_mean, f"mean of {'the' if whole else 'these'} {len(of_mean)}")
-    notes = [*_left_out(titles, one.rows, two.rows, compared), *_data(one.result, two.result)]
+    title = f"mean of {'the' if whole else 'these'} {len(of_mean)}"
+    silent = [titles[name] for name in of_mean if any(lost[name].values())]
+    mean = _no_mean(title, silent) if silent else _mean(of_mean, title)
+    notes = [
+        *_unanswered(one, two),
+        *_left_out(titles, one.rows, two.rows, compared),
+        *_data(one.result, two.result),
+    ]
     return {"first": one.title, "second": two.title, "rows": rows, "mean": mean, "notes": notes}
 
 
 def grid(found: dict[str, Any]) -> Grid:
     """Differences with their intervals, the mean last."""
     head = ["row", found["first"], found["second"], "difference", "95 %", "p", "detectable", "n"]
-    lines = [
-        [
-            row["title"], number(row["first"]), number(row["second"]), f"{row['score']:+.1f}",
-            f"{row['low']:+.1f} to {row['high']:+.1f}", _p(row["p"]), number(row["detectable"]),
-            str(row["n"]),
-        ]
-        for row in (*found["rows"], found["mean"])
-    ]  # fmt: skip
+    lines = [_cells(row) for row in (*found["rows"], found["mean"])]
     notes = [
         "difference: the first minus the second on their common questions. 95 %: paired bootstrap. "
         "p: how often a difference this large appears when each question's two results are "
@@ -71,6 +77,18 @@ def grid(found: dict[str, Any]) -> Grid:
         *found["notes"],
     ]
     return Grid(head, lines, notes, ruled={len(found["rows"]) - 1})
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    if row["score"] is None:
+        return [row["title"], "–", "–", "–", row["why"], "", "", ""]
+    sides = [number(row[side]) for side in ("first", "second")]
+    lost = [row[f"{side}_unanswered"] for side in ("first", "second")]
+    sides = [f"{x}\n({n} unanswered)" if n else x for x, n in zip(sides, lost, strict=True)]
+    return [
+        row["title"], *sides, f"{row['score']:+.1f}", f"{row['low']:+.1f} to {row['high']:+.1f}",
+        _p(row["p"]), number(row["detectable"]), str(row["n"]),
+    ]  # fmt: skip
 
 
 def _tallies(path: Path) -> Rows:
@@ -98,7 +116,21 @@ def _mean(pairs: Mapping[str, tuple[Tallies, Tallies]], title: str) -> dict[str,
     scores = [(score(ours), score(theirs)) for ours, theirs in pairs.values()]
     first, second = (sum(side) / len(scores) for side in zip(*scores, strict=True))
     found = compare_means(list(pairs.values()))
-    return {"name": "mean", "title": title, "first": first, "second": second, **asdict(found)}
+    return {"name": "mean", "title": title, "first": first, "second": second, **asdict(found),
+            "first_unanswered": 0, "second_unanswered": 0, "why": ""}  # fmt: skip
+
+
+def _no_mean(title: str, silent: list[str]) -> dict[str, Any]:
+    facts = dict.fromkeys(["first", "second", *(f.name for f in fields(Difference))])
+    return {"name": "mean", "title": title, **facts, "why": f"no answer: {', '.join(silent)}"}
+
+
+def _unanswered(*columns: Column) -> list[str]:
+    return [
+        f"{column.title}: without an answer, and counted as wrong: {', '.join(lost)}."
+        for column in columns
+        if (lost := lost_answers(column))
+    ]
 
 
 def _left_out(

@@ -17,7 +17,7 @@ def mean_of_ten(
     Rows of other names do not count, least of all those of the mini suite.
 
     Args:
-        rows: as rows.json has them; where `details` call one incomplete, there is no mean.
+        rows: as rows.json has them; where one is incomplete or lacks answers, there is no mean.
         units: what to resample for the interval, by row; without it there is none.
         limit: questions a row that the run was limited to.
 
@@ -51,6 +51,9 @@ def _why(have: Mapping[str, Mapping[str, Any]], missing: list[str], limit: int |
         return f"{len(have)} of {ten}, missing {', '.join(missing)}"
     if limit:
         return f"limited to {limit} questions a row"
+    if silent := [f"{_title(row)} {without_answer(row)}" for row in have.values()
+                  if unanswered(row)]:  # fmt: skip
+        return f"no answer: {', '.join(silent)}"
     parts = incomplete(have.values())
     if len(parts) > 2:
         return f"{len(parts)} of {ten} are not whole"
@@ -60,7 +63,22 @@ def _why(have: Mapping[str, Mapping[str, Any]], missing: list[str], limit: int |
 def incomplete(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The rows with fewer or more docs than their benchmark: "ChartQA 12 of 2500 docs"."""
     return [
-        f"{row.get('title') or row['name']} {row['details']['incomplete']}"
+        f"{_title(row)} {row['details']['incomplete']}"
         for row in rows
         if row.get("details", {}).get("incomplete")
     ]
+
+
+def unanswered(row: Mapping[str, Any]) -> int:
+    """How many docs of a row have no answer; those of older results are in its details."""
+    return row.get("unanswered") or len(row.get("details", {}).get("unreadable", ()))
+
+
+def without_answer(row: Mapping[str, Any]) -> str:
+    """The same in words: "4 of 6"; without the whole where an older result does not say it."""
+    count, answered = unanswered(row), row.get("answered")
+    return f"{count}" if answered is None else f"{count} of {answered + count}"
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    return row.get("title") or row["name"]

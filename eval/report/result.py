@@ -67,6 +67,8 @@ def _failures(row: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
 
 
 def _cut(line: dict[str, Any]) -> dict[str, Any]:
+    if problem := line.get("problem"):
+        line = {**line, "answer": f"(none: {problem})"}
     texts = {key: str(line[key]) for key in ("doc", "question", "expected", "answer", "category")}
     return {
         key: text if len(text) <= CUT_AT else f"{text[:CUT_AT]} … ({len(text):,} letters)"

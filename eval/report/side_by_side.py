@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..grid import Grid, comma_separated
-from .mean import incomplete, mean_of_ten
+from .mean import incomplete, mean_of_ten, unanswered, without_answer
 from .published import published
 from .table import number
 
 FIELDS = (
-    "model", "kind", "row", "title", "score", "ci_low", "ci_high", "n", "blind", "chance", "how",
-    "source", "note", "missing",
+    "model", "kind", "row", "title", "score", "ci_low", "ci_high", "n", "answered", "unanswered",
+    "blind", "chance", "how", "source", "note", "missing",
 )  # fmt: skip
 
 
@@ -136,7 +136,8 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row.get("missing") or row["score"] is None:
         return "missing"
     interval = f" ({row['ci_low']:.1f}–{row['ci_high']:.1f})" if "ci_low" in row else ""
-    return number(row["score"]) + row.get("mark", "") + interval
+    lost = f"\n{without_answer(row)} unanswered" if unanswered(row) else ""
+    return number(row["score"]) + row.get("mark", "") + interval + lost
 
 
 def _mean(mean: dict[str, Any] | None) -> str:
@@ -179,4 +180,18 @@ def _provenance(column: Column) -> str:
     limit = f", limited to {result['limit']} questions a row" if result.get("limit") else ""
     parts = incomplete(result["rows"])
     lacking = f" Not whole: {', '.join(parts)}." if parts else ""
-    return f"{column.title}: {result.get('images') or 'measured'}{limit}. Scored {how}.{lacking}"
+    silent = ", ".join(lost_answers(column))
+    wrong = f" Without an answer, and counted as wrong: {silent}." if silent else ""
+    return (
+        f"{column.title}: {result.get('images') or 'measured'}{limit}. Scored {how}."
+        f"{lacking}{wrong}"
+    )
+
+
+def lost_answers(column: Column) -> list[str]:
+    """The rows that lack answers: "ChartQA 4 of 6"."""
+    return [
+        f"{row.get('title') or row['name']} {without_answer(row)}"
+        for row in column.result["rows"]
+        if unanswered(row)
+    ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..grid import Grid
-from .mean import incomplete
+from .mean import incomplete, unanswered, without_answer
 
 HOW = {
     "official": "official, by the official code",
@@ -12,6 +12,15 @@ HOW = {
     "judged": "judged, by it with the model that is named",
     "own": "own, as defined here",
 }
+COUNTED = {
+    "unjudged": "answers that the judge did not read are wrong",
+    "thought": "answers had thinking in them, which was removed",
+    "cut": "answers were cut at the limit of new tokens",
+    "shortened": "very long answers were scored without their middle",
+    "unscorable": "answers that the official code fails over count as empty ones",
+    "remarks": "questions were sent with pictures made smaller; rows.json says how",
+}
+"""what `details` list -> what is said of so many"""
 HEAD = ("row", "score", "95 %", "n", "blind", "chance", "shuffled", "scored")
 
 
@@ -40,7 +49,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         name,
         f"{row['score']:.1f}",
         f"{row['ci_low']:.1f}–{row['ci_high']:.1f}",
-        str(row["n"]),
+        count(row),
         number(row["blind"]),
         number(row["chance"]),
         ",\n".join(controls),
@@ -82,18 +91,42 @@ def notes(result: dict[str, Any]) -> list[str]:
             notes.append(f"{row['name']} by type of question: {kinds} (yes/no by guessing: 50).")
     if result["limit"]:
         notes.append(f"Limited to {result['limit']} questions a row: not a full run.")
-    sampling = result.get("sampling", {})
-    if sampling.get("temperature"):
-        how = ", ".join(f"{name} {value}" for name, value in sampling.items())
-        notes.append(f"Answers were drawn, not the likeliest taken: {how}.")
-    if result["problems"]:
-        notes.append(
-            f"{len(result['problems'])} questions have no answer and count as wrong; the first: "
-            f"{result['problems'][0]}."
-        )
-    if shortened := result.get("shortened"):
-        notes.append(f"{len(shortened)} very long answers were scored without their middle.")
+    notes += _generation(result)
     return [*notes, *_details(result["rows"])]
+
+
+def _generation(result: dict[str, Any]) -> list[str]:
+    """How the answers were generated, as far as the result says."""
+    notes, sampling = [], result.get("sampling", {})
+    if sampling.get("temperature"):
+        drawn = {name: sampling[name] for name in ("temperature", "top_p", "seed")
+                 if name in sampling}  # fmt: skip
+        how = ", ".join(f"{name} {value}" for name, value in drawn.items())
+        notes.append(f"Answers were drawn, not the likeliest taken: {how}.")
+    if not (found := result.get("generation")):
+        return notes
+    stop = found["stop"]
+    facts = [
+        f"temperature {found['temperature']:g}",
+        f"at most {found['max_new_tokens'] or _tokens(result['rows'])} new tokens",
+        "no stop strings but a blank line in rows of our own" if stop is None
+        else f"stop strings {', '.join(map(repr, stop))}",
+        f"system prompt {found['system']!r}" if found["system"] else "no system prompt",
+    ]  # fmt: skip
+    named = ("max_new_tokens", "stop", "temperature", "top_p", "seed", "system")
+    facts += [f"{name} {value}" for name, value in found.items() if name not in named]
+    return [*notes, f"Generation: {', '.join(facts)}."]
+
+
+def _tokens(rows: Sequence[dict[str, Any]]) -> str:
+    """The limits of the rows, and of which: "16 (ChartQA), 128 (MMMU (val))"."""
+    by_limit: dict[int, list[str]] = {}
+    for row in rows:
+        if most := row["details"].get("max_new_tokens"):
+            by_limit.setdefault(most, []).append(row.get("title") or row["name"])
+    if len(by_limit) == 1:
+        return str(*by_limit)
+    return ", ".join(f"{most} ({', '.join(names)})" for most, names in sorted(by_limit.items()))
 
 
 def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -104,8 +137,19 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
         texts = [found["rule"]] if found.get("rule") else []
         if left_out := found.get("left_out"):
             texts.append(f"{len(left_out)} docs left out; the first: {left_out[0]}")
-        if unjudged := found.get("unjudged"):
-            texts.append(f"{len(unjudged)} answers that the judge did not read are wrong")
+        texts += [f"{len(found[kind])} {text}" for kind, text in COUNTED.items() if found.get(kind)]
+        if unanswered(row):
+            lines = [line.partition("\n")[0] for line in found.get("unreadable", ())]
+            first = f"; the first: {lines[0]}" if lines else ""
+            texts.append(
+                f"{without_answer(row)} questions have no answer and count as wrong{first}"
+            )
+        texts += [
+            f"{control['unanswered']} questions have no answer in the control "
+            f"{condition.replace('_', ' ')}"
+            for condition, control in row["controls"].items()
+            if control.get("unanswered")
+        ]
         if official := found.get("official_max_new_tokens"):
             texts.append(
                 f"answers end after {found['max_new_tokens']} tokens, officially {official}"
@@ -120,3 +164,9 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
 def number(value: float | None) -> str:
     """One decimal, or a dash where nothing was measured."""
     return "–" if value is None else f"{value:.1f}"
+
+
+def count(row: dict[str, Any]) -> str:
+    """n, and how many docs have no answer."""
+    lost = f"\n({without_answer(row)} unanswered)" if unanswered(row) else ""
+    return f"{row['n']}{lost}"

@@ -29,6 +29,8 @@ class Outcome:
     category: str = ""  # as the benchmark itself divides its docs
     image: str = ""
     """a small copy of what was shown, below the folder of results; only of some that fail"""
+    problem: str = ""
+    """why there is no answer"""
 
     @property
     def unit(self) -> str:

@@ -10,12 +10,15 @@ from ..processing.messages import Message
 from .prefix import Shared, repeated, share
 from .sampling import Sampler
 from .settings import Completion, Generation
+from .thinking import TAGS, first_stop, opening
 
 if TYPE_CHECKING:
     from transformers import TextStreamer
 
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import OmniProcessor
+
+PROMPT_END = 16  # tokens, of which the tag that opens thinking may be made
 
 
 def answer(
@@ -69,7 +72,8 @@ def complete(
 
     Tokens are chosen after the logits processors that the model's `generation_config` asks for.
     What is drawn follows from the seed, the prompt's key and the number of the answer, not from
-    the rest of the batch.
+    the rest of the batch. Where a template lets the prompt end with the tag that opens thinking,
+    texts begin with it. Stop strings within thinking end nothing.
 
     Args:
         model, processor, streamer: see `answer`.
@@ -90,7 +94,9 @@ def complete(
         prompt = given["input_ids"].shape[1]
         keys = _tokens(given)[:: generation.n] if keys is None else keys
         sampler = Sampler(generation, keys, given["input_ids"].device)
-        stops = _Stops(tokenizer, prompt, stop)
+        begun = [opening(end) for end in
+                 tokenizer.batch_decode(given["input_ids"][:, -PROMPT_END:])]  # fmt: skip
+        stops = _Stops(tokenizer, prompt, stop, begun)
         output = model.generate(
             **given, max_new_tokens=generation.max_new_tokens, do_sample=False, num_beams=1,
             streamer=streamer, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0,
@@ -98,21 +104,31 @@ def complete(
         )  # fmt: skip
         new, logprobs = output[:, prompt:].cpu(), sampler.logprobs
     lengths = [stops.lengths.get(row, new.shape[1]) for row in range(len(new))]
+    rows = zip(new, logprobs, lengths, begun, strict=True)
     # clones, as tensors of inference cannot take part in training
-    return [_completion(tokenizer, tokens[:length].clone(), found[:length].clone(), ends, stop)
-            for tokens, found, length in zip(new, logprobs, lengths, strict=True)]  # fmt: skip
+    return [_completion(tokenizer, tokens[:length].clone(), found[:length].clone(), ends, stop, tag)
+            for tokens, found, length, tag in rows]  # fmt: skip
 
 
 def _completion(
-    tokenizer: Any, tokens: torch.Tensor, logprobs: torch.Tensor, ends: list[int], stop: Any
-) -> Completion:
+    tokenizer: Any, tokens: torch.Tensor, logprobs: torch.Tensor, ends: list[int], stop: Any,
+    begun: str,
+) -> Completion:  # fmt: skip
     """Leave out what pads tokens (T,) behind an end marker; say why they end."""
     ended = torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype)).nonzero()[:1, 0].tolist()
     length = ended[0] + 1 if ended else len(tokens)
-    text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
-    stopped = ended or any(string in text for string in stop)
-    finish = "stop" if stopped else "length"
+    text = begun + _spell(tokenizer, tokens[:length].tolist())
+    finish = "stop" if ended or first_stop(text, stop) >= 0 else "length"
     return Completion(cut(text, stop), tokens[:length], logprobs[:length], finish)
+
+
+def _spell(tokenizer: Any, ids: list[int]) -> str:
+    """Decode without special tokens, but for those that open and close thinking."""
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    if not any(token.lower() in TAGS for token in special):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    left_out = {number for token, number in special.items() if token.lower() not in TAGS}
+    return tokenizer.decode([number for number in ids if number not in left_out])
 
 
 def _tokens(given: Mapping[str, torch.Tensor]) -> list[str]:
@@ -137,8 +153,10 @@ class _Stops:
     That takes seconds before the first answer, which a few decoded tokens a step never add up to.
     """
 
-    def __init__(self, tokenizer: Any, prompt: int, stop: Sequence[str]) -> None:
-        self.tokenizer, self.prompt, self.stop = tokenizer, prompt, stop
+    def __init__(
+        self, tokenizer: Any, prompt: int, stop: Sequence[str], begun: Sequence[str]
+    ) -> None:
+        self.tokenizer, self.prompt, self.stop, self.begun = tokenizer, prompt, stop, begun
         self.tail = 4 * max(map(len, stop), default=0)  # tokens: a character may take four
         self.lengths: dict[int, int] = {}  # of the rows that hold one
 
@@ -146,13 +164,18 @@ class _Stops:
         new = input_ids[:, max(self.prompt, input_ids.shape[1] - self.tail) :]
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         ended = [any(string in text for string in self.stop) for text in texts]
+        ended = [hit and not self._thinks(input_ids, row) for row, hit in enumerate(ended)]
         for row in (row for row, found in enumerate(ended) if found):
             self.lengths.setdefault(row, input_ids.shape[1] - self.prompt)
         return torch.tensor(ended, device=input_ids.device)
 
+    def _thinks(self, input_ids: torch.Tensor, row: int) -> bool:
+        """Whether the stop strings of a row are all in its thinking."""
+        text = self.begun[row] + _spell(self.tokenizer, input_ids[row, self.prompt :].tolist())
+        return first_stop(text, self.stop) < 0
+
 
 def cut(text: str, stop: Sequence[str]) -> str:
-    """Drop the first stop string and all after it, and the space around the rest."""
-    for string in stop:
-        text = text.split(string, 1)[0]
-    return text.strip()
+    """Drop the first stop string behind the thinking and all after it, and the space around."""
+    at = first_stop(text, stop)
+    return (text if at < 0 else text[:at]).strip()

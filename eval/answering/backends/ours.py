@@ -9,14 +9,15 @@ from omni.generation.settings import Generation
 from omni.processing.messages import media_refs
 
 from ..answerer import Answerer, Messages
+from ..reply import Reply
 from ..store import settings_digest, weights_fingerprint
 from .opened import Opened
 
 FEATURES_MB = 500  # of images and sounds that are shown more than once
 
 
-def open_checkpoint(folder: Path, **limits: Any) -> Opened:
-    """Load a checkpoint; on a GPU if there is one, of several that of this rank.
+def open_checkpoint(folder: Path, dtype: str = "", **limits: Any) -> Opened:
+    """Load a checkpoint, in float32 if not told otherwise; on the GPU of this rank if it has one.
 
     Raises:
         CheckpointError: see `omni.load.load`.
@@ -26,7 +27,7 @@ def open_checkpoint(folder: Path, **limits: Any) -> Opened:
     from omni.features.cache import FeatureCache
     from omni.load import load
 
-    model, processor = load(folder)
+    model, processor = load(folder, dtype or "float32")
     if torch.cuda.is_available():
         model.to(device())
     model.feature_cache = FeatureCache(FEATURES_MB << 20)
@@ -51,9 +52,9 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
 
     sharing = shares(model)
 
-    def answer_batch(batch: Any, generation: Generation, keys: Sequence[str]) -> list[str]:
+    def answer_batch(batch: Any, generation: Generation, keys: Sequence[str]) -> list[Reply]:
         found = complete(model, processor, batch, generation, keys=keys)
-        return [completion.text for completion in found]
+        return [Reply(completion.text, completion.finish) for completion in found]
 
     kinds = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
     return Answerer(
@@ -61,6 +62,7 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
         TokenCost(processor),
         encode=lambda batch: prompts(processor, batch, sharing),
         settings=settings_digest(model, processor.fingerprint, processor.modalities),
+        loaded={"dtype": str(model.dtype).removeprefix("torch.")},
         reads=frozenset(kinds | ({"video"} if "image" in kinds else set())),
         **limits,
     )
