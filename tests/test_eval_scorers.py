@@ -157,20 +157,32 @@ def test_yes_no_by_answer_question_and_figure(scored):
     ]
     answers = ["Yes, it is.", "yes", "No.", "no", "Yes", "YES", "Hm?", "yes"]
     found = scored("hallusionbench", docs, answers)
-    assert right(found) == [1, 1, 1, 0, 1, 1, 1, 1]
-    assert {k: found.details[k] for k in ("aAcc", "qAcc", "fAcc")} == {
-        "aAcc": 87.5, "qAcc": 75.0, "fAcc": 75.0
+    assert right(found) == [1, 1, 1, 0, 1, 1, 0, 1]
+    assert {k: round(found.details[k], 1) for k in ("aAcc", "qAcc", "fAcc")} == {
+        "aAcc": 75.0, "qAcc": 50.0, "fAcc": 50.0
     }  # fmt: skip
-    assert found.score == pytest.approx((87.5 + 75 + 75) / 3)
-    assert found.details["neither"] == 1  # "Hm?" is taken for no, and said to be
+    assert found.score == pytest.approx((75 + 50 + 50) / 3)
+    assert found.details["neither"] == 1
 
 
-def test_silence_is_wrong_about_figures(scored):
-    docs = [{"gt_answer": truth, "figure_id": str(k), "question_id": "0"}
-            for k, truth in enumerate("0110")]  # fmt: skip
-    found = scored("hallusionbench", docs, ["", " ", "yes", "Hm?"])
-    assert right(found) == [0, 0, 1, 1]
-    assert (found.details["aAcc"], found.details["neither"]) == (50, 3)
+SAID = {
+    "Yes": "yes", "No.": "no", "**Yes**": "yes", "(no)": "no", "Yes!": "yes", "答案是yes。": "yes",
+    "Ｎｏ": "no", "There is no such line.": "no", "No, it isn't": "no", "I think yes": "yes",
+    "": "", " ": "", "Hm?": "", "I cannot tell.": "", "I don't know": "", "Nothing": "",
+    "The eyes of it": "", "yesterday": "", "noon": "", "1": "", "Not sure": "", "nope": "",
+    "Yes or no?": "", "No. Yes.": "", "yes, there is no change": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("truth", ["yes", "no"])
+def test_one_of_the_words_yes_and_no(truth, scored):
+    docs = [{"gt_answer": str(int(truth == "yes")), "figure_id": str(k), "question_id": "0"}
+            for k in range(len(SAID))]  # fmt: skip
+    found = scored("hallusionbench", docs, [*SAID])
+    read = {answer for answer, hit in zip(SAID, right(found), strict=True) if hit}
+    assert read == {answer for answer, word in SAID.items() if word == truth}
+    assert found.details["aAcc"] == pytest.approx(100 * len(read) / len(SAID))
+    assert found.details["neither"] == sum(not word for word in SAID.values())
 
 
 def test_ocrbench_counts_rows_and_looks_inside_the_answer(scored):
@@ -192,6 +204,7 @@ def test_mathvista_compares_numbers_at_their_precision(scored):
         ("fourteen", "integer", None, "14", 0), ("1,400", "integer", None, "1400", 1),
         ("1.2", "float", 1.0, "1.2", 1), ("about 1.24", "float", 1.0, "1.2", 1),
         ("1.3", "float", 1.0, "1.2", 0), ("0.5", "float", 2.0, "0.50", 1),
+        ("答案是14", "integer", None, "14", 1), ("共１４个", "integer", None, "14", 1),
         ("[2007,2008]", "list", None, "[2007, 2008]", 1), ("2007", "list", None, "[2007, 2008]", 0),
         ("", "integer", None, "14", 0),
     ]  # fmt: skip
@@ -216,6 +229,13 @@ def test_mathvista_compares_numbers_at_their_precision(scored):
         ("I see a cat and an owl", ""),
         ("It must be the owl", "owl"),
         ("concatenate", ""),
+        ("答案是B", "cat"),
+        ("答案为Ｂ。", "cat"),
+        ("选项B正确", "cat"),
+        ("（B）因为A不对", "cat"),
+        ("选A还是B", ""),
+        ("应该是owl", "owl"),
+        ("정답은 B입니다", "cat"),
     ],
 )
 def test_a_choice_named_in_a_sentence(answer, found):

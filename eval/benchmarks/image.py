@@ -65,8 +65,8 @@ IMAGE10 = (
     Benchmark(
         "hallusionbench", "HallusionBench", "hallusion_bench_image", "hallusion_bench", "image",
         951, score_hallusion, hallusion_truth, 8, "static", overrides=hallusion_overrides,
-        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no; an empty answer '
-        "is wrong",
+        rule='mean of aAcc, qAcc and fAcc; an answer must have one of the words "yes" and "no", '
+        "and not the other",
         judged=judge_hallusion, unit=figure_set,
     ),
     Benchmark(
