@@ -88,7 +88,7 @@ def evaluate(
 
 
 @app.command()
-def bench(name: Name = "", small: Small = False) -> None:
+def bench(name: Name = "", kit: options.Kit = None, small: Small = False) -> None:
     """Measure on this machine what the evaluation promises; without NAME, list the benches.
 
     Prints a table and, as its last line, one object of json: "ok" is true if the promise holds,
@@ -100,7 +100,10 @@ def bench(name: Name = "", small: Small = False) -> None:
 
     from .bench import BENCHES
 
-    raise typer.Exit(run_named("eval.bench", BENCHES, name, small))
+    if (name == "scorers") != (kit is not None):
+        raise refused(ValueError("`bench scorers DIR`, and no other, takes a VLMEvalKit checkout"))
+    given = {"checkout": kit} if kit else {}
+    raise typer.Exit(run_named("eval.bench", BENCHES, name, small, **given))
 
 
 app.command()(suites)

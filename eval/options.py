@@ -45,6 +45,12 @@ Judge = Annotated[
     ),
 ]
 JudgeModel = Annotated[str, typer.Option(help="Which model of it.")]
+Kit = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[DIR]", help="For scorers: the checkout of VLMEvalKit to compare with."
+    ),
+]
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(

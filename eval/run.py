@@ -51,6 +51,7 @@ class Row:
     title: str = ""
     categories: dict[str, dict[str, float]] = field(default_factory=dict)  # score, n
     detectable: float | None = None  # between two runs of this row, see `statistics.detectable`
+    vlmeval: float | None = None  # by VLMEvalKit's rules, see `benchmarks.vlmeval`
 
 
 def run_suite(
@@ -241,6 +242,7 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
         return row
     row.score, row.n, row.chance = normal.score, normal.n, normal.chance
     row.ci_low, row.ci_high, row.details = normal.ci_low, normal.ci_high, dict(normal.details)
+    row.vlmeval = row.details.pop("vlmeval", None)
     row.details.setdefault("max_new_tokens", spec.max_new_tokens)
     row.categories = categories(normal)
     row.detectable = detectable(normal.units) if normal.units else None

@@ -8,6 +8,7 @@ from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
 from eval.benchmarks.image import IMAGE10
 from eval.benchmarks.mathvista import extract
+from eval.benchmarks.vlmeval import named_letter
 from eval.lmms.official import Official
 from eval.minisuite.schema import SCHEMAS, write_parquet
 
@@ -253,3 +254,65 @@ def test_seed_image_leaves_videos_out(scored):
     docs = [{}, {"data_type": "video", "question_type_id": 10}, {}]
     found = scored("seedbench", docs, ["B", "A", "B"])
     assert (found.n, found.score) == (2, 100)
+
+
+KIT = {
+    #               B (B) is B. B.cat B)cat b cat "" Hm? C A-or-B
+    "seedbench":   [1, 1, 1,    1,    1,    0, 1, 0, 0,  0, 0],
+    "mmmu":        [1, 1, 1,    1,    1,    0, 1, 0, 0,  0, 0],
+    "realworldqa": [1, 1, 1,    1,    1,    0, 1, 0, 0,  0, 0],
+    "mathvista":   [1, 1, 1,    1,    1,    0, 1, 0, 0,  0, 0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(KIT))
+def test_the_second_figure_reads_letters_as_vlmevalkit_does(name, scored):
+    lines = "\n".join(f"{letter}. {text}" for letter, text in LETTERS.items())
+    docs = [{"question": f"<image 1> Which?\n{lines}\nAnswer with the letter. {k}"}
+            for k in range(len(FORMS))]  # fmt: skip
+    found = scored(name, docs, FORMS)
+    assert found.details["vlmeval"] == pytest.approx(100 * sum(KIT[name]) / len(FORMS))
+    assert right(found) == READ[name]  # the first is what it was
+
+
+def test_the_second_figure_is_of_whole_circles(scored):
+    docs = [{"index": k + copy, "answer": "B"} for k in range(3) for copy in (0, 1_000_000)]
+    found = scored("mmbench_en", docs, ["B", "cat", "B", "Hm?", "答案是B", "B"])
+    assert found.score == pytest.approx(100 * 2 / 3)
+    assert found.details["vlmeval"] == pytest.approx(100 / 3)  # its judge reads 答案是B
+
+
+def test_the_second_figure_of_figures_is_the_mean_of_three_shares(scored):
+    keys = ("set_id", "question_id", "figure_id", "gt_answer")
+    docs = [dict(zip(keys, values, strict=True)) for values in ("0001", "0010", "0101", "0110")]
+    found = scored("hallusionbench", docs, ["Yes.", "**No**", "yes", "no"])
+    assert found.score == 100
+    assert found.details["vlmeval"] == pytest.approx((75 + 50 + 50) / 3)
+
+
+def test_the_second_figure_of_texts_is_of_the_annotators_own_words(scored):
+    docs = [{"answers": ["McDonald's"] * 10}, {"answers": ["Coca-Cola, Inc"] * 10}]
+    found = scored("textvqa", docs, ["mcdonald's", "coca cola inc"])
+    assert found.details["vlmeval"] == 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("A and nothing else is to be seen here", ""),  # not among the last four words
+        ("here is to be seen an A", "A"),
+        ("The answer is difficult", "D"),
+        ("the answer is **b** as the whiskers of the animal show", "B"),
+        ("A cat", "A"),
+        ("B B", "B"),
+        ("Z", "Z"),
+        ("Cannot determine the answer", "Z"),
+        ("Failed to obtain answer via API. B", ""),
+        ("答案是B", ""),
+        ("a catalogue", "B"),
+        ("cat " * 12, ""),  # longer than twice all options
+        ("[C]", "C"),
+    ],
+)
+def test_what_vlmevalkit_takes_for_a_letter(answer, letter):
+    assert named_letter(answer, LETTERS) == letter
