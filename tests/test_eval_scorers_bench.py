@@ -41,7 +41,7 @@ def MMMU_preproc(rows):
 """,
     VQA: """
 from vlmeval.smp import istype
-def process_line(line, method): return {"match": [line["prediction"] == line["answer"]]}
+def process_line(line, method): return {"match": [line["prediction"] in line["answer"]]}
 def hit_calculate(lines, dataset): return [float(max(line["match"])) for line in lines]
 """,
     YES_NO: """

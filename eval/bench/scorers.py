@@ -49,10 +49,10 @@ def run(folder: Path, small: bool = False, checkout: Path | None = None) -> Resu
             kit.points(benchmark.name, _row(benchmark, k, s), s.answer) for k, s in enumerate(asked)
         ]
         official = official_points(benchmark, asked, folder / benchmark.name)
-        agree = np.isclose(ours, theirs)
+        agree = np.isclose(ours, theirs).tolist()
         figures[benchmark.name] = {
             "styles": len(asked),
-            "as_vlmevalkit": int(agree.sum()),
+            "as_vlmevalkit": sum(agree),
             "unlike": [s.answer for s, same in zip(asked, agree, strict=True) if not same][:8],
             "official_differs": int((~np.isclose(official, theirs)).sum()),
         }
@@ -90,7 +90,7 @@ def _line(
 ) -> dict[str, Any]:
     return {
         "benchmark": title, "form": form, "answers": len(asked),
-        "as VLMEvalKit": f"{sum(map(bool, agree))} of {len(agree)}",
+        "as VLMEvalKit": f"{sum(agree)} of {len(agree)}",
         "official differs, for example": repr(example) if who else "", "right": who,
     }  # fmt: skip
 
