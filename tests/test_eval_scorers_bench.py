@@ -59,7 +59,7 @@ class OCRBench(ImageBaseDataset):
     @classmethod
     def evaluate(self, file):
         row = load(file).iloc[0]
-        return {"Final Score": int(row["prediction"] in row["answer"])}
+        return {"Final Score": int(row["prediction"].lower() in row["answer"].lower())}
 """,
 }
 
