@@ -64,6 +64,7 @@ TEN = (
         "mmmu", "MMMU (val)", "mmmu_val", "mmmu", "validation", 900,
         score_mmmu, ANSWER, 16, "official", overrides=mmmu_overrides,
         rule="an answer without a letter is wrong, where the official code draws one at random",
+        aliases=("MMMU_DEV_VAL",),
     ),
     Benchmark(
         "hallusionbench", "HallusionBench", "hallusion_bench_image", "hallusion_bench", "image",
@@ -91,6 +92,7 @@ TEN = (
         "chartqa", "ChartQA", "chartqa", "chartqa", "test", 2500,
         score_chartqa, ANSWER, 16, "official",
         rule='numbers within 5 %; "12%" is not 12, as in the official code',
+        aliases=("ChartQA_TEST",),
     ),
     Benchmark(
         "ocrbench", "OCRBench", "ocrbench", "ocrbench", "test", 1000,
