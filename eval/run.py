@@ -23,7 +23,7 @@ from .rows.own import MissingDataError, Own
 from .scoring.right import Scored
 from .scoring.statistics import detectable
 from .scoring.units import categories, stored_units
-from .suites.registry import SUITES
+from .suites.registry import Suite, suite_of
 
 log = logging.getLogger(__name__)
 CONDITIONS = ("normal", "blind", "shuffled_images", "shuffled_audio")
@@ -57,7 +57,7 @@ class Row:
 def run_suite(
     model: Any,
     processor: Any,
-    suite: str,
+    suite: str | Suite,
     data: Path | None,
     out: Path,
     *,
@@ -101,7 +101,7 @@ def run_here(row: Official | Own, *how: Any) -> Scored:
 def evaluate(
     answerer: Answerer,
     weights: str,
-    suite: str,
+    suite: str | Suite,
     data: Path | None,
     out: Path,
     *,
@@ -125,7 +125,7 @@ def evaluate(
     """
     start = time.monotonic()
     chosen = choose(suite, rows, max_new_tokens)
-    source = SUITES[suite].open(data)
+    source = suite_of(suite).open(data)
     if judge is not None:
         judge.keep(out / "judge")
         chosen = [replace(s, judge=judge) if isinstance(s, Official) else s for s in chosen]
@@ -140,7 +140,7 @@ def evaluate(
             if isinstance(normal := scored["normal"], Scored):
                 scores[spec.name] = normal
         result = {
-            "suite": suite,
+            "suite": suite if isinstance(suite, str) else suite.name,
             "model": model,
             "images": source.label,
             "weights": weights,
@@ -170,7 +170,7 @@ def _own_folder(out: Path, ranks: Ranks) -> Iterator[Path]:
 
 
 def choose(
-    suite: str, names: str | Iterable[str], max_new_tokens: int | None = None
+    suite: str | Suite, names: str | Iterable[str], max_new_tokens: int | None = None
 ) -> list[Official | Own]:
     """The rows of a suite, or those named, in a list or with commas in between.
 
@@ -179,11 +179,9 @@ def choose(
     Raises:
         ValueError: an unknown name; says the nearest, or the known ones.
     """
-    if suite not in SUITES:
-        raise ValueError(f"unknown suite {suite!r}; there is: {', '.join(SUITES)}")
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
-    known = {row.name: row for row in SUITES[suite].rows}
+    known = {row.name: row for row in suite_of(suite).rows}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown row {', '.join(unknown)}; {nearest(unknown[0], known)}")
     chosen = [known[name] for name in names] or list(known.values())
