@@ -27,6 +27,9 @@ def evaluate(
     checkpoint: options.Checkpoint = "",
     suite: options.Suite = "mini",
     data: options.Data = None,
+    heldout: options.Heldout = None,
+    score: options.Score = "",
+    task: options.Task = None,
     out: options.Out = Path("runs/eval"),
     rows: options.Rows = "",
     limit: options.Limit = None,
@@ -58,6 +61,7 @@ def evaluate(
     (`category`, `spoken_word`, `spoken_question`, `human_speech`) are ours, with open answers.
 
     Other suites are public benchmarks on lmms-eval's own tasks, read from the hub or a folder.
+    Your own data is a row for each source with --heldout, your own lmms-eval task one with --task.
 
     Examples: `omni-eval runs/quickstart/sft --data data --out runs/quickstart/eval`,
     `omni-eval runs/quickstart/sft --suite image10 --data benchmarks --out runs/ten`
@@ -80,7 +84,8 @@ def evaluate(
     console = Console(file=sys.stdout)  # this very stream: lmms-eval's chatter is diverted later
     try:
         result = _run(
-            console, _named(checkpoint, model), suite, data, out,
+            console, _named(checkpoint, model), suite, data, out, heldout=heldout, score=score,
+            task=task,
             rows=rows, limit=limit, controls=controls, parent=parent,
             model_name=model_name, judge=judge, judge_model=judge_model,
             max_new_tokens=max_new_tokens,
@@ -96,7 +101,7 @@ def evaluate(
 
 
 @app.command()
-def bench(name: Name = "", small: Small = False) -> None:
+def bench(name: Name = "", kit: options.Kit = None, small: Small = False) -> None:
     """Measure on this machine what the evaluation promises; without NAME, list the benches.
 
     Prints a table and, as its last line, one object of json: "ok" is true if the promise holds,
@@ -108,7 +113,10 @@ def bench(name: Name = "", small: Small = False) -> None:
 
     from .bench import BENCHES
 
-    raise typer.Exit(run_named("eval.bench", BENCHES, name, small))
+    if (name == "scorers") != (kit is not None):
+        raise refused(ValueError("`bench scorers DIR`, and no other, takes a VLMEvalKit checkout"))
+    given = {"checkout": kit} if kit else {}
+    raise typer.Exit(run_named("eval.bench", BENCHES, name, small, **given))
 
 
 app.command()(suites)
@@ -131,6 +139,9 @@ def _run(
     data: Path | None,
     out: Path,
     *,
+    heldout: Path | None,
+    score: str,
+    task: Path | None,
     parent: str | None,
     rows: str,
     model_name: str,
@@ -154,27 +165,26 @@ def _run(
     from .lmms.judge import open_judge
     from .progress import AnswerProgress
     from .run import choose, evaluate, write_result
-    from .suites.registry import SUITES
 
     # whatever is wrong with what was given should not cost the time to load a model
-    choose(suite, rows, max_new_tokens)
+    asked = _asked(suite, heldout, score, task)
+    choose(asked, rows, max_new_tokens)
     Generation(**sampling)
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
-    data = _found(suite, data)
-    heldout = data if SUITES[suite].heldout else None
+    data, shown = _found(asked, data)
     bare = resolve(parent).folder if parent else None
     ranks = join()
     judging = open_judge(judge, judge_model, ranks=ranks) if judge else None
     check_spec(spec, **loading)
-    with _alone_in(out, ranks), Harness(suite, data) as harness:
+    with _alone_in(out, ranks), Harness(asked, data) as harness:
         limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks,
                   "sampling": sampling, "system": system, **loading}  # fmt: skip
-        opened = _open(console, spec, model_name, heldout, limits)
+        opened = _open(console, spec, model_name, heldout or shown, limits)
         with AnswerProgress(console) as progress:
             opened.answerer.progress = progress.answered
             result = evaluate(
-                opened.answerer, opened.weights, suite, data, out, rows=rows,
+                opened.answerer, opened.weights, asked, data, out, rows=rows,
                 max_new_tokens=max_new_tokens, on_condition=progress.condition,
                 model=f"{spec} {model_name}".strip(), judge=judging, run_row=harness.run, **asking,
             )  # fmt: skip
@@ -184,23 +194,41 @@ def _run(
         drift = _drift(opened.model, opened.processor, bare)
         console.print(f"text drift from {parent}: {drift:.4f} nats a token")
         result["figures"]["text_drift"] = drift
-    result["example"] = _example(opened, heldout, out) if heldout else None
+    result["example"] = _example(opened, shown, out) if shown else None
     result["peak_rss_gb"] = _peak_rss_gb()
     write_result(result, out)
     return result
 
 
-def _found(suite: str, data: Path | None) -> Path | None:
-    """What a suite reads: None is the hub. Raises FileNotFoundError."""
-    from .rows.heldout import heldout_shards
-    from .suites.registry import SUITES
+def _asked(suite: str, heldout: Path | None, score: str, task: Path | None) -> Any:
+    """The suite of a name, or what is made of one's own data or task."""
+    from .suites.registry import heldout_suite
+    from .suites.task import PREFIX
 
-    if not SUITES[suite].heldout:
-        SUITES[suite].open(data)
-        return data
+    if heldout and task:
+        raise ValueError("--heldout and --task are two evaluations; give one of them")
+    if score and not heldout:
+        raise ValueError("--score says how --heldout is scored, which is not given")
+    if task:
+        return f"{PREFIX}{task}"
+    return heldout_suite(heldout, score) if heldout else suite
+
+
+def _found(suite: Any, data: Path | None) -> tuple[Path | None, Path | None]:
+    """What a suite reads, None is the hub; and the same where a training held it out.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    from .rows.heldout import heldout_shards
+    from .suites.registry import suite_of
+
+    if not suite_of(suite).heldout:
+        suite_of(suite).open(data)
+        return data, None
     data = data or Path("data")
     heldout_shards(data)
-    return data
+    return data, data
 
 
 def _open(

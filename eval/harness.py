@@ -34,7 +34,7 @@ class Harness:
         suite, data: as `evaluate` takes them.
     """
 
-    def __init__(self, suite: str, data: Path | None) -> None:
+    def __init__(self, suite: Any, data: Path | None) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would lack threads and GPUs
         self.pipe, self.theirs = context.Pipe()
         arguments = self.theirs, suite, data
@@ -151,7 +151,7 @@ class _Asking:
                     raise error
 
 
-def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
+def _serve(pipe: Connection, suite: Any, data: Path | None) -> None:
     """Run rows as they are wanted."""
     from tqdm import tqdm
 
@@ -159,10 +159,10 @@ def _serve(pipe: Connection, suite: str, data: Path | None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which Python misses after a kill
     prepare()
-    from .suites.registry import SUITES
+    from .suites.registry import suite_of
 
-    rows: dict[str, Any] = {row.name: row for row in SUITES[suite].rows}
-    source = cache(lambda: SUITES[suite].open(data))
+    rows: dict[str, Any] = {row.name: row for row in suite_of(suite).rows}
+    source = cache(lambda: suite_of(suite).open(data))
 
     def run(
         name: str, most: int | None, condition: str, limit: int | None, scratch: Path, judge: str

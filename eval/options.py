@@ -17,6 +17,24 @@ Data = Annotated[
         "For the others a folder of public files, or the hub if not given."
     ),
 ]
+Heldout = Annotated[
+    Path | None,
+    typer.Option(
+        help="Instead of --suite: held-out data of your own, a folder with heldout-*.tar, or any "
+        "shards. Each source is a row."
+    ),
+]
+Score = Annotated[
+    str,
+    typer.Option(
+        help="How --heldout is scored: exact, contained, choice, numeric, numeric:0.05, wer, cer "
+        "or MODULE:FUNCTION, for all or as SOURCE=SCORE,...; what fits, if not given."
+    ),
+]
+Task = Annotated[
+    Path | None,
+    typer.Option(help="Instead of --suite: a folder with an lmms-eval task of your own."),
+]
 Out = Annotated[Path, typer.Option(help="Where results go; a killed run goes on here.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="At most so many questions a row; for a quick look.")
@@ -45,6 +63,12 @@ Judge = Annotated[
     ),
 ]
 JudgeModel = Annotated[str, typer.Option(help="Which model of it.")]
+Kit = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[DIR]", help="For scorers: the checkout of VLMEvalKit to compare with."
+    ),
+]
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(

@@ -38,6 +38,7 @@ class Row:
     title: str = ""
     categories: dict[str, dict[str, float]] = field(default_factory=dict)  # score, n
     detectable: float | None = None  # between two runs of this row, see `statistics.detectable`
+    vlmeval: float | None = None  # by VLMEvalKit's rules, see `benchmarks.vlmeval`
 
 
 def note(row: str, scored: Scored, notes: list[Note], before: int) -> None:
@@ -85,6 +86,7 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
     row.ci_low, row.ci_high, row.details = normal.ci_low, normal.ci_high, dict(normal.details)
     row.unanswered = unanswered_of(normal)
     row.answered = len(normal.outcomes) - row.unanswered
+    row.vlmeval = row.details.pop("vlmeval", None)
     row.details.setdefault("max_new_tokens", spec.max_new_tokens)
     row.categories = categories(normal)
     row.detectable = detectable(normal.units) if normal.units else None

@@ -23,7 +23,7 @@ from .row import as_row, note
 from .rows.own import MissingDataError, Own
 from .scoring.right import Scored
 from .scoring.units import stored_units
-from .suites.registry import SUITES
+from .suites.registry import Suite, suite_of
 
 CONDITIONS = ("normal", "blind", "shuffled_images", "shuffled_audio")
 # (row name, conditions) -> nothing; called before a condition is asked
@@ -35,7 +35,7 @@ RunRow = Callable[[Official | Own, Answerer, Any, str, int | None, Path], Scored
 def run_suite(
     model: Any,
     processor: Any,
-    suite: str,
+    suite: str | Suite,
     data: Path | None,
     out: Path,
     *,
@@ -79,7 +79,7 @@ def run_here(row: Official | Own, *how: Any) -> Scored:
 def evaluate(
     answerer: Answerer,
     weights: str,
-    suite: str,
+    suite: str | Suite,
     data: Path | None,
     out: Path,
     *,
@@ -103,7 +103,7 @@ def evaluate(
     """
     start = time.monotonic()
     chosen = choose(suite, rows, max_new_tokens)
-    source = SUITES[suite].open(data)
+    source = suite_of(suite).open(data)
     if judge is not None:
         judge.keep(out / "judge")
         chosen = [replace(s, judge=judge) if isinstance(s, Official) else s for s in chosen]
@@ -118,7 +118,7 @@ def evaluate(
             if isinstance(normal := scored["normal"], Scored):
                 scores[spec.name] = normal
         result = {
-            "suite": suite,
+            "suite": suite if isinstance(suite, str) else suite.name,
             "model": model,
             "images": source.label,
             "weights": weights,
@@ -149,7 +149,7 @@ def _own_folder(out: Path, ranks: Ranks) -> Iterator[Path]:
 
 
 def choose(
-    suite: str, names: str | Iterable[str], max_new_tokens: int | None = None
+    suite: str | Suite, names: str | Iterable[str], max_new_tokens: int | None = None
 ) -> list[Official | Own]:
     """The rows of a suite, or those named, in a list or with commas in between.
 
@@ -158,11 +158,9 @@ def choose(
     Raises:
         ValueError: an unknown name; says the nearest, or the known ones.
     """
-    if suite not in SUITES:
-        raise ValueError(f"unknown suite {suite!r}; there is: {', '.join(SUITES)}")
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
-    known = {row.name: row for row in SUITES[suite].rows}
+    known = {row.name: row for row in suite_of(suite).rows}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown row {', '.join(unknown)}; {nearest(unknown[0], known)}")
     chosen = [known[name] for name in names] or list(known.values())

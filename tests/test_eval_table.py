@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from eval.cli import app
 from eval.report.mean import mean_of_ten
 from eval.report.published import published
+from eval.report.table import grid
 from eval.scoring.right import Outcome, proportion
 from eval.scoring.units import categories, stored_units
 from eval.table_commands import Form
@@ -253,3 +254,21 @@ def test_units_that_do_not_give_the_score_are_not_compared():
     scored = proportion(outcomes([1, 0]), 50)
     scored.score = 12.0
     assert stored_units(scored) == {}
+
+
+@pytest.mark.parametrize(("second", "shown"), [(50.0, False), (50.04, False), (62.5, True)])
+def test_a_second_column_where_vlmevalkit_differs(second, shown):
+    lines = [row(name, [1, 0], vlmeval=second) for name in TEN]
+    tallies = {name: proportion(outcomes([1, 0]), 50).units for name in TEN}
+    mean = mean_of_ten(lines, tallies)
+    result = {"images": "files", "limit": None, "problems": [], "rows": lines, "mean": mean}
+    table = grid(result)
+    assert ("VLMEvalKit" in table.head) == shown
+    assert any("without a judge" in note for note in table.notes if "VLMEvalKit" in note) == shown
+    if shown:
+        assert {line[3] for line in table.rows[:-1]} == {"62.5"}
+        assert table.rows[-1][3] == "62.50"
+    assert len({len(line) for line in [table.head, *table.rows]}) == 1
+    lines[0] |= {"missing": "no files", "score": None}
+    lines[1]["vlmeval"] = 0.0
+    assert grid(result | {"mean": mean_of_ten(lines, tallies)}).rows[-1][3] == ""

@@ -39,7 +39,9 @@ def run(shards, tmp_path_factory):
 
 def settings(shards: list[str], folder: Path):
     """Return the tiny recipe, cut short, with probes."""
-    asked = ["probes.samples=3", "probes.rows=[category]", "probes.limit=2"]
+    captions, *_, text = (Path(given.split("[")[1]).parent for given in shards)
+    asked = ["probes.samples=3", "probes.rows=[category]", "probes.limit=2",
+             f"probes.heldout=[{captions},{text}]"]  # fmt: skip
     steps = [f"stages.{n}.steps=2" for n in ("vision_align", "audio_align", "omni", "sft")]
     return load_recipe("tiny", [*shards, f"output={folder}", *steps, *asked])
 
@@ -306,13 +308,15 @@ def test_a_probe_measures_what_was_held_out(run, shards):
         probe = json.loads((run / name / "probe.json").read_text())
         assert probe["heldout"]["vision"]["documents"] == 3
         assert 0 < probe["heldout"]["vision"]["loss"] < 20
-        [row] = probe["rows"]
-        assert row["name"] == "category"
-        assert row["n"] == 2
+        assert [(row["name"], row["n"]) for row in probe["rows"]] == [
+            ("category", 2), ("captions/shapes", 2), ("text/tones", 2)
+        ]  # fmt: skip
+        assert all(0 <= row["score"] <= 100 for row in probe["rows"])
         assert (probe["text_drift"] > 0) == (name == "sft")  # before, the LLM was frozen
     assert any("'words' has no heldout-" in said for said in probe["missing"])
     deaf = json.loads((run / "audio_align" / "probe.json").read_text())
     assert deaf["heldout"] == {}
+    assert [row["name"] for row in deaf["rows"]] == ["captions/shapes", "text/tones"]
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [e["name"] for e in events if e.get("event") == "probe"] == [
         "vision_align", "audio_align", "omni", "sft"

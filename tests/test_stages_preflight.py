@@ -255,6 +255,12 @@ def test_rows_that_are_asked_after_a_stage_are_known_before(write, refused):
     assert error.startswith(f"error: override '{given}': ") and "mean 'spoken_word'" in error
 
 
+def test_held_out_data_that_is_asked_after_a_stage_is_there_before(write, refused, tmp_path):
+    given = f"probes={{samples: 1, rows: [], heldout: [{tmp_path / 'none'}]}}"
+    error = refused(write(), given)
+    assert error.startswith(f"error: override '{given}': ") and "none: no shard" in error
+
+
 def test_packs_that_the_ranks_cannot_share_are_named(write):
     path = write()
     assert look(path, ranks=1) == []

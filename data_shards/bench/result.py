@@ -31,7 +31,7 @@ class Result:
         return {"ok": self.ok, **self.figures}
 
 
-def show(run: Callable[..., Result], small: bool = False) -> bool:
+def show(run: Callable[..., Result], small: bool = False, **given: Any) -> bool:
     """Run a bench and print its table and its line of json; return whether it is ok.
 
     The line is printed whatever happens: whoever reads it needs no other case.
@@ -42,7 +42,7 @@ def show(run: Callable[..., Result], small: bool = False) -> bool:
 
     try:
         with TemporaryDirectory(prefix="omni-bench-") as folder:
-            result = run(Path(folder) / "work", small=small)
+            result = run(Path(folder) / "work", small=small, **given)
     except Exception as error:
         traceback.print_exc()
         result = Result(False, {"error": f"{type(error).__name__}: {error}"})
@@ -55,7 +55,9 @@ def show(run: Callable[..., Result], small: bool = False) -> bool:
     return result.ok
 
 
-def run_named(package: str, benches: Mapping[str, str], name: str, small: bool) -> int:
+def run_named(
+    package: str, benches: Mapping[str, str], name: str, small: bool, **given: Any
+) -> int:
     """Do what `bench NAME` says and return the exit status; without a name, list the benches.
 
     Args:
@@ -63,9 +65,10 @@ def run_named(package: str, benches: Mapping[str, str], name: str, small: bool) 
         benches: name -> what it measures.
         name: of one of them.
         small: seconds instead of minutes.
+        given: what this bench needs beside.
     """
     if name in benches:
-        return 0 if show(module_of(package, name).run, small) else 1
+        return 0 if show(module_of(package, name).run, small, **given) else 1
     for known, text in benches.items():
         print(f"{known:12} {text}")
     if name:

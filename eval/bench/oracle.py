@@ -18,7 +18,9 @@ SUITE = "mini"
 
 
 def run(folder: Path, small: bool = False) -> Result:
-    """Score the truths, "A" for everything, and truths shuffled blindly, through the official code.
+    """Score the truths, one answer to everything, and truths shuffled blindly, officially.
+
+    The one answer is "A", or "No" to questions of yes or no, of which "A" is no answer.
 
     Args:
         folder: to work in; the held-out pictures are procedural and made here.
@@ -35,8 +37,10 @@ def run(folder: Path, small: bool = False) -> Result:
     knowing = evaluate(
         Answerer(oracle, _cost), "truth", SUITE, data, out, rows=names, on_condition=oracle.enter
     )["rows"]
-    always = Answerer(lambda batch, generation, keys: ["A"] * len(batch), _cost)
-    constant = evaluate(always, "A", SUITE, data, out, rows=names, controls=False)["rows"]
+    always = Answerer(lambda batch, *_: [oracle.constant()] * len(batch), _cost)
+    constant = evaluate(
+        always, "A", SUITE, data, out, rows=names, controls=False, on_condition=oracle.enter
+    )["rows"]
     table = [_line(*pair) for pair in zip(knowing, constant, strict=True)]
     lowest = min(line["oracle"] for line in table)
     figures = {
@@ -63,7 +67,7 @@ def _line(oracle: dict[str, Any], constant: dict[str, Any]) -> dict[str, Any]:
         "row": oracle["name"].removeprefix(f"{SUITE}-"),
         "n": oracle["n"],
         "oracle": oracle["score"],
-        'always "A"': _interval(constant),
+        "always the same": _interval(constant),
         "chance": round(chance, 1),
         "blind": _interval(blind),
         "ok": bool(right and guessed and blind["ci_low"] <= chance),
@@ -97,6 +101,10 @@ class Oracle:
 
     def __call__(self, batch: list[Messages], generation: Any, keys: Sequence[str]) -> list[str]:
         return [self.answer(messages) for messages in batch]
+
+    def constant(self) -> str:
+        """An answer of the right form that looks at nothing."""
+        return "No" if set(self.truths[self.row]) <= {"Yes", "No"} else "A"
 
     def answer(self, messages: Messages) -> str:
         asked = _key(messages)

@@ -1,26 +1,30 @@
 """HallusionBench: yes/no about figures and their edited copies."""
 
+import re
 from typing import Any
 
 from ..lmms.bridge import Sample, TaskResult
 from ..scoring.right import Outcome, Scored, yes_no_sets
 from .outcome import outcome
+from .words import BEGIN, END, narrow
+
+YES_NO = re.compile(f"{BEGIN}(yes|no){END}")
+
+
+def said(answer: str) -> str:
+    """ "Yes" or "No" where the answer has one of the two words and not the other, else ""."""
+    found = set(YES_NO.findall(narrow(answer).lower()))
+    return found.pop().capitalize() if len(found) == 1 else ""
 
 
 def score_hallusion(result: TaskResult) -> Scored:
-    """Yes/no rule of the official module: "yes" anywhere in the answer means yes.
-
-    `neither` in `details` counts answers with neither word; the rule takes them for "no".
-    """
+    """Share right by answer, question and figure; `neither` in `details` are those not read."""
     outcomes, docs, neither = [], [], 0
     for sample in result.samples:
-        doc = sample["aAcc"]
-        answer = doc["model_prediction"].lower()
-        yes = "1" if "yes" in answer else "0"
-        outcomes.append(hallusion_outcome(sample, yes == doc["gt_answer"]))
+        doc, found = sample["aAcc"], said(sample["filtered_resps"][0])
+        outcomes.append(hallusion_outcome(sample, found == hallusion_truth(doc)))
         docs.append(doc)
-        answer = sample["filtered_resps"][0].lower()
-        neither += "yes" not in answer and "no" not in answer
+        neither += not found
     official = {name: 100 * result.metrics[name] for name in ("aAcc", "qAcc", "fAcc")}
     scored = yes_no_sets(docs, outcomes, official)
     scored.details["neither"] = neither
@@ -40,25 +44,29 @@ def hallusion_truth(doc: dict[str, Any]) -> str:
     return "Yes" if doc["gt_answer"] == "1" else "No"
 
 
+def wrong_word(doc: dict[str, Any]) -> str:
+    """The other of the two."""
+    return "No" if hallusion_truth(doc) == "Yes" else "Yes"
+
+
 def hallusion_overrides() -> dict[str, Any]:
     """The module's own judge-free aggregations; its yaml has them commented out.
 
-    Without an answer there is the wrong word: the rule would take silence for "no".
+    Their rule takes "yes" anywhere, in "eyes" too, for yes, and all else for no: silence, and "I
+    cannot tell". They get what `said` reads, and the wrong word where that is nothing.
     """
     from lmms_eval.tasks.hallusion_bench import evaluate_hb
 
-    def process(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-        wrong = "No" if hallusion_truth(doc) == "Yes" else "Yes"
-        return evaluate_hb.hb_process_results(doc, [results[0] if results[0].strip() else wrong])
+    def read(doc: dict[str, Any]) -> dict[str, Any]:
+        return {**doc, "model_prediction": said(doc["model_prediction"]) or wrong_word(doc)}
+
+    def share(name: str) -> Any:
+        official = getattr(evaluate_hb, f"hb_aggregation_result_{name}_intern")
+        return lambda results: official([read(doc) for doc in results])
 
     return {
-        "process_results": process,
         "metric_list": [
-            {
-                "metric": name,
-                "aggregation": getattr(evaluate_hb, f"hb_aggregation_result_{name}_intern"),
-                "higher_is_better": True,
-            }
+            {"metric": name, "aggregation": share(name), "higher_is_better": True}
             for name in ("aAcc", "qAcc", "fAcc")
         ],
     }

@@ -1,5 +1,6 @@
 """The image-understanding benchmarks behind Baichuan-Omni-1.5's mean, as lmms-eval defines them."""
 
+from dataclasses import replace
 from typing import Any
 
 from ..lmms.benchmark import Benchmark
@@ -22,9 +23,11 @@ from .reading import (
     score_chartqa,
     score_ocrbench,
     score_textvqa,
+    textvqa_overrides,
     textvqa_truth,
 )
 from .share import column
+from .vlmeval import second_figure
 
 ANSWER = column("answer")  # a letter, or a text where a question has no options
 CIRCULAR = "a question counts when all its rotated copies are right, read without a judge"
@@ -40,7 +43,7 @@ def figure_set(doc: dict[str, Any]) -> tuple[str, str, str]:
     return doc["category"], doc["subcategory"], doc["set_id"]
 
 
-IMAGE10 = (
+TEN = (
     Benchmark(
         "mmbench_en", "MMBench-EN", "mmbench_en_dev_static", "mmbench", "dev", 4329,
         score_mmbench, ANSWER, 8, "static", rule=CIRCULAR, unit=question,
@@ -61,12 +64,13 @@ IMAGE10 = (
         "mmmu", "MMMU (val)", "mmmu_val", "mmmu", "validation", 900,
         score_mmmu, ANSWER, 16, "official", overrides=mmmu_overrides,
         rule="an answer without a letter is wrong, where the official code draws one at random",
+        aliases=("MMMU_DEV_VAL",),
     ),
     Benchmark(
         "hallusionbench", "HallusionBench", "hallusion_bench_image", "hallusion_bench", "image",
         951, score_hallusion, hallusion_truth, 8, "static", overrides=hallusion_overrides,
-        rule='mean of aAcc, qAcc and fAcc; an answer with no "yes" in it means no; an empty answer '
-        "is wrong",
+        rule='mean of aAcc, qAcc and fAcc; an answer must have one of the words "yes" and "no", '
+        "and not the other",
         judged=judge_hallusion, unit=figure_set,
     ),
     Benchmark(
@@ -81,12 +85,14 @@ IMAGE10 = (
     ),
     Benchmark(
         "textvqa", "TextVQA (val)", "textvqa_val", "textvqa", "validation", 5000,
-        score_textvqa, textvqa_truth, 16, "official", aliases=("TextVQA_VAL",),
+        score_textvqa, textvqa_truth, 16, "official", overrides=textvqa_overrides,
+        aliases=("TextVQA_VAL",),
     ),
     Benchmark(
         "chartqa", "ChartQA", "chartqa", "chartqa", "test", 2500,
         score_chartqa, ANSWER, 16, "official",
         rule='numbers within 5 %; "12%" is not 12, as in the official code',
+        aliases=("ChartQA_TEST",),
     ),
     Benchmark(
         "ocrbench", "OCRBench", "ocrbench", "ocrbench", "test", 1000,
@@ -94,3 +100,5 @@ IMAGE10 = (
         rule="share of the rows that are there, not of 1000",
     ),
 )  # fmt: skip
+
+IMAGE10 = tuple(replace(b, score=second_figure(b.name, b.score)) for b in TEN)

@@ -10,7 +10,7 @@ from typing import Any
 from ..lmms.bridge import TaskResult
 from ..lmms.judge import Judge
 from ..scoring.right import Scored, circular, yes_no_sets
-from .hallusion import hallusion_outcome
+from .hallusion import hallusion_outcome, wrong_word
 from .letters import mmbench_outcomes
 from .mathvista import same_value, score_mathvista
 
@@ -57,6 +57,9 @@ def judge_hallusion(result: TaskResult, judge: Judge) -> Scored:
 
     def score() -> Scored:
         docs = [dict(sample["aAcc"]) for sample in result.samples]
+        for doc in docs:  # silence is wrong, whatever a judge makes of it
+            if not doc["model_prediction"].strip():
+                doc["model_prediction"] = wrong_word(doc)
         with (
             _replaced(utils, requests=SimpleNamespace(post=post)),
             tempfile.TemporaryDirectory() as folder,

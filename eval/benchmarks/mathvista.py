@@ -10,11 +10,14 @@ from ..lmms.bridge import TaskResult
 from ..scoring.right import Scored, normalise, proportion
 from .outcome import outcome
 from .share import mean_of
+from .words import BEGIN, CHINESE, END, narrow
 
-NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+)")
+NUMBER = re.compile(
+    rf"(?:(?<![\w.])|(?<=[{CHINESE}]))-?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|\d*\.?\d+)"
+)
 ARTICLE = re.compile(r"(?:^|(?<=[.!?]\s))A\s+(?=[a-z])")  # "A cat", but not "It is A, because"
 # a letter that stands alone, marked or not: B  (B)  B.  B:  B)
-LETTER = r"(?<![\w'])\(?([{letters}])\)?(?![\w'])"
+LETTER = BEGIN + r"\(?([%s])\)?" + END
 
 
 def score_mathvista(result: TaskResult) -> Scored:
@@ -71,6 +74,7 @@ def extract(answer: str, choices: Sequence[str] | None, answer_type: str) -> str
 
     The questions ask for the final value at the end, so the last number counts.
     """
+    answer = narrow(answer)
     if choices:
         return named_choice(answer, choices)
     if answer_type == "list":
@@ -87,7 +91,7 @@ def named_choice(answer: str, choices: Sequence[str]) -> str:
         if len(exact) == 1:
             return exact[0]
     letters = string.ascii_uppercase[: len(choices)]
-    bare = set(re.findall(LETTER.format(letters=letters), answer))
+    bare = set(re.findall(LETTER % letters, answer))
     if bare == {"A"} and ARTICLE.search(answer):
         bare = set()
     marked = set(re.findall(rf"\(([{letters}])\)|(?:^|\s)([{letters}])[.:)](?=\s|$)", answer))
@@ -95,7 +99,7 @@ def named_choice(answer: str, choices: Sequence[str]) -> str:
     for found in (marked, bare):
         if len(found) == 1:
             return choices[letters.index(found.pop())]
-    texts = [c for c in choices if re.search(rf"(?<!\w){re.escape(c.lower())}(?!\w)", said)]
+    texts = [c for c in choices if re.search(BEGIN + re.escape(c.lower()) + END, said)]
     return texts[0] if len(texts) == 1 else ""
 
 

@@ -96,6 +96,6 @@ MORE_IMAGE = (
             "exact_match", letter_at("answer"),
             options=number_of("choices"), category=column("subject"),
         ),
-        letter_at("answer"), 16, "official", aliases=("ScienceQA/ScienceQA-IMG",),
+        letter_at("answer"), 16, "official", aliases=("ScienceQA/ScienceQA-IMG", "ScienceQA_TEST"),
     ),
 )  # fmt: skip

@@ -25,6 +25,19 @@ def score_textvqa(result: TaskResult) -> Scored:
     return scored
 
 
+def textvqa_overrides() -> dict[str, Any]:
+    """Keep the answers of the annotators, which the official code normalises in place."""
+    from lmms_eval.tasks.textvqa import utils
+
+    def process(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+        answers = list(doc["answers"])
+        scored = utils.textvqa_process_results(doc, results)
+        scored["submission"]["answers"] = answers
+        return scored
+
+    return {"process_results": process}
+
+
 def textvqa_truth(doc: dict[str, Any]) -> str:
     """What most annotators said."""
     return Counter(doc["answers"]).most_common(1)[0][0]

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..grid import Grid
 from .mean import incomplete, unanswered, without_answer
+from .second import with_second
 
 HOW = {
     "official": "official, by the official code",
@@ -27,12 +28,11 @@ HEAD = ("row", "score", "95 %", "n", "blind", "chance", "shuffled", "scored")
 def grid(result: dict[str, Any]) -> Grid:
     """Every row with its controls, and the mean of the ten where they were asked for."""
     rows = [cells(row) for row in result["rows"]]
-    mean = result.get("mean")
-    if not mean:
-        return Grid(list(HEAD), rows, notes(result))
-    return Grid(
-        list(HEAD), [*rows, mean_cells(mean)], notes(result), ruled={len(rows) - 1}
-    )  # fmt: skip
+    mean, ruled = result.get("mean"), set()
+    if mean:
+        ruled = {len(rows) - 1}
+        rows.append(mean_cells(mean))
+    return with_second(Grid(list(HEAD), rows, notes(result), ruled), result["rows"])
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -72,7 +72,7 @@ def load_heldout(data: Path) -> HeldOut:
     shards = heldout_shards(data)
     from data_shards.read.entry import read_shard
 
-    held = HeldOut(root=data, digest=_digest(shards))
+    held = HeldOut(root=data, digest=digest_of(shards))
     by_source: dict[str, dict[bytes, Picture]] = {}
     heard: set[tuple] = set()  # two sets made of one source hold the same recordings
     for shard in shards:
@@ -98,13 +98,14 @@ def refuse_other_split(parts: dict[str, dict[str, str]], data: Path) -> None:
 
     Args:
         parts: `config.parts` of the checkpoint.
-        data: the folder that `load_heldout` reads.
+        data: the folder that `load_heldout` reads, or other data of which nothing is known.
 
     Raises:
         ValueError: a source is held out here by another split, so some of it was trained on.
     """
     here: dict[str, set[str]] = {}
-    for folder in sorted({shard.parent for shard in data.glob("[!.]*/heldout-*.tar")}):
+    shards = {*data.glob("heldout-*.tar"), *data.glob("[!.]*/heldout-*.tar")}
+    for folder in sorted({shard.parent for shard in shards}):
         if manifest := read_manifest(folder):
             here.setdefault(manifest.get("source", ""), set()).add(split_digest(manifest))
     for name, part in parts.items():
@@ -131,7 +132,8 @@ def _picture(sample: Any, shard: Path) -> Picture | None:
     )
 
 
-def _digest(files: Iterable[Path]) -> str:
+def digest_of(files: Iterable[Path]) -> str:
+    """Of every byte of some files."""
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

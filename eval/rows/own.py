@@ -7,6 +7,7 @@ No lmms-eval here. Conditions: "normal" (as it is), "blind" (images removed), "s
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +107,28 @@ def apply_condition(docs: list[Doc], condition: str, seed: int) -> list[Messages
         return [doc.messages for doc in docs]
     if condition == "blind":
         return [without_images(doc.messages) for doc in docs]
-    kind, identities = {
-        "shuffled_images": ("image", [doc.image_identity for doc in docs]),
-        "shuffled_audio": ("audio", [doc.audio_identity for doc in docs]),
+    kind, identity = {
+        "shuffled_images": ("image", attrgetter("image_identity")),
+        "shuffled_audio": ("audio", attrgetter("audio_identity")),
     }[condition]
+    having = [doc for doc in docs if any(found == kind for found, _ in media_refs(doc.messages))]
     try:
-        order = derangement(identities, seed)
+        order = derangement([identity(doc) for doc in having], seed)
     except ValueError as error:
         raise MissingDataError(f"{condition}: {error}") from error
+    others = {id(doc): having[other] for doc, other in zip(having, order, strict=True)}
     return [
-        replace_media(doc.messages, kind, medium(docs[other].messages, kind))
-        for doc, other in zip(docs, order, strict=True)
+        replace_media(doc.messages, kind, medium(others[id(doc)].messages, kind))
+        if id(doc) in others
+        else doc.messages
+        for doc in docs
     ]
 
 
 def without_images(messages: Messages) -> Messages:
-    """The same messages with no image part."""
+    """The same messages with no image and no video."""
     return [
-        {**turn, "content": [part for part in turn["content"] if part["type"] != "image"]}
+        {**turn, "content": [p for p in turn["content"] if p["type"] not in ("image", "video")]}
         for turn in messages
     ]
 

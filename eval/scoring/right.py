@@ -147,17 +147,17 @@ def yes_no_sets(
     for doc, outcome in zip(docs, outcomes, strict=True):
         item = (doc["question_id"], doc["figure_id"], outcome.correct)
         sets.setdefault(outcome.group, []).append(item)
-    units = {name: _a_q_f(items) for name, items in sets.items()}
+    units = {name: a_q_f(items) for name, items in sets.items()}
     accuracies = dict(zip(("aAcc", "qAcc", "fAcc"), _shares(units), strict=True))
     for name, value in accuracies.items():
         agree(name, value, official[name])
-    guessing = {name: _a_q_f([(q, f, 0.5) for q, f, _ in items]) for name, items in sets.items()}
+    guessing = {name: a_q_f([(q, f, 0.5) for q, f, _ in items]) for name, items in sets.items()}
     chance, score = sum(_shares(guessing)) / 3, sum(accuracies.values()) / 3
     details = accuracies | {"sets": len(sets)}
     return Scored(score, len(outcomes), *interval(units), chance, outcomes, details, units)
 
 
-def _a_q_f(items: Sequence[tuple[str, str, float]]) -> list[tuple[float, float]]:
+def a_q_f(items: Sequence[tuple[str, str, float]]) -> list[tuple[float, float]]:
     """(points, possible) of answers, of questions and of figures of one set.
 
     A question counts where it is right on all its figures, a figure where all its questions are;

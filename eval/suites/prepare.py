@@ -17,12 +17,12 @@ from ..lmms.decoding import tolerant
 from ..lmms.official import Official
 from ..minisuite.schema import SCHEMAS
 from ..rows.own import MissingDataError
+from .kit import is_kit, published
 from .sources import RAW, Local, split_of
 
 IMAGES = ("image", "decoded_image")  # columns of files that no schema here describes
 DESCRIBES = ("state.json", "dataset_info.json", "dataset_dict.json")  # of an Arrow folder
 SHOWN = 5  # problems of a row
-REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that holds the image
 
 
 @dataclass
@@ -123,10 +123,14 @@ def convert(root: Path, benchmark: Benchmark) -> Path | None:
     named = [file for file in raw if benchmark.split in (split_of(file), file.parent.name)]
     if not (chosen := (named or raw)[:1]):
         return None
-    folder = chosen[0].parent if chosen[0].parent != root else root / benchmark.name
-    target = folder / f"{benchmark.split}-00000.parquet"
+    folder, name = chosen[0].parent, f"{benchmark.split}-00000.parquet"
+    if not source.belongs(target := folder / name, benchmark):  # many share the folder
+        target = folder / benchmark.name / name
     try:
-        return write_rows(_shared_images(read_rows(chosen[0])), benchmark.name, target, chosen[0])
+        rows = read_rows(chosen[0])
+        if is_kit(chosen[0], rows):
+            rows = published(benchmark, rows, chosen[0].parent)
+        return write_rows(rows, benchmark.name, target, chosen[0])
     except Exception as error:  # a half line, a word for a number: parsers raise nearly anything
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise ValueError(f"{chosen[0]} cannot be converted: {reason}") from error
@@ -170,6 +174,7 @@ def write_rows(rows: list[dict[str, Any]], benchmark: str, path: Path, source: P
     names = {str(name).lower(): name for row in rows for name in row}
     if benchmark in SCHEMAS:
         known = features(benchmark)
+        _refuse_options({str(name) for name in names.values()} - set(known), benchmark)
         kinds = {column: known[column] for column in known if column.lower() in names}
     else:
         kinds = {n: datasets.Image() if n in IMAGES else None for n in names.values()}
@@ -184,13 +189,26 @@ def write_rows(rows: list[dict[str, Any]], benchmark: str, path: Path, source: P
     return save(read, path)
 
 
+def _refuse_options(unknown: set[str], benchmark: str) -> None:
+    """Columns that the schema lacks are left out, but no question loses its options.
+
+    Raises:
+        ValueError: among the columns are options.
+    """
+    if options := sorted(name for name in unknown if len(name) == 1 and name.isupper()):
+        raise ValueError(
+            f"the published {benchmark} has no columns {', '.join(options)}; as VLMEvalKit has "
+            "them, a TSV needs the columns index, question and image or image_path"
+        )
+
+
 def _cell(value: Any, kind: Any, folder: Path) -> Any:
     import datasets
 
     if isinstance(kind, datasets.Image):
         return _image(value, folder)
     if isinstance(kind, datasets.List) and isinstance(value, str):  # TSV writes lists as text
-        value = ast.literal_eval(value)
+        value = ast.literal_eval(value) if value.startswith("[") else [value]
     if isinstance(kind, datasets.List) and isinstance(kind.feature, datasets.Image):
         return [_image(item, folder) for item in value or []]
     dtype = getattr(kind, "dtype", "")
@@ -216,13 +234,3 @@ def _image(value: Any, folder: Path) -> dict[str, Any] | None:
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     return value
-
-
-def _shared_images(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give every row its image, where a TSV stores a repeated one as the index of its row."""
-    images = {str(row.get("index")): row.get("image") for row in rows}
-    for row in rows:
-        value = row.get("image")
-        if isinstance(value, str) and len(value) <= REFERENCE and value in images:
-            row["image"] = images[value]
-    return rows

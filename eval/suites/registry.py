@@ -16,7 +16,9 @@ from ..lmms.official import Official, Source
 from ..minisuite import build_minisuite
 from ..rows import own
 from ..rows.heldout import HeldOut, load_heldout
+from .mine import load_mine, rows_of
 from .sources import files_of, open_source
+from .task import PREFIX, open_task, task_rows
 
 CAP = 128  # new tokens: what the yaml files of most benchmarks ask for at most
 
@@ -28,6 +30,8 @@ class Suite:
     rows: tuple[Official | own.Own, ...]
     open: Callable[[Path | None], Source]
     help: str
+    name: str = ""
+    """of one that is made for a run"""
     heldout: bool = False
     """its docs come from the shards that a checkpoint's training held out"""
 
@@ -69,3 +73,31 @@ SUITES: dict[str, Suite] = {
     "omni": _public(OMNI, "what must be seen and heard at once"),
     "text": _public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
 }
+
+
+def suite_of(suite: str | Suite) -> Suite:
+    """The suite of a name, or the one that was made for this run.
+
+    Raises:
+        ValueError: there is none of that name; says which there are.
+        FileNotFoundError: of a task's folder, see `task_rows`.
+    """
+    if isinstance(suite, Suite):
+        return suite
+    if suite.startswith(PREFIX):
+        folder = Path(suite.removeprefix(PREFIX))
+        return Suite(task_rows(folder), open_task, "a task of your own")
+    if suite not in SUITES:
+        raise ValueError(f"unknown suite {suite!r}; there is: {', '.join(SUITES)}")
+    return SUITES[suite]
+
+
+def heldout_suite(data: Path, scores: str = "") -> Suite:
+    """A row for each source of held-out data of one's own: what `--heldout` and `--score` name.
+
+    Raises:
+        FileNotFoundError: there is no shard; ValueError: no such score or source;
+        MissingDataError: no sample can be asked.
+    """
+    mine = load_mine(data)
+    return Suite(rows_of(mine, scores), lambda _: mine, "held-out data of your own", "heldout")

@@ -14,6 +14,7 @@ from ..lmms.decoding import PICTURES
 from ..lmms.official import Source
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+UNPACKED = "_local"  # how VLMEvalKit calls a table whose images it has written to files
 RAW = (".tsv", ".csv", ".jsonl", ".json", ".arrow")  # what `omni-eval prepare` reads
 
 
@@ -48,14 +49,15 @@ class Local:
 
     def of(self, benchmark: Benchmark) -> Iterator[Path]:
         """Every file that lies in a folder of this benchmark, or has its name."""
-        mine = {plain(name) for name in benchmark.names}
-        known = mine | {plain(name) for other in EVERY for name in other.names}
-        for file in self.files:
-            relative = file.relative_to(self.root).with_suffix("")
-            parts = [part for part in relative.parts if part != "data"]
-            names = [plain("".join(parts[:depth])) for depth in range(len(parts), 0, -1)]
-            if next((name for name in names if name in known), None) in mine:
-                yield file
+        return (file for file in self.files if self.belongs(file, benchmark))
+
+    def belongs(self, file: Path, benchmark: Benchmark) -> bool:
+        """Whether the folder or the name of a file is this benchmark's and no other's."""
+        mine, known = _known(benchmark)
+        relative = file.relative_to(self.root).with_suffix("")
+        parts = [part.removesuffix(UNPACKED) for part in relative.parts if part != "data"]
+        names = [plain("".join(parts[:depth])) for depth in range(len(parts), 0, -1)]
+        return next((name for name in names if name in known), None) in mine
 
     def find(self, benchmark: Benchmark) -> list[Path]:
         """The parquet files of the benchmark's split.
@@ -103,6 +105,13 @@ class Hub:
     @property
     def label(self) -> str:
         return f"the Hugging Face datasets that {self.digest} names"
+
+
+@lru_cache
+def _known(benchmark: Benchmark) -> tuple[set[str], set[str]]:
+    """The plain names of a benchmark, and of all."""
+    mine = {plain(name) for name in benchmark.names}
+    return mine, mine | {plain(name) for other in EVERY for name in other.names}
 
 
 @lru_cache

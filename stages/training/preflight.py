@@ -15,6 +15,7 @@ from data_shards.plan.plan import check_ranks
 from data_shards.read.encode import check_overlong
 from data_shards.remote.origin import manifests
 from eval.run import choose
+from eval.suites.mine import shards_of
 from omni.entry import EntryError
 from omni.load import CheckpointError
 from omni.model.forward import trains
@@ -100,6 +101,11 @@ class _Preflight:
             choose(SUITE, self.recipe.probes.rows)
         except ValueError as error:
             raise EntryError(error, "rows") from error
+        try:
+            for path in self.recipe.probes.heldout:
+                shards_of(Path(path))
+        except FileNotFoundError as error:
+            raise EntryError(error, "heldout") from error
 
     def extend(self, stage: StageConfig) -> None:
         """Attach what a stage adds."""

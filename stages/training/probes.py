@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,9 @@ from data_shards.read.entry import Bad, read_shard
 from data_shards.remote.files import is_url
 from data_shards.shards.shard import find_shards
 from eval.rows.drift import text_drift
+from eval.rows.own import MissingDataError
 from eval.run import choose, run_suite
+from eval.suites.registry import heldout_suite
 from omni.encoders import encoder_class
 from omni.files.atomic import write_json
 from omni.files.jsonl import append_lines
@@ -44,6 +46,8 @@ def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: A
     One rank measures, the others wait. What cannot be measured is named in it, under "missing".
     """
     settings = asdict(recipe.probes)
+    if not recipe.probes.heldout:  # as probes without it were written
+        del settings["heldout"]
     if not recipe.probes.samples:
         return
     if accelerator.is_main_process and _probed(target) != settings:
@@ -80,7 +84,8 @@ def measure(
     Returns:
         `heldout`: by modality, as the stage's objective sees it, the mean `loss` of `labels` label
         tokens in `documents`; `text_drift` from the LLM that the recipe starts from; `rows` of the
-        mini-suite: name, score, n; `missing`: what could not be measured, and why.
+        mini-suite and of `probes.heldout`: name, score, n; `missing`: what could not be measured,
+        and why.
     """
     model, processor = load(target)
     model.to(accelerator.device).eval()  # type: ignore[arg-type]
@@ -95,6 +100,7 @@ def measure(
     drift = text_drift(model, started.language_model.to(accelerator.device), processor)
     del started
     rows = _rows(recipe, stage, model, processor, shards, missing)
+    rows += _own_rows(recipe, stage, model, processor, missing)
     return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift,
             "rows": rows, "missing": missing}  # fmt: skip
 
@@ -178,10 +184,8 @@ def _rows(
     shards: dict[str, list[Path]],
     missing: list[str],
 ) -> list[dict[str, Any]]:
-    """Ask the rows whose media the model knows, without controls."""
-    has = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
-    able = [spec.name for spec in choose(SUITE, recipe.probes.rows)
-            if {SHOWS[control] for control in spec.controls} <= has]  # fmt: skip
+    """Ask the rows of the mini suite, without controls."""
+    able = _able(choose(SUITE, recipe.probes.rows), model)
     roots = {path.parent.parent for paths in shards.values() for path in paths}
     if not (able and recipe.probes.rows and roots):
         return []
@@ -193,5 +197,40 @@ def _rows(
         model, processor, SUITE, roots.pop(), Path(recipe.output) / "probes" / stage.name,
         rows=able, limit=recipe.probes.limit, controls=False,
     )  # fmt: skip
-    missing += [f"{row['name']}: {row['missing']}" for row in result["rows"] if row["missing"]]
-    return [{key: row[key] for key in ("name", "score", "n")} for row in result["rows"]]
+    return _measured(result["rows"], missing)
+
+
+def _own_rows(
+    recipe: Recipe, stage: StageConfig, model: Any, processor: Any, missing: list[str]
+) -> list[dict[str, Any]]:
+    """Ask the sources of `probes.heldout`, each named FOLDER/SOURCE."""
+    rows = []
+    for number, path in enumerate(map(Path, recipe.probes.heldout)):
+        try:
+            suite = heldout_suite(path)
+        except MissingDataError as error:
+            missing.append(str(error))
+            continue
+        if not (able := _able(suite.rows, model)):
+            missing.append(f"{path}: its media are none that the model has")
+            continue
+        result = run_suite(
+            model, processor, suite, None,
+            Path(recipe.output) / "probes" / f"{stage.name}-{number}",
+            rows=able, limit=recipe.probes.limit, controls=False,
+        )  # fmt: skip
+        found = _measured(result["rows"], missing)
+        rows += [row | {"name": f"{path.name}/{row['name']}"} for row in found]
+    return rows
+
+
+def _able(rows: Iterable[Any], model: Any) -> list[str]:
+    """The names of the rows whose media the model knows."""
+    has = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
+    return [row.name for row in rows if {SHOWS[control] for control in row.controls} <= has]
+
+
+def _measured(rows: Iterable[dict[str, Any]], missing: list[str]) -> list[dict[str, Any]]:
+    rows = list(rows)
+    missing += [f"{row['name']}: {row['missing']}" for row in rows if row["missing"]]
+    return [{key: row[key] for key in ("name", "score", "n")} for row in rows]
