@@ -312,6 +312,9 @@ def test_a_probe_measures_what_was_held_out(run, shards):
             ("category", 2), ("captions/shapes", 2), ("text/tones", 2)
         ]  # fmt: skip
         assert all(0 <= row["score"] <= 100 for row in probe["rows"])
+        assert len(probe["answers"]) == 4
+        assert {one["source"] for one in probe["answers"]} <= {"captions", "images", "text"}
+        assert all(one["prompt"] and one["expected"] for one in probe["answers"])
         assert (probe["text_drift"] > 0) == (name == "sft")  # before, the LLM was frozen
     assert any("'words' has no heldout-" in said for said in probe["missing"])
     deaf = json.loads((run / "audio_align" / "probe.json").read_text())

@@ -40,7 +40,8 @@ output: runs/x
 text: tiny:llama
 stages:
 - {name: one, steps: 3, objective: sft, trainable: {projectors: 0.001}, data: {mixture: {a: 1}}}
-- {name: two, steps: 3, objective: sft, trainable: {"*": 0.001}, data: {mixture: {a: 1, b: 1}}}
+- {name: two, steps: 3, objective: {kind: align, scale: 9}, trainable: {projectors: 0.001},
+   lora: {language_model: {r: 8.0, lr: 0.001}}, data: {mixture: {a: 1, b: 1}}}
 """
 
 
@@ -130,15 +131,23 @@ def test_the_page_shows_evaluation_probes_and_example(run, loads_nothing):
     (evaluation / "rows.json").write_text(json.dumps({
         "images": "8 held-out pictures", "rows": [one], "limit": None, "problems": [],
         "example": example}))  # fmt: skip
+    asked = {"source": "a", "sample": "x.tar:1", "prompt": "<image> What?", "expected": "red",
+             "answer": HOSTILE}  # fmt: skip
     losses = {"vision": {"loss": 1.5, "labels": 9}, HOSTILE: {"loss": 2.5, "labels": 1}}
     probe = {"objective": "sft", "heldout": losses,
              "text_drift": 0.25, "rows": [{"name": "category", "score": 61.25}],
-             "missing": [f"no held-out shard of {HOSTILE}"]}  # fmt: skip
+             "answers": [asked], "missing": [f"no held-out shard of {HOSTILE}"]}  # fmt: skip
     (run / "one" / "probe.json").write_text(json.dumps(probe))
     page = html.parse(write_page(run, evaluation)).getroot()
     assert loads_nothing(page)
     assert rows_below(page, "Evaluation")[1][0] == "category"
     assert [cell for cell in rows_below(page, "Evaluation")[1] if cell.startswith("61.2")]
+    assert rows_below(page, "Probes between stages") == [
+        ["held-out prompt", "expected", "one"], ["<image> What?", "red", HOSTILE]
+    ]  # fmt: skip
+    assert ["two", "align, scale 9", "projectors, language_model (LoRA, r 8)"] in [
+        cells[:3] for cells in rows_below(page, "Stages")
+    ]
     [picture] = page.iter("img")
     assert picture.get("src").startswith("data:image/jpeg;base64,")
     assert not [*page.iter("audio")]

@@ -47,6 +47,7 @@ def check_values(recipe: Recipe, places: Places) -> None:
         ("threads", recipe.threads >= 0, "is at least 0"),
         ("feature_cache_mb", recipe.feature_cache_mb >= 0, "is at least 0"),
         ("probes.samples", recipe.probes.samples >= 0, "is at least 0"),
+        ("probes.answers", recipe.probes.answers >= 0, "is at least 0"),
         ("probes.limit", recipe.probes.limit >= 1, "is at least 1"),
     ):  # fmt: skip
         if not good:

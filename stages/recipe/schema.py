@@ -87,6 +87,8 @@ class ProbeConfig:
     """of the mini-suite, asked once the model has the modality"""
     limit: int = 32
     """questions of each row"""
+    answers: int = 4
+    """held-out prompts, the same after every stage, whose answers are shown"""
     heldout: list[str] = field(default_factory=list)
     """shards, or folders of them: each of their sources is one more row, as `omni-eval --heldout`
     asks it"""

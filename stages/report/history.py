@@ -9,6 +9,8 @@ import yaml
 
 from omni.files.jsonl import read_lines
 
+from ..recipe.rule import Lora
+
 
 @dataclass
 class StageHistory:
@@ -22,6 +24,23 @@ class StageHistory:
     """stage.json, once it is finished"""
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     probe: dict[str, Any] | None = None
+
+    @property
+    def objective(self) -> str:
+        """Name it, with the options that the recipe sets."""
+        entry = self.config.get("objective", "sft")
+        options = dict(entry) if isinstance(entry, dict) else {"kind": entry}
+        kind = str(options.pop("kind", ""))
+        return kind + "".join(f", {name} {value}" for name, value in options.items())
+
+    @property
+    def trains(self) -> list[str]:
+        """List what trains, adapters with their rank."""
+        adapters = (self.config.get("lora") or {}).items()
+        return [
+            *(self.config.get("trainable") or {}),
+            *(f"{pattern} (LoRA, r {rule.get('r', Lora.r):g})" for pattern, rule in adapters),
+        ]
 
     @property
     def state(self) -> str:

@@ -172,4 +172,16 @@ def _probes(stages: Sequence[StageHistory]) -> dict[str, Any]:
                   lambda p: {row["name"]: row["score"] for row in p["rows"]}),
         ] if probed else [],
         "missing": [(name, notes) for _, name, probe in probed for notes in probe["missing"]],
+        "stages": [name for _, name, _ in probed],
+        "answers": _answers([(name, probe) for _, name, probe in probed]),
     }  # fmt: skip
+
+
+def _answers(probed: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return each prompt that was asked, with the answers of the stages that could be."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, probe in probed:
+        for one in probe.get("answers", []):  # none in what older runs left
+            row = found.setdefault((one["source"], one["sample"]), {**one, "by": {}})
+            row["by"][name] = one["answer"]
+    return [*found.values()]

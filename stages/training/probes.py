@@ -32,6 +32,7 @@ from omni.processing.processor import IGNORE_INDEX, Encoded, PlaceholderError
 from ..objectives import kind_of, objective_class
 from ..objectives.task import Task
 from ..recipe.schema import Recipe, StageConfig, plan_config
+from .asked import held_out_answers
 from .prepare import load_parent
 
 SUITE = "mini"
@@ -58,6 +59,8 @@ def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: A
         row = {"event": "probe", "name": stage.name, **result}
         append_lines(Path(recipe.output) / "log.jsonl", [row])
         print(f"{stage.name}: {_summary(result)}", flush=True)
+        for one in result["answers"]:
+            print(f"  {one['prompt']} -> {one['answer']!r}, expected {one['expected']!r}")
     accelerator.wait_for_everyone()
 
 
@@ -84,13 +87,13 @@ def measure(
     Returns:
         `heldout`: by modality, as the stage's objective sees it, the mean `loss` of `labels` label
         tokens in `documents`; `text_drift` from the LLM that the recipe starts from; `rows` of the
-        mini-suite and of `probes.heldout`: name, score, n; `missing`: what could not be measured,
-        and why.
+        mini-suite and of `probes.heldout`: name, score, n; `answers` to prompts that are the same
+        after every stage; `missing`: what could not be measured, and why.
     """
     model, processor = load(target)
     model.to(accelerator.device).eval()  # type: ignore[arg-type]
     missing: list[str] = []
-    shards = _heldout_shards(recipe, stage, missing)
+    shards = _heldout_shards(recipe, stage.data.mixture, missing)
     limit = plan_config(recipe, stage, 1).max_length or 0
     encode = Encode(processor, objective_class(kind_of(stage.objective)).rendering)
     samples = [*_encoded(shards, encode, recipe.probes.samples, limit, missing)]
@@ -101,16 +104,18 @@ def measure(
     del started
     rows = _rows(recipe, stage, model, processor, shards, missing)
     rows += _own_rows(recipe, stage, model, processor, missing)
+    everywhere = _heldout_shards(recipe, recipe.sources, [])
+    answers = held_out_answers(model, processor, everywhere, recipe.probes.answers)
     return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift,
-            "rows": rows, "missing": missing}  # fmt: skip
+            "rows": rows, "answers": answers, "missing": missing}  # fmt: skip
 
 
 def _heldout_shards(
-    recipe: Recipe, stage: StageConfig, missing: list[str]
+    recipe: Recipe, sources: Iterable[str], missing: list[str]
 ) -> dict[str, list[Path]]:
-    """Find the held-out shards beside the train shards of each source."""
+    """Find the held-out shards beside the train shards of some sources."""
     found = {}
-    for name in stage.data.mixture:
+    for name in sources:
         local = [pattern for pattern in recipe.sources[name] if not is_url(pattern)]
         folders = sorted({path.parent for path in find_shards(local)}) if local else []
         found[name] = [
