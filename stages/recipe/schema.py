@@ -90,8 +90,8 @@ class ProbeConfig:
     answers: int = 4
     """held-out prompts, the same after every stage, whose answers are shown"""
     heldout: list[str] = field(default_factory=list)
-    """shards, or folders of them: each of their sources is one more row, as `omni-eval --heldout`
-    asks it"""
+    """shards, or folders of them: each of their sources is one more row, asked as with the option
+    `--heldout` of omni-eval"""
 
 
 @dataclass
