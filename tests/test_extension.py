@@ -24,6 +24,7 @@ from eval.suites.sources import Local
 from omni.processing.messages import assistant, image, user
 from stages.cli import app
 from stages.objectives import OBJECTIVES
+from stages.objectives.task import Task
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 STEPS = 8
@@ -118,6 +119,13 @@ def test_it_goes_on_after_a_crash_to_the_same_bits(prefer, tmp_path, at_update):
     one, other = (load_file(tmp_path / name / "prefer" / "model.safetensors")
                   for name in ("run", "whole"))  # fmt: skip
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_an_objective_compares_with_stays_frozen(page, omni_pair, monkeypatch):
+    monkeypatch.setattr(page.Margin, "make_extra", lambda self, model: torch.nn.Linear(2, 2))
+    task = Task(omni_pair[0], "margin").train()
+    assert task.extra is task.objective.extra and not task.extra.training
+    assert not any(p.requires_grad for p in task.extra.parameters())
 
 
 def test_pairs_are_not_cut_and_other_samples_are_named(prefer, tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from data_shards.read.entry import read_shard
 from data_shards.shards.sample import Sample
+from data_shards.shards.shard import Bad
 from omni.generation.answer import answer
 from omni.generation.settings import Generation
 from omni.media.decode import MediaError
@@ -17,7 +18,11 @@ HOW = Generation(max_new_tokens=48, stop=("\n\n",))
 
 
 def held_out_answers(
-    model: Any, processor: Any, shards: Mapping[str, Sequence[Path]], count: int
+    model: Any,
+    processor: Any,
+    shards: Mapping[str, Sequence[Path]],
+    count: int,
+    missing: list[str],
 ) -> list[dict[str, str]]:
     """Ask the first held-out samples of all sources in turn, as far as the model reads them.
 
@@ -26,12 +31,13 @@ def held_out_answers(
         processor: the one saved beside the model.
         shards: source -> its held-out shards.
         count: prompts at most.
+        missing: what could not be read is added.
 
     Returns:
         source, sample ("shard:key"), prompt (media as `<image>`), expected and answer of each.
     """
     found = []
-    for name, sample in _in_turn(shards):
+    for name, sample in _in_turn(shards, missing):
         if len(found) == count:
             break
         messages = sample.conversation()
@@ -49,10 +55,16 @@ def held_out_answers(
     return found
 
 
-def _in_turn(shards: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, Sample]]:
+def _in_turn(
+    shards: Mapping[str, Sequence[Path]], missing: list[str]
+) -> Iterator[tuple[str, Sample]]:
     """Yield one sample of each source, then another of each, and so on."""
+
+    def damaged(bad: Bad) -> None:
+        missing.append(f"held-out answers: {bad}")
+
     each = [
-        ((name, sample) for path in paths for sample in read_shard(path, lambda bad: None))
+        ((name, sample) for path in paths for sample in read_shard(path, damaged))
         for name, paths in shards.items()
     ]
     for some in zip_longest(*each):

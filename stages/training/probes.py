@@ -105,7 +105,7 @@ def measure(
     rows = _rows(recipe, stage, model, processor, shards, missing)
     rows += _own_rows(recipe, stage, model, processor, missing)
     everywhere = _heldout_shards(recipe, recipe.sources, [])
-    answers = held_out_answers(model, processor, everywhere, recipe.probes.answers)
+    answers = held_out_answers(model, processor, everywhere, recipe.probes.answers, missing)
     return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift,
             "rows": rows, "answers": answers, "missing": missing}  # fmt: skip
 
