@@ -71,7 +71,7 @@ def build_on_ray(
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # the extra `cluster`, absent from dev
     except ImportError as error:
         raise ClusterError(
             "--ray needs Ray: install the extra `cluster` (uv pip install 'omni-stages[cluster]'), "
