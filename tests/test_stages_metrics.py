@@ -326,6 +326,25 @@ def test_a_probe_measures_what_was_held_out(run, shards):
     ]  # fmt: skip
 
 
+def test_answers_inside_a_stage_change_nothing_that_is_learned(run, shards, tmp_path, capsys):
+    config = settings(shards, tmp_path)
+    config.probes.samples, config.probes.every = 0, 1
+    for name in ("vision_align", "audio_align", "omni"):
+        run_recipe(config, Accelerator(cpu=True), name)
+    ours, theirs = (
+        [row["loss"] for row in steps_of(folder) if row["stage"] in ("vision_align", "omni")]
+        for folder in (tmp_path, run)
+    )
+    assert ours == theirs[: len(ours)] and len(ours) == 4
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    asked = [e for e in events if e.get("event") == "answers"]
+    assert [(e["name"], e["after"]) for e in asked] == [
+        ("vision_align", 1), ("audio_align", 1), ("omni", 1)
+    ]  # fmt: skip
+    assert all(len(e["answers"]) == config.probes.answers for e in asked)
+    assert "omni: answers after step 1" in capsys.readouterr().out
+
+
 def test_a_stage_that_lost_its_probe_is_probed_again(run, shards, monkeypatch):
     found = (run / "omni" / "probe.json").read_text()
     (run / "omni" / "probe.json").unlink()

@@ -138,13 +138,17 @@ def test_the_page_shows_evaluation_probes_and_example(run, loads_nothing):
              "text_drift": 0.25, "rows": [{"name": "category", "score": 61.25}],
              "answers": [asked], "missing": [f"no held-out shard of {HOSTILE}"]}  # fmt: skip
     (run / "one" / "probe.json").write_text(json.dumps(probe))
+    inside = {"event": "answers", "name": "two", "after": 1, "answers": [asked | {"answer": "r"}]}
+    log = (run / "log.jsonl").read_text().rsplit("\n", 1)[0]
+    (run / "log.jsonl").write_text(f"{log}\n{json.dumps(inside)}\n")
     page = html.parse(write_page(run, evaluation)).getroot()
     assert loads_nothing(page)
     assert rows_below(page, "Evaluation")[1][0] == "category"
     assert [cell for cell in rows_below(page, "Evaluation")[1] if cell.startswith("61.2")]
     assert rows_below(page, "Probes between stages") == [
-        ["held-out prompt", "expected", "one"], ["<image> What?", "red", HOSTILE]
-    ]  # fmt: skip
+        ["held-out prompt", "expected", "one", "two, step 1"],
+        ["<image> What?", "red", HOSTILE, "r"],
+    ]
     assert ["two", "align, scale 9", "projectors, language_model (LoRA, r 8)"] in [
         cells[:3] for cells in rows_below(page, "Stages")
     ]

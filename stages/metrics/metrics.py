@@ -80,6 +80,14 @@ class Metrics:
         yield
         self._wait += time.monotonic() - began
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave out of the steps' time, and of the bar, what is done between two of them."""
+        self._bar.stop()
+        yield
+        self._bar.start()
+        self._clock = time.monotonic()
+
     def tally(self) -> Tally:
         """Begin to add up a step."""
         return Tally(self._groups, self._objective, self._flops, self._device)

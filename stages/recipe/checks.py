@@ -49,6 +49,9 @@ def check_values(recipe: Recipe, places: Places) -> None:
         ("probes.samples", recipe.probes.samples >= 0, "is at least 0"),
         ("probes.answers", recipe.probes.answers >= 0, "is at least 0"),
         ("probes.limit", recipe.probes.limit >= 1, "is at least 1"),
+        ("probes.every", recipe.probes.every >= 0, "is at least 0"),
+        ("probes.every", recipe.sharding == "none" or not recipe.probes.every,
+         "asks one rank alone, which a model sharded over ranks cannot answer: it is 0 there"),
     ):  # fmt: skip
         if not good:
             value = attrgetter(key)(recipe)

@@ -105,7 +105,7 @@ feature_cache_mb: 400      # frozen encoders run once per picture or clip; 0 whe
 sources:
 {sources}
 
-probes: {{samples: 16, limit: 16}}   # after each stage: held-out loss, what the text LLM forgot
+probes: {{samples: 16, limit: 16, every: 100}}   # held-out loss, what the text LLM forgot, answers
 
 stages:
 {stages}"""

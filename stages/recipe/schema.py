@@ -89,6 +89,8 @@ class ProbeConfig:
     """questions of each row"""
     answers: int = 4
     """held-out prompts, the same after every stage, whose answers are shown"""
+    every: int = 0
+    """inside a stage, their answers are shown after so many steps too; 0: at its end alone"""
     heldout: list[str] = field(default_factory=list)
     """shards, or folders of them: each of their sources is one more row, asked as with the option
     `--heldout` of omni-eval"""

@@ -24,6 +24,8 @@ class StageHistory:
     """stage.json, once it is finished"""
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     probe: dict[str, Any] | None = None
+    asked: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """step -> what the held-out prompts were answered after it, inside the stage"""
 
     @property
     def objective(self) -> str:
@@ -75,11 +77,15 @@ def history(run: Path) -> list[StageHistory]:
     """
     stages = [StageHistory(config["name"], config) for config in recipe_of(run)["stages"]]
     steps: dict[str, dict[int, dict[str, Any]]] = {stage.name: {} for stage in stages}
+    asked: dict[str, dict[int, list[dict[str, Any]]]] = {stage.name: {} for stage in stages}
     for row in read_lines(run / "log.jsonl"):
+        if row.get("event") == "answers" and row["name"] in asked:
+            asked[row["name"]][row["after"]] = row["answers"]
         if "step" in row and row.get("stage") in steps:
             steps[row["stage"]][row["step"]] = row  # a step done again after a kill: the later
     for stage in stages:
         stage.rows = [row for _, row in sorted(steps[stage.name].items())]
+        stage.asked = dict(sorted(asked[stage.name].items()))
         stage.quarantine = [*read_lines(run / "resume" / stage.name / "quarantine.jsonl")]
         stage.facts = _json(run / stage.name / "stage.json")
         stage.probe = _json(run / stage.name / "probe.json")

@@ -172,16 +172,20 @@ def _probes(stages: Sequence[StageHistory]) -> dict[str, Any]:
                   lambda p: {row["name"]: row["score"] for row in p["rows"]}),
         ] if probed else [],
         "missing": [(name, notes) for _, name, probe in probed for notes in probe["missing"]],
-        "stages": [name for _, name, _ in probed],
-        "answers": _answers([(name, probe) for _, name, probe in probed]),
+        **_answers(stages),
     }  # fmt: skip
 
 
-def _answers(probed: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return each prompt that was asked, with the answers of the stages that could be."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for name, probe in probed:
-        for one in probe.get("answers", []):  # none in what older runs left
-            row = found.setdefault((one["source"], one["sample"]), {**one, "by": {}})
-            row["by"][name] = one["answer"]
-    return [*found.values()]
+def _answers(stages: Sequence[StageHistory]) -> dict[str, Any]:
+    """Return the prompts that were asked with all answers, and when: in stages and after them."""
+    asked = {}
+    for stage in stages:
+        asked |= {f"{stage.name}, step {step}": found for step, found in stage.asked.items()}
+        if stage.probe:
+            asked[stage.name] = stage.probe.get("answers", [])  # none in what older runs left
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for when, answers in asked.items():
+        for one in answers:
+            row = rows.setdefault((one["source"], one["sample"]), {**one, "by": {}})
+            row["by"][when] = one["answer"]
+    return {"answers": [*rows.values()], "asked": [*asked]}

@@ -15,8 +15,6 @@ from accelerate import Accelerator
 from data_shards.read.batch import Documents, modality
 from data_shards.read.encode import Encode
 from data_shards.read.entry import Bad, read_shard
-from data_shards.remote.files import is_url
-from data_shards.shards.shard import find_shards
 from eval.rows.drift import text_drift
 from eval.rows.own import MissingDataError
 from eval.run import choose, run_suite
@@ -32,7 +30,7 @@ from omni.processing.processor import IGNORE_INDEX, Encoded, PlaceholderError
 from ..objectives import kind_of, objective_class
 from ..objectives.task import Task
 from ..recipe.schema import Recipe, StageConfig, plan_config
-from .asked import held_out_answers
+from .asked import held_out_answers, heldout_shards, show_answers
 from .prepare import load_parent
 
 SUITE = "mini"
@@ -47,6 +45,7 @@ def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: A
     One rank measures, the others wait. What cannot be measured is named in it, under "missing".
     """
     settings = asdict(recipe.probes)
+    del settings["every"]  # changes nothing that is measured here
     if not recipe.probes.heldout:  # as probes without it were written
         del settings["heldout"]
     if not recipe.probes.samples:
@@ -59,8 +58,7 @@ def probe_stage(recipe: Recipe, stage: StageConfig, target: Path, accelerator: A
         row = {"event": "probe", "name": stage.name, **result}
         append_lines(Path(recipe.output) / "log.jsonl", [row])
         print(f"{stage.name}: {_summary(result)}", flush=True)
-        for one in result["answers"]:
-            print(f"  {one['prompt']} -> {one['answer']!r}, expected {one['expected']!r}")
+        show_answers(result["answers"])
     accelerator.wait_for_everyone()
 
 
@@ -93,7 +91,7 @@ def measure(
     model, processor = load(target)
     model.to(accelerator.device).eval()  # type: ignore[arg-type]
     missing: list[str] = []
-    shards = _heldout_shards(recipe, stage.data.mixture, missing)
+    shards = heldout_shards(recipe, stage.data.mixture, missing)
     limit = plan_config(recipe, stage, 1).max_length or 0
     encode = Encode(processor, objective_class(kind_of(stage.objective)).rendering)
     samples = [*_encoded(shards, encode, recipe.probes.samples, limit, missing)]
@@ -104,26 +102,9 @@ def measure(
     del started
     rows = _rows(recipe, stage, model, processor, shards, missing)
     rows += _own_rows(recipe, stage, model, processor, missing)
-    everywhere = _heldout_shards(recipe, recipe.sources, [])
-    answers = held_out_answers(model, processor, everywhere, recipe.probes.answers, missing)
+    answers = held_out_answers(recipe, model, processor, missing)
     return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift,
             "rows": rows, "answers": answers, "missing": missing}  # fmt: skip
-
-
-def _heldout_shards(
-    recipe: Recipe, sources: Iterable[str], missing: list[str]
-) -> dict[str, list[Path]]:
-    """Find the held-out shards beside the train shards of some sources."""
-    found = {}
-    for name in sources:
-        local = [pattern for pattern in recipe.sources[name] if not is_url(pattern)]
-        folders = sorted({path.parent for path in find_shards(local)}) if local else []
-        found[name] = [
-            shard for folder in folders for shard in sorted(folder.glob("heldout-*.tar"))
-        ]
-        if not found[name]:
-            missing.append(f"source {name!r} has no heldout-*.tar beside its shards on this disk")
-    return found
 
 
 def _encoded(

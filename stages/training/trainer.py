@@ -25,6 +25,7 @@ from ..objectives.task import Task
 from ..recipe.schema import Recipe, StageConfig
 from ..trainable.lora import adapt
 from ..trainable.patterns import describe, frozen_hashes, param_groups, set_trainable
+from .asked import held_out_answers, show_answers
 from .checkpoint import check_space, load_step, save_model, save_step
 from .guard import Guard
 from .prepare import make_feature_cache, make_loader, make_model
@@ -56,7 +57,8 @@ def train_stage(
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     folder = _resume_folder(target)
     steps = LoaderSteps(make_loader(recipe, stage, processor, folder, accelerator))
-    trainer = Trainer(recipe, stage, task, optimizer, steps, folder, settings, accelerator)
+    trainer = Trainer(recipe, stage, task, processor, optimizer, steps, folder, settings,
+                      accelerator)  # fmt: skip
     trainer.train()
     _finish(target, model, processor, before, trainer.metrics, settings, accelerator)
 
@@ -65,9 +67,10 @@ class Trainer:
     """The loop over the steps of one stage, from the last checkpoint in `folder` on.
 
     Args:
-        recipe: how often to save, and whom to tell.
+        recipe: how often to save and to ask, and whom to tell.
         stage: how long, and on what schedule.
         task: the model with its objective, as `distribute` returned it.
+        processor: of its model.
         optimizer: its learning rates are the peaks.
         steps: what each update is made of.
         folder: of step checkpoints and what was left out.
@@ -80,6 +83,7 @@ class Trainer:
         recipe: Recipe,
         stage: StageConfig,
         task: Any,
+        processor: Any,
         optimizer: torch.optim.Optimizer,
         steps: Steps,
         folder: Path,
@@ -87,7 +91,7 @@ class Trainer:
         accelerator: Accelerator,
     ):
         self.recipe, self.stage, self.settings, self.folder = recipe, stage, settings, folder
-        self.task, self.optimizer, self.steps = task, optimizer, steps
+        self.task, self.processor, self.optimizer, self.steps = task, processor, optimizer, steps
         self.accelerator = accelerator
         self.model: Any = getattr(task, "module", task).model
         self.objective: Any = getattr(task, "module", task).objective
@@ -118,12 +122,35 @@ class Trainer:
                 loss = self.update(step)
                 self.done = step.number
                 self.metrics.step(step.number, loss, self.optimizer.param_groups)
+                self._ask_if_due()
                 self._save_if_due(signals.arrived)
         self.metrics.totals.update(self.steps.finish())
 
     def _schedule(self, step: int) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * schedule(step, self.stage, group["warmup"])
+
+    def _ask_if_due(self) -> None:
+        """Show what the model answers by now; nothing that it learns from is touched."""
+        every = self.recipe.probes.every
+        if not every or self.done % every or self.done == self.stage.steps:
+            return  # what a stage answers at its end, its probe says
+        if self.accelerator.is_main_process:
+            with self.metrics.aside():
+                answers = self._answers()
+                print(f"{self.stage.name}: answers after step {self.done}")
+                show_answers(answers)
+            self.metrics.write({"event": "answers", "name": self.stage.name, "after": self.done,
+                                "answers": answers})  # fmt: skip
+
+    def _answers(self) -> list[dict[str, str]]:
+        cache, self.model.feature_cache = self.model.feature_cache, None  # its outputs train
+        self.task.eval()
+        try:
+            return held_out_answers(self.recipe, self.model, self.processor, [])
+        finally:
+            self.task.train()
+            self.model.feature_cache = cache
 
     def _save_if_due(self, signal: int) -> None:
         waited = time.monotonic() - self._saved_at
