@@ -194,7 +194,6 @@ def _run(
         drift = _drift(opened.model, opened.processor, bare)
         console.print(f"text drift from {parent}: {drift:.4f} nats a token")
         result["figures"]["text_drift"] = drift
-    result["example"] = _example(opened, shown, out) if shown else None
     result["peak_rss_gb"] = _peak_rss_gb()
     write_result(result, out)
     return result
@@ -269,18 +268,6 @@ def _tell(console: Any, result: dict[str, Any], out: Path) -> None:
     console.print(f"written: {out}/report.html, rows.json, table.md, table.txt, answers.jsonl")
     if all(row["score"] is None for row in result["rows"]):
         raise typer.Exit(1)
-
-
-def _example(opened: Any, data: Path, out: Path) -> dict[str, str] | None:
-    from .rows.example import worked_example
-    from .rows.own import MissingDataError
-
-    if opened.model is None:
-        return None
-    try:
-        return worked_example(opened.model, opened.processor, data, out)
-    except MissingDataError:  # there is no spoken question to show
-        return None
 
 
 def _drift(model: Any, processor: Any, folder: Path) -> float:

@@ -20,6 +20,7 @@ from .lmms.judge import Judge
 from .lmms.official import Official
 from .report.mean import mean_of_ten
 from .row import as_row, note
+from .rows.examples import worked_examples
 from .rows.own import MissingDataError, Own
 from .scoring.right import Scored
 from .scoring.units import stored_units
@@ -134,6 +135,9 @@ def evaluate(
         units = {name: normal.units for name, normal in scores.items() if normal.units}
         result["mean"] = mean_of_ten(result["rows"], units, limit)
         result["figures"] = figures(result["rows"])
+        own = [(row, scores[row.name].outcomes) for row in chosen
+               if isinstance(row, Own) and row.name in scores]  # fmt: skip
+        result["examples"] = worked_examples(own, source, limit, out)
         _write(result, answers, scores, out)
     return result
 

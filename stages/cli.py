@@ -253,14 +253,14 @@ def report(
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="also draw example, scores and losses to this PNG; needs a Chromium"),
+        typer.Option(help="also draw examples, scores and losses to this PNG; needs a Chromium"),
     ] = None,
 ) -> None:
     """Write RUN/report.html, and RUN/report.json once there is an evaluation.
 
     The page shows losses, learning rates, throughput, data, what was quarantined, probes and the
     evaluation; a run that is still in progress can be looked at, too. report.json has every stage,
-    every row, and a worked example. Several runs, such as the seeds of one recipe, are also printed
+    every row, and held-out questions with their answers. Several runs, such as the seeds of one recipe, are also printed
     side by side with their mean.
     """
     from omni.files.atomic import write_json

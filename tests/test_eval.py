@@ -16,7 +16,9 @@ from data_shards.sources.base import flac
 from data_shards.sources.demo.shapes import COLOURS, draw
 from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
+from eval.rows.examples import SHOWN
 from eval.rows.heldout import load_heldout
+from eval.rows.own import ROWS
 from eval.run import evaluate
 from eval.suites.registry import SUITES
 from omni.processing.messages import assistant, audio, image, user
@@ -149,6 +151,20 @@ def test_figures_and_files(oracle_run):
     units = json.loads((out / "units.json").read_text())
     assert units.keys() == {row["name"] for row in result["rows"]}
     assert all(units.values())  # every row can be compared with that of another run
+
+
+def test_examples_are_of_all_rows_with_their_media(oracle_run):
+    result, out = oracle_run
+    shown = result["examples"]
+    assert len(shown) == SHOWN
+    assert {one["row"] for one in shown} == {row.title for row in ROWS}
+    assert all(one["correct"] == 1 and one["question"] for one in shown)
+    assert all(one["answer"] == one["expected"] for one in shown)
+    for one in shown:
+        kept = [out / one[kind] for kind in ("image", "audio") if one[kind]]
+        assert kept and all(path.stat().st_size for path in kept)
+        if one["row"] == "spoken_question":
+            assert len(kept) == 2
 
 
 def test_a_constant_answer_scores_chance(data, tmp_path, offline):

@@ -106,19 +106,19 @@ def test_categories_and_the_mean_are_shown(out):
     assert [float(e.get("value")) for e in page.iter("progress")] == [12.5, 50.0]
 
 
-def test_scores_and_the_worked_example_come_first(tmp_path, make_picture, make_sound):
-    (tmp_path / "example.png").write_bytes(make_picture(1))
-    (tmp_path / "example.wav").write_bytes(make_sound(0.1))
-    example = {"image": "elsewhere/example.png", "audio": "elsewhere/example.wav",
+def test_scores_and_examples_come_first(tmp_path, make_picture, make_sound):
+    (tmp_path / "00.png").write_bytes(make_picture(1))
+    (tmp_path / "00.wav").write_bytes(make_sound(0.1))
+    example = {"image": "00.png", "audio": "00.wav", "row": "spoken_question", "correct": 0.0,
                "question": HOSTILE, "answer": "a tiger", "expected": "a lion"}  # fmt: skip
-    page = html.fromstring(report(result() | {"example": example}, [], tmp_path))
+    page = html.fromstring(report(result() | {"examples": [example]}, [], tmp_path))
     order = [e.tag for e in page.iter("img", "audio", "figure", "table")]
     assert order == ["img", "audio", "figure", "table"]
     [sound] = page.iter("audio")
     assert "controls" in sound.attrib
     assert sound.get("src").startswith("data:audio/wav;base64,")
     assert HOSTILE in page.text_content()
-    right = report(result() | {"example": example | {"answer": "a lion"}}, [], tmp_path)
+    right = report(result() | {"examples": [example | {"correct": 1.0}]}, [], tmp_path)
     assert "expected: a lion" in page.text_content()
     assert "(expected" not in html.fromstring(right).text_content()
 

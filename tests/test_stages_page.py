@@ -124,13 +124,13 @@ def test_what_is_in_the_data_cannot_become_code_of_the_page(run, loads_nothing):
 def test_the_page_shows_evaluation_probes_and_example(run, loads_nothing):
     evaluation = run / "eval"
     evaluation.mkdir()
-    (evaluation / "example.jpg").write_bytes(b"\xff\xd8picture")
+    (evaluation / "00.jpg").write_bytes(b"\xff\xd8picture")
     one = scored("category")
-    example = {"image": str(evaluation / "example.jpg"), "audio": "gone.flac", "question": HOSTILE,
-               "answer": "red", "expected": "blue"}  # fmt: skip
+    example = {"image": "00.jpg", "audio": "gone.flac", "question": HOSTILE, "answer": "red",
+               "expected": "blue", "correct": 0.0, "row": "category"}  # fmt: skip
     (evaluation / "rows.json").write_text(json.dumps({
         "images": "8 held-out pictures", "rows": [one], "limit": None, "problems": [],
-        "example": example}))  # fmt: skip
+        "examples": [example]}))  # fmt: skip
     asked = {"source": "a", "sample": "x.tar:1", "prompt": "<image> What?", "expected": "red",
              "answer": HOSTILE}  # fmt: skip
     losses = {"vision": {"loss": 1.5, "labels": 9}, HOSTILE: {"loss": 2.5, "labels": 1}}
@@ -157,7 +157,29 @@ def test_the_page_shows_evaluation_probes_and_example(run, loads_nothing):
     assert not [*page.iter("audio")]
     assert len(figures(page)) == 1 + 2 * 2 + 6 + 1 + 3  # the scores first
     order = [e.text_content() for e in page.iter("p", "h2")]
-    assert order.index(f"Asked aloud: {HOSTILE}") < order.index("Stages")
+    assert order.index(HOSTILE) < order.index("Stages")
+
+
+def test_the_terminal_shows_a_right_and_a_wrong_example(run):
+    evaluation = run / "eval"
+    evaluation.mkdir()
+    examples = [
+        {"image": image, "audio": "", "question": question, "answer": "red", "expected": "blue",
+         "correct": correct, "row": "category"}
+        for image, question, correct in (("", "poor?", 0.0), ("00.jpg", "wrong?", 0.0),
+                                         ("01.jpg", "right?", 1.0), ("02.jpg", "more?", 1.0))
+    ]  # fmt: skip
+    (evaluation / "rows.json").write_text(json.dumps({
+        "images": "8 held-out pictures", "rows": [scored("category")], "examples": examples,
+        "figures": {}, "seconds": 1.0, "limit": None, "problems": []}))  # fmt: skip
+    done = CliRunner().invoke(app, ["report", str(run)])
+    assert done.exit_code == 0, done.output
+    told = done.output.splitlines()
+    [right] = [line for line in told if "right?" in line]
+    assert f"({evaluation / '01.jpg'})" in right
+    assert told[told.index(right) + 1].strip() == "the model answers: 'red' (right)"
+    assert "wrong?" in done.output and "(expected: blue)" in done.output
+    assert "poor?" not in done.output and "more?" not in done.output
 
 
 @pytest.mark.slow
@@ -170,13 +192,13 @@ def test_nothing_runs_out_of_its_card(run, tmp_path, make_picture, browse):
         "images": "8 held-out pictures", "limit": None, "problems": [], "suite": "mini",
         "rows": [scored(name, categories=categories) for name in ("category", LONG)],
         "seconds": 1.0, "weights": "w" * 64, "data": "d" * 64, "mean": None, "model": LONG,
-        "example": {"image": "example.png", "audio": "example.wav", "question": LONG,
-                    "answer": LONG, "expected": "blue"},
+        "examples": [{"image": "00.png", "audio": "00.wav", "question": LONG, "row": LONG,
+                      "answer": LONG, "expected": "blue", "correct": 0.5}],
     }  # fmt: skip
     (run / "eval").mkdir()
     (run / "eval" / "rows.json").write_text(json.dumps(result))
-    (run / "eval" / "example.wav").write_bytes(b"RIFF")
-    (run / "eval" / "example.png").write_bytes(make_picture(1, (900, 600)))
+    (run / "eval" / "00.wav").write_bytes(b"RIFF")
+    (run / "eval" / "00.png").write_bytes(make_picture(1, (900, 600)))
     lost = {"row": "category", "condition": "normal", "doc": LONG, "question": LONG, "image": "",
             "expected": LONG, "answer": LONG, "correct": 0.0, "category": LONG}  # fmt: skip
     pages = [

@@ -30,19 +30,14 @@ def data_uri(path: Path) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def worked_example(result: dict[str, Any], out: Path) -> dict[str, str] | None:
-    """Return what a page shows of a result's worked example; None if it has none.
+def examples(result: dict[str, Any], out: Path) -> list[dict[str, Any]]:
+    """Return a result's worked examples with their media as addresses.
 
     Args:
-        result: what rows.json holds.
-        out: the folder that it lies in; media are looked for there too, as it may have moved.
+        result: what rows.json holds; that of an older run has none.
+        out: the folder that it lies in.
     """
-    example = result.get("example")
-    if not example:
-        return None
-    media = {}
-    for kind in ("image", "audio"):
-        name = example.get(kind)
-        found = [data_uri(path) for path in (Path(name), out / Path(name).name)] if name else []
-        media[kind] = next(filter(None, found), "")
-    return {**{key: example.get(key, "") for key in ("question", "answer", "expected")}, **media}
+    return [
+        one | {kind: one[kind] and data_uri(out / one[kind]) for kind in ("image", "audio")}
+        for one in result.get("examples", [])
+    ]

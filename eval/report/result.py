@@ -9,7 +9,7 @@ from markupsafe import Markup
 from ..answering.failures import SHOWN
 from ..grid import Grid
 from .chart import scores
-from .page import data_uri, render, worked_example
+from .page import data_uri, examples, render
 from .table import grid, number
 
 DETECTABLE = (
@@ -37,7 +37,7 @@ def report(result: dict[str, Any], answers: Sequence[dict[str, Any]], out: Path)
         head=table.head,
         table=[(row, number in table.ruled) for number, row in enumerate(table.rows)],
         notes=[*table.notes, DETECTABLE],
-        example=worked_example(result, out),
+        examples=examples(result, out),
         scores=Markup(scores("score of each row, per cent", result["rows"])),
         categories=[row for row in result["rows"] if row["categories"]],
         failures=[found for found in lost if found["listed"]],

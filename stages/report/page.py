@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from eval.report.chart import Points, bars, lines, scores
-from eval.report.page import render, worked_example
+from eval.report.page import examples, render
 from eval.report.table import HEAD, cells, notes
 from omni.files.atomic import write_text
 
@@ -57,7 +57,7 @@ def gather(run: Path, evaluation: Path) -> dict[str, Any]:
         "head": HEAD,
         "table": [cells(row) for row in result["rows"]] if result else [],
         "notes": notes(result) if result else [],
-        "example": worked_example(result, evaluation) if result else None,
+        "examples": examples(result, evaluation) if result else [],
         "scores": Markup(scores("score of each row, per cent", result["rows"])) if result else "",
     }
 

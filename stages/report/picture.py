@@ -1,4 +1,4 @@
-"""One PNG of a finished run, for a README: the worked example, the scores, the losses."""
+"""One PNG of a finished run, for a README: some examples, the scores, the losses."""
 
 import io
 import json
@@ -11,15 +11,16 @@ from markupsafe import Markup
 from PIL import Image, ImageChops
 
 from eval.report.chart import scores
-from eval.report.page import render, worked_example
+from eval.report.page import examples, render
 
 from .history import history
 from .page import losses
 from .summary import evaluated
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SIZE = (1200, 2000)  # of the window; what is empty below is cut off
+SIZE = (1200, 4000)  # of the window; what is empty below is cut off
 COLOURS = 128
+IN_PICTURE = 6  # examples
 SECONDS = 120
 
 
@@ -38,7 +39,7 @@ def write_picture(run: Path, evaluation: Path, out: Path) -> None:
     result = json.loads(evaluated(run, evaluation).read_text(encoding="utf-8"))
     text = render(
         "picture.html", "stages.report", name=run.resolve().name,
-        example=worked_example(result, evaluation),
+        examples=examples(result, evaluation)[:IN_PICTURE],
         scores=Markup(scores("score of each row, per cent", result["rows"])),
         losses=[charts[0] for stage in history(run) if (charts := losses(stage))],
     )  # fmt: skip

@@ -34,7 +34,10 @@ def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
         "peak_rss_gb": max(peaks),
         "seconds": {"training": round(sum(s["seconds"] for s in stages), 1),
                     "evaluation": result["seconds"]},
-        "example": result.get("example"),
+        "examples": [
+            one | {kind: one[kind] and str(evaluation / one[kind]) for kind in ("image", "audio")}
+            for one in result.get("examples", [])
+        ],
     }  # fmt: skip
 
 
@@ -54,21 +57,31 @@ def evaluated(run: Path, evaluation: Path) -> Path:
 
 
 def describe_report(report: dict[str, Any]) -> str:
-    """Return the stages and the worked example as text for a terminal."""
+    """Return the stages, and a right and a wrong example, as text for a terminal."""
     lines = [f"{'stage':<14}{'seconds':>9}{'tokens':>9}{'first loss':>12}{'last loss':>11}  frozen"]
     for s in report["stages"]:
         lines.append(
             f"{s['name']:<14}{s['seconds']:>9.0f}{s['tokens']:>9,}{s['first_loss']:>12.3f}"
             f"{s['last_loss']:>11.3f}  {'unchanged' if s['frozen_ok'] else 'CHANGED'}"
         )
-    if example := report["example"]:
-        lines += [
-            "",
-            f"A picture the model never saw ({example['image']}) and a spoken question "
-            f'({example["audio"]}: "{example["question"]}")',
-            f"  the model answers: {example['answer']}      (expected: {example['expected']})",
-        ]
+    lines += [_told(one) for one in _right_and_wrong(report["examples"])]
     return "\n".join(lines)
+
+
+def _right_and_wrong(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first of either, as far as there are; those with most media before others."""
+    rich = sorted(examples, key=lambda one: -(bool(one["image"]) + bool(one["audio"])))
+    each = ([one for one in rich if (one["correct"] == 1) == right] for right in (True, False))
+    return [some[0] for some in each if some]
+
+
+def _told(one: dict[str, Any]) -> str:
+    given = " and ".join(one[kind] for kind in ("image", "audio") if one[kind]) or "text alone"
+    verdict = "right" if one["correct"] == 1 else f"expected: {one['expected']}"
+    return (
+        f"\nheld out, {one['row']}: {one['question']!r} ({given})\n"
+        f"  the model answers: {one['answer']!r} ({verdict})"
+    )
 
 
 def compare(reports: list[dict[str, Any]]) -> str:
