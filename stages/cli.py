@@ -260,8 +260,8 @@ def report(
 
     The page shows losses, learning rates, throughput, data, what was quarantined, probes and the
     evaluation; a run that is still in progress can be looked at, too. report.json has every stage,
-    every row, and held-out questions with their answers. Several runs, such as the seeds of one recipe, are also printed
-    side by side with their mean.
+    every row, and held-out questions with their answers. Several runs, such as the seeds of one
+    recipe, are also printed side by side with their mean.
     """
     from omni.files.atomic import write_json
 

@@ -1,4 +1,4 @@
-"""Held-out questions with the model's answers, right and wrong as they fall, for who looks first."""
+"""Held-out questions with the model's answers, right and wrong as they fall."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
