@@ -26,16 +26,21 @@ def wheel(monkeypatch, tmp_path):
     """Register a wheel part whose file is `{}`; nothing is installed or cached yet."""
     monkeypatch.setenv("OMNI_CACHE", str(tmp_path / "cache"))
     part = wheels.WheelPart(
-        "tiny-part", "1.0", "tiny_part/m.bin", hashlib.sha256(b"{}").hexdigest(), "MIT", copy_file
+        (wheels.Piece("tiny-part", "1.0", "tiny_part/m.bin"),),
+        hashlib.sha256(b"{}").hexdigest(),
+        "MIT",
+        copy_file,
     )
     monkeypatch.setitem(wheels.WHEELS, "tiny-part", part)
     return part
 
 
-def put_wheel(tmp_path: Path, content: bytes, name: str = "tiny_part/m.bin") -> None:
+def put_wheel(
+    tmp_path: Path, content: bytes, name: str = "tiny_part/m.bin", package: str = "tiny_part"
+) -> None:
     folder = tmp_path / "cache" / "wheels"
-    folder.mkdir(parents=True)
-    with zipfile.ZipFile(folder / "tiny_part-1.0-py3-none-any.whl", "w") as archive:
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / f"{package}-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr(name, content)
 
 
@@ -49,6 +54,18 @@ def test_a_wheel_put_there_by_hand_is_converted_once(wheel, tmp_path):
     [file] = (tmp_path / "cache" / "wheels").iterdir()
     file.write_bytes(b"no wheel")
     assert resolve("wheel:tiny-part") == part  # a second time, nothing is unpacked
+
+
+def test_a_file_that_is_cut_over_wheels_is_joined(wheel, tmp_path, monkeypatch):
+    rest = wheels.Piece("tiny-rest", "1.0", "tiny_rest/m.bin2")
+    monkeypatch.setitem(wheels.WHEELS, "tiny-part", replace(wheel, pieces=(*wheel.pieces, rest)))
+    put_wheel(tmp_path, b"{")
+    put_wheel(tmp_path, b"}", "tiny_rest/m.bin2", "tiny_rest")
+    part = resolve("wheel:tiny-part")
+    assert (part.folder / "config.json").read_text() == "{}"
+    assert part.record()["source"] == (
+        "wheel tiny-part==1.0, tiny_part/m.bin and tiny-rest==1.0, tiny_rest/m.bin2"
+    )
 
 
 def test_what_comes_after_a_seed_is_the_same_when_a_part_is_made_first(
@@ -167,7 +184,7 @@ def test_every_known_wheel_has_a_hash_and_a_licence():
     for part in wheels.WHEELS.values():
         assert len(part.sha256) == 64
         assert part.license
-        assert replace(part, version="9").source == f"wheel {part.package}==9, {part.file}"
+        assert all(p.requirement in part.source and p.file in part.source for p in part.pieces)
 
 
 def ctranslate2(tensors: dict[str, np.ndarray], version: int = 6) -> bytes:

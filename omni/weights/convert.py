@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+ENGLISH = 51_864  # tokens of a Whisper that knows English alone
+
 
 def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise a GGUF language model; tokenizer and chat template come along."""
@@ -27,14 +29,16 @@ def convert_gguf(file: Path, folder: Path) -> None:
 
 
 def convert_efficientnet_lite(file: Path, folder: Path) -> None:
-    """Rename the original lite implementation's keys to timm's `tf_efficientnet_lite0`.
+    """Rename the original lite implementation's keys to timm's `tf_efficientnet_lite0` to 4.
 
-    Both list the same tensors in the same order, so they are paired by order and shape.
+    Both list the same tensors in the same order, so they are paired by order and shape; which of
+    them it is, the file's name says: `efficientnet-lite2-9656183e.pth`.
     """
     import timm
 
     source = torch.load(file, map_location="cpu", weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite0")
+    architecture = f"tf_efficientnet_{file.name.split('-')[1]}"
+    model = timm.create_model(architecture)
     target = model.state_dict()
     if len(source) != len(target):
         raise ValueError(f"{file.name}: {len(source)} tensors, timm expects {len(target)}")
@@ -45,11 +49,11 @@ def convert_efficientnet_lite(file: Path, folder: Path) -> None:
         renamed[new] = value.contiguous()
     save_file(renamed, folder / "model.safetensors")
     config = {
-        "architecture": "tf_efficientnet_lite0",
+        "architecture": architecture,
         "num_classes": 1000,
         # the original preprocessing is (x - 127) / 128 on 0..255
         "pretrained_cfg": {"mean": [127 / 255] * 3, "std": [128 / 255] * 3,
-                           "input_size": [3, 256, 256]},
+                           "input_size": [3, 256, 256]},  # what they are shown here by default
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config, indent=1))
 
@@ -60,13 +64,14 @@ def convert_ctranslate2_whisper(file: Path, folder: Path) -> None:
 
     tensors = _read_ctranslate2(file)
     vocabulary, width = tensors["decoder/embeddings/weight"].shape
+    end = 50256 if vocabulary == ENGLISH else 50257  # <|endoftext|>; <|startoftranscript|> is next
     config = WhisperConfig(
         vocab_size=vocabulary, d_model=width, num_mel_bins=tensors["encoder/conv1/weight"].shape[1],
         encoder_layers=_layers(tensors, "encoder"), decoder_layers=_layers(tensors, "decoder"),
         encoder_attention_heads=width // 64, decoder_attention_heads=width // 64,
         encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width, max_source_positions=1500,
-        max_target_positions=448, bos_token_id=50256, eos_token_id=50256, pad_token_id=50256,
-        decoder_start_token_id=50257,
+        max_target_positions=448, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        decoder_start_token_id=end + 1,
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config)
     state = _whisper_state(tensors, config.encoder_layers, config.decoder_layers)

