@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
+from omni.serve.command import announce
+
 from .bench.result import Name, Small
 from .cli_build import build_app, console, fail, merge
 
@@ -225,6 +227,7 @@ def plan(
         raise typer.Exit(_omni_train("plan", *recipe, *words, *(["--json"] if as_json else [])))
     if recipe or not shards or not processor:
         raise fail("give either a RECIPE, or --shards and --processor")
+    announce(f"planning {', '.join(shards)}")
     from omni.weights import WeightsError
 
     from .outlook import load_processor, parse_shards, plan_shards, show, survey_plan

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from data_shards.bench.result import Name, Small
-from omni.serve.command import RunByDefault
+from omni.serve.command import RunByDefault, announce
 
 from . import options
 from .options import unescaped
@@ -74,6 +74,7 @@ def evaluate(
     one row has a score.
     `torchrun --nproc-per-node 2 -m eval.cli …` shares the questions out.
     """
+    announce(f"evaluating {checkpoint or model} into {out}")
     from rich.console import Console
 
     from omni.load import CheckpointError

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_shards.bench.result import Name, Small
-from omni.serve.command import RunByDefault
+from omni.serve.command import RunByDefault, announce
 
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -62,6 +62,7 @@ def train(
     if show:
         print(OmegaConf.to_yaml(OmegaConf.structured(config)))
         return
+    announce(f"{recipe}: {', '.join(s.name for s in config.stages)} in {config.output}")
     _run(config, places, stage, fresh, redo)
 
 
@@ -165,6 +166,7 @@ def keys() -> None:
 
     Example: `omni-train keys`
     """
+    announce("collecting the keys of a recipe")
     from .recipe.reference import reference
 
     print(reference(), end="")
@@ -185,17 +187,19 @@ def doctor(
 
     Example: `omni-train doctor quickstart --stage omni`
     """
-    from transformers.utils import logging
-
-    from .doctor.verdict import diagnose
     from .recipe.read import load_recipe, read_places
     from .recipe.schema import RecipeError
 
-    logging.disable_progress_bar()
     try:
         config, places = load_recipe(recipe, overrides), read_places(recipe, overrides)
     except RecipeError as error:
         _fail(error)
+    announce(f"examining {recipe}")
+    from transformers.utils import logging
+
+    from .doctor.verdict import diagnose
+
+    logging.disable_progress_bar()
     if not diagnose(config, places, _chosen(config, stage), samples):
         raise typer.Exit(1)
 
@@ -218,10 +222,6 @@ def plan(
 
     Example: `omni-train plan quickstart --stage sft --ranks 4`
     """
-    from omni.load import CheckpointError
-    from omni.weights import WeightsError
-
-    from .doctor.planned import plan_stages
     from .recipe.read import load_recipe
     from .recipe.schema import RecipeError
 
@@ -230,6 +230,12 @@ def plan(
     except RecipeError as error:
         _fail(error)
     chosen = _chosen(config, stage)
+    announce(f"planning {recipe}")
+    from omni.load import CheckpointError
+    from omni.weights import WeightsError
+
+    from .doctor.planned import plan_stages
+
     try:
         plan_stages(config, chosen, ranks, steps, as_json)
     except (CheckpointError, WeightsError, ValueError, OSError) as error:

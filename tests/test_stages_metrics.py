@@ -19,7 +19,7 @@ from omni.model.forward import load_text_tokenizer
 from stages.metrics import peak
 from stages.metrics.flops import Flops, matrices
 from stages.metrics.metrics import RATES
-from stages.metrics.tally import COUNTS
+from stages.metrics.names import COUNTS
 from stages.metrics.trackers import check_trackers
 from stages.objectives.task import Task
 from stages.recipe.read import load_recipe

@@ -139,7 +139,8 @@ class Attaches(PreTrainedModel):
         if not linear:
             raise ValueError("the projector has no nn.Linear, the last of which makes its tokens")
         last = linear[-1]
-        std = float(self.get_input_embeddings().get_parameter("weight").std()) * self.text_scale()
+        embeddings = self.get_input_embeddings().get_parameter("weight").detach()
+        std = float(embeddings.std()) * self.text_scale()
         with torch.no_grad():
             nn.init.normal_(last.weight, std=2 * std / last.in_features**0.5)
             if last.bias is not None:

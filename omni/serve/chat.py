@@ -12,6 +12,7 @@ import typer
 from ..generation.settings import Generation
 from ..load import CheckpointError, check_checkpoint, load
 from ..processing.messages import Message, assistant, audio, image, user, video
+from .command import announce
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -72,6 +73,7 @@ def chat(
         # a wrong path should not cost the time to load a model
         parts = [_part(kind, path) for kind, path in media]
         check_checkpoint(checkpoint)
+        announce(f"loading {checkpoint}")
         ask = _load(checkpoint, generation)
         if text is None and not parts:
             converse(ask)

@@ -1,6 +1,18 @@
 """What the command lines have in common."""
 
+import os
+import sys
+
 from typer.core import TyperGroup
+
+
+def announce(what: str) -> None:
+    """Print at once what a command goes on to do: the libraries behind it take seconds to import.
+
+    To stderr, as what is printed to stdout may be read by a program; once, where ranks share work.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 class RunByDefault(TyperGroup):

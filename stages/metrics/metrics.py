@@ -18,8 +18,9 @@ from ..objectives import make_objective
 from ..recipe.schema import Recipe, StageConfig
 from .bar import Bar
 from .flops import Flops
+from .names import COUNTS, OF_GROUP
 from .peak import Peak
-from .tally import COUNTS, INEXACT, OF_GROUP, Tally, groups_of
+from .tally import INEXACT, Tally, groups_of
 from .trackers import Trackers
 
 RATES = {"tokens": "tokens_per_s", "label_tokens": "label_tokens_per_s",

@@ -12,11 +12,8 @@ from data_shards.read.batch import Batch
 
 from ..objectives.base import Loss, Objective
 from .flops import Flops
+from .names import COUNTS, OF_GROUP
 
-COUNTS = ("label_tokens", "tokens", "samples", "quarantined", "images", "audio_seconds",
-          "positions")  # fmt: skip
-"""what is counted of a batch, see `data_shards.read.batch.Batch`"""
-OF_GROUP = ("samples", "tokens", "labels")
 INEXACT = ("flops.", "weight.")
 
 

@@ -18,7 +18,7 @@ from accelerate.tracking import (
 from omni.nearest import nearest
 
 from ..recipe.schema import RecipeError, StageConfig
-from .tally import OF_GROUP
+from .names import OF_GROUP
 
 OF_A_STAGE = {"wandb": ("name", "dir"), "trackio": ("name",)}
 """how a tracker's own options name the stage and the folder, if it has any"""

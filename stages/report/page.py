@@ -14,7 +14,7 @@ from eval.report.page import examples, render
 from eval.report.table import HEAD, cells, notes
 from omni.files.atomic import write_text
 
-from ..metrics.tally import OF_GROUP
+from ..metrics.names import OF_GROUP
 from .history import StageHistory, history
 
 LISTED = 200  # rows of a long list
