@@ -33,7 +33,7 @@ def fetch_package(package: str, say: Callable[[str], None] = print) -> Path:
     except (OSError, subprocess.SubprocessError) as error:
         raise SourceUnavailable(
             f"the Debian package {package} could not be fetched. Tried `apt-get download` with the "
-            f"system's package lists and with fresh ones, then `dpkg-deb -x`: {_reason(error)}. "
+            f"system's package lists and with fresh ones, then `dpkg-deb -x`: {reason_of(error)}. "
             "To supply it by hand, unpack the package anywhere with `dpkg-deb -x FILE.deb DIR` and "
             f"pass --path DIR, or unpack it to {target}"
         ) from error
@@ -63,7 +63,8 @@ def _run(command: list[str], folder: Path) -> None:
     subprocess.run(command, cwd=folder, check=True, timeout=TIMEOUT, capture_output=True, text=True)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the last thing that a command said, or the error itself."""
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in (error.stderr or "").splitlines() if line.strip()]
         return lines[-1] if lines else f"{error.cmd[0]} failed with status {error.returncode}"
