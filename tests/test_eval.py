@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_shards.build import build
 from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
+from data_shards.sources import SOURCES
 from data_shards.sources.base import flac
 from data_shards.sources.demo.shapes import COLOURS, draw
 from eval.answering.answerer import Answerer
@@ -78,10 +80,12 @@ def spoken_samples() -> list[Sample]:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory, demo) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_shards(picture_samples(), folder / "stamps")
     write_shards(spoken_samples(), folder / "speech")
+    for name in ("easyvqa", "photos"):
+        build(SOURCES[name](path=getattr(demo, name)), folder / name)
     return folder
 
 
@@ -117,7 +121,7 @@ def oracle_run(data, tmp_path_factory):
 
 def test_oracle_scores_100_on_every_row(oracle_run):
     rows = by_name(oracle_run[0])
-    assert len(rows) == 14
+    assert len(rows) == 17
     assert {name: row["score"] for name, row in rows.items()} == dict.fromkeys(rows, 100.0)
     assert all(row["ci_low"] > row["chance"] for row in rows.values() if row["n"] > 10)
 
