@@ -21,6 +21,7 @@ from data_shards.sources.demo.debian import fetch_package
 from data_shards.sources.demo.packages import Package, fetch
 from data_shards.sources.demo.rcc import read_rcc
 from data_shards.sources.demo.stamps import CATEGORIES
+from data_shards.sources.questions import with_article
 
 
 @pytest.fixture
@@ -100,6 +101,15 @@ def test_emoji_without_skin_tones_and_without_what_has_no_word(source):
 def test_every_word_is_one_of_the_stamps_or_explained():
     words = {*fluent.CATEGORIES.values(), *fluent.OTHERWISE.values()}
     assert words - {*CATEGORIES.values()} == {"person", "clothing"}
+    assert {with_article(word) for word in words} >= {"food", "clothing", "a person", "an animal"}
+
+
+def test_names_that_cannot_be_fetched_say_which_option_takes_them(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMNI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    source.emoji_names, said = None, []
+    list(source.generate(Build(heldout=0.3, say=said.append)))
+    assert "--emoji-names DIR/usr/share/unicode/emoji/emoji-test.txt" in said[-1]
 
 
 def test_a_set_that_cannot_be_had_is_left_out_and_named(source, monkeypatch):

@@ -80,7 +80,10 @@ class Pictures:
     def _emoji(self, build: Build, groups: Groups) -> list[Found]:
         from omni.media.decode import MediaError
 
-        names = self.emoji_names or fetch_package(fluent.NAMES_PACKAGE, build.say) / fluent.NAMES
+        give = f"--emoji-names DIR/{fluent.NAMES}"
+        names = self.emoji_names or (
+            fetch_package(fluent.NAMES_PACKAGE, build.say, give) / fluent.NAMES
+        )
         files = fluent.pictures_by_code(self.emoji or fetch(fluent.PACKAGE, build.say))
         known = [one for one in fluent.read_names(names) if one.codes in files]
         for one in known:

@@ -75,7 +75,7 @@ def find_stamps(path: Path | None, build: Build) -> Path:
         if _has_stamps(folder):
             return folder
     raise SourceError(
-        f"{path} holds none of the folders {', '.join(CATEGORIES)}; give the folder "
+        f"{root} holds none of the folders {', '.join(CATEGORIES)}; give the folder "
         "usr/share/tuxpaint/stamps of the Debian package"
     )
 
