@@ -3,8 +3,10 @@
 import io
 import json
 import socket
+import struct
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -211,6 +213,105 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     word = Sample(messages, {"aud0.wav": _sound(0.5)}, meta, split="heldout")
     write_shards([word], folder / "speech")
     return folder
+
+
+def _rcc(files: dict[str, tuple[int, bytes]], version: int = 3) -> bytes:
+    """Hold files in a Qt resource container: path -> (flags: 1 zlib, 4 zstd; what is stored)."""
+    tree: dict[str, Any] = {}
+    for path, entry in files.items():
+        *folders, name = path.split("/")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = entry
+    names, stored, entries = b"", b"", [("", tree)]
+    packed = b""
+    while entries:  # breadth first, so that what is in a folder stands together
+        number = len(packed) // (14 if version < 2 else 22)
+        name, value = entries.pop(0)
+        label, encoded = len(names), name.encode("utf-16-be")
+        names += struct.pack(">HI", len(name), 0) + encoded
+        if isinstance(value, dict):
+            packed += struct.pack(">IHII", label, 2, len(value), number + 1 + len(entries))
+            entries += value.items()
+        else:
+            flags, data = value
+            packed += struct.pack(">IHHHI", label, flags, 0, 31, len(stored))
+            stored += struct.pack(">I", len(data)) + data
+        packed += bytes(0 if version < 2 else 8)
+    head = 24
+    at = (head, head + len(packed), head + len(packed) + len(stored))
+    return struct.pack(">4s5I", b"qres", version, *at, 0) + packed + stored + names
+
+
+@pytest.fixture(scope="session")
+def make_rcc() -> Callable[..., bytes]:
+    """Return a function: ({path: (flags, stored bytes)}, version) -> a container's bytes."""
+    return _rcc
+
+
+EMOJI = {
+    "Animals & Nature/animal-mammal": "lion face|cow|pig",
+    "Animals & Nature/animal-bird": "duck",
+    "Food & Drink/food-fruit": "red apple|green apple|grapes|thing 3",
+    "Flags/country-flag": "flag: Peru",
+}
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Write what the demo's sources take: emoji and their names, easy-VQA, GCompris."""
+    root = tmp_path_factory.mktemp("demo")
+    (root / "emoji").mkdir()
+    lines, code = (
+        ["# group: none", "# subgroup: none", "", "1F3FB ; component # x E1.0 tone"],
+        0x1F600,
+    )
+    for place, names in EMOJI.items():
+        group, _, subgroup = place.partition("/")
+        lines += [f"# group: {group}", f"# subgroup: {subgroup}"]
+        for name in names.split("|"):
+            code += 1
+            lines.append(f"{code:X} FE0F  ; fully-qualified     # x E0.6 {name}")
+            lines.append(f"{code:X}       ; unqualified         # x E0.6 {name}")
+            lines.append(f"{code:X} 1F3FC ; fully-qualified     # x E1.0 {name}: medium skin tone")
+            (root / "emoji" / f"{code:x}-fe0f.png").write_bytes(_picture(code))
+            (root / "emoji" / f"{code:x}-1f3fc.png").write_bytes(_picture(code + 1000))
+    (root / "emoji-test.txt").write_text("\n".join(lines), encoding="utf-8")
+    for split, count in (("train", 6), ("test", 3)):
+        folder = root / "easyvqa" / split / "images"
+        folder.mkdir(parents=True)
+        questions = []
+        for n in range(count):
+            (folder / f"{n}.png").write_bytes(_picture(7 * n + count, (64, 64)))
+            colour, shape = ("red", "blue", "teal")[n % 3], ("circle", "triangle")[n % 2]
+            questions += [
+                ["what color is the shape?", colour, n], [f"what is the {colour} shape?", shape, n],
+                [f"is there a {colour} shape?", "yes", n], ["is there a black shape?", "no", n],
+                [f"is there a {shape}?", "yes", n], ["is there a rectangle?", "no", n],
+            ]  # fmt: skip
+        (folder.parent / "questions.json").write_text(json.dumps(questions))
+    (root / "photos").mkdir()
+    place = "gcompris/src/activities/{}/resource"
+    for number, name in enumerate(("explore_monuments", "explore_farm_animals")):
+        folder, titles = place.format(name), (("Red Pyramid", "Old Tower"), ("Cow", "Pig"))[number]
+        board = ",".join(
+            f'{{ "title": qsTr("{title}"), "text": qsTr("About it."), '
+            f'"image2": "qrc:/{folder}/p{n}.webp", "text2": qsTr("Which is it?") }}'
+            for n, title in enumerate((*titles, "Gone"))
+        ).encode()
+        packed = struct.pack(">I", len(board)) + zlib.compress(board)
+        files = {f"{folder}/board/board1.qml": (1, packed)}
+        files |= {f"{folder}/p{n}.webp": (0, _picture(90 + 9 * number + n)) for n in range(2)}
+        (root / "photos" / f"{name}.rcc").write_bytes(_rcc(files))
+    folder = place.format("categorization") + "/images"
+    named = ("tools/screwDriver2", "tools/plier", "fishes/fish1", "monuments/burj", "others/pan")
+    files = {f"{folder}/{name}.webp": (0, _picture(60 + n)) for n, name in enumerate(named)}
+    (root / "photos" / "categorization.rcc").write_bytes(_rcc(files, version=1))
+    return SimpleNamespace(
+        emoji=root / "emoji", emoji_names=root / "emoji-test.txt", easyvqa=root / "easyvqa",
+        photos=root / "photos",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

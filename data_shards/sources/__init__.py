@@ -1,6 +1,9 @@
 """Where samples come from; a new source is one file and one line here."""
 
 from .base import Build, SourceError, SourceOptions, SourceUnavailable
+from .demo.easyvqa import EasyVqa
+from .demo.photos import Photos
+from .demo.pictures import Pictures
 from .demo.shapes import Shapes
 from .demo.speech import Speech
 from .demo.stamps import Stamps
@@ -15,7 +18,7 @@ from .formats.webdataset import WebDataset
 SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source
     for source in (
-        *(Stamps, Speech, Text, Shapes),
+        *(Stamps, Pictures, EasyVqa, Photos, Speech, Text, Shapes),
         *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference),
     )
 }

@@ -31,6 +31,7 @@ ASK_MATCH = (
     'Does "{caption}" describe this picture? Answer yes or no.',
     'Is "{caption}" a right caption for this picture?',
 )
+MASS_NOUNS = ("food", "clothing")
 ASK_TRANSCRIPT = "Write down what you hear."
 ASK_CHOICE = (
     "What kind of thing is shown?\n{options}\nPlease answer directly with only the letter of the "
@@ -47,11 +48,12 @@ class Picture:
     identity: str
     category: str
     caption: str
+    licence: str
 
 
 def with_article(noun: str) -> str:
     """Put the noun as a question would: an animal, a plant, food."""
-    if noun == "food":
+    if noun in MASS_NOUNS:
         return noun
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 

@@ -12,6 +12,7 @@ from data_shards.shards.manifest import read_manifest, split_digest
 from omni.processing.messages import media_refs
 
 SPOKEN_KINDS = ("transcription", "spoken_question", "human_speech")
+ASKED_KINDS = ("easyvqa_open", "photo")  # of sets that have rows of their own
 PROCEDURAL = "shapes"  # used only where no real pictures are held out
 
 
@@ -31,11 +32,12 @@ class Picture:
 
 @dataclass
 class HeldOut:
-    """Pictures of one source, spoken samples by kind, and a digest of every byte read."""
+    """Pictures of one source, spoken and other samples by kind, a digest of every byte read."""
 
     pictures: list[Picture] = field(default_factory=list)
     source: str = ""  # whose pictures these are
     spoken: dict[str, list[Any]] = field(default_factory=dict)  # kind -> data_shards Samples
+    asked: dict[str, list[Any]] = field(default_factory=dict)  # the same of ASKED_KINDS
     digest: str = ""
     root: Path = Path()
 
@@ -82,6 +84,8 @@ def load_heldout(data: Path) -> HeldOut:
                 if (content := (kind, *sample.parts.values())) not in heard:
                     heard.add(content)
                     held.spoken.setdefault(kind, []).append(sample)
+            elif kind in ASKED_KINDS:  # no picture of the rows that compare pictures
+                held.asked.setdefault(kind, []).append(sample)
             elif picture := _picture(sample, shard):
                 by_source.setdefault(source, {}).setdefault(picture.data, picture)
     if by_source:

@@ -37,6 +37,7 @@ class Doc:
     expected: str
     image_identity: str = ""
     audio_identity: str = ""
+    category: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Own:
     max_new_tokens: int
     limit: int | None = None
     how: str = "own"
+    chance: Callable[[HeldOut], float] | None = None
+    """of all docs, where that of the sampled ones would be another"""
 
     @property
     def title(self) -> str:
@@ -74,10 +77,15 @@ class Own:
             names=[f"{self.name}:{doc.name}" for doc in docs],
         )
         outcomes = [
-            Outcome(doc.name, doc.question, doc.expected, text, exact(text, doc.expected))
+            Outcome(
+                doc.name, doc.question, doc.expected, text, exact(text, doc.expected),
+                category=doc.category,
+            )
             for doc, text in zip(docs, texts, strict=True)
-        ]
+        ]  # fmt: skip
         scored = self.score(outcomes)
+        if self.chance:
+            scored.chance = self.chance(held)
         if condition == "normal":
             messages = {doc.name: doc.messages for doc in docs}
             keep_pictures(

@@ -16,6 +16,7 @@ from ..lmms.official import Official, Source
 from ..minisuite import build_minisuite
 from ..rows import own
 from ..rows.heldout import HeldOut, load_heldout
+from . import pictures
 from .mine import load_mine, rows_of
 from .sources import files_of, open_source
 from .task import PREFIX, open_task, task_rows
@@ -61,7 +62,7 @@ def _row(benchmark: Benchmark) -> Official:
 
 SUITES: dict[str, Suite] = {
     "mini": Suite(
-        (*(Official(f"mini-{b.name}", b, _mini) for b in IMAGE10), *own.ROWS),
+        (*(Official(f"mini-{b.name}", b, _mini) for b in IMAGE10), *own.ROWS, *pictures.ROWS),
         _heldout,
         "small rows of our own for the image benchmarks, and held-out speech",
         heldout=True,

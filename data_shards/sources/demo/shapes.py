@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from ...shards.sample import Sample
 from ..base import Build, SourceError, jpeg
 from ..questions import ALL_KINDS, Picture, with_article
-from . import pictures
+from . import captioned
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "diamond")
 COLOURS = {
@@ -57,16 +57,14 @@ class Shapes:
         # shapes vary fastest above; shuffling whole rows of eight keeps them equally frequent
         rows = build.rng("scenes").permutation(len(combinations) // len(SHAPES))
         order = [int(row) * len(SHAPES) + column for row in rows for column in range(len(SHAPES))]
-        found = []
+        found, licence = [], self.licenses["shapes"]
         for number in order[: self.count]:
             shape, colour, size, place = combinations[number]
             background = BACKGROUNDS[build.rng("background", number).integers(len(BACKGROUNDS))]
-            picture = Picture(f"{size}-{colour}-{shape}-{place}", shape, _caption(colour, shape))
+            identity, caption = f"{size}-{colour}-{shape}-{place}", _caption(colour, shape)
+            picture = Picture(identity, shape, caption, licence)
             found.append((picture, jpeg(draw(shape, colour, size, place, background))))
-        licence = self.licenses["shapes"]
-        yield from pictures.samples(
-            self.name, licence, found, build, self.variants, self.turns, self.kinds
-        )
+        yield from captioned.samples(self.name, found, build, self.variants, self.turns, self.kinds)
 
 
 def _caption(colour: str, shape: str) -> str:

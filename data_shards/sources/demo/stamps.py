@@ -1,7 +1,7 @@
 """Tux Paint's stamps: photographs and drawings with captions, and some captions read by people."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -14,7 +14,7 @@ from omni.processing.messages import assistant, audio, user
 from ...shards.sample import Sample
 from ..base import Build, Groups, SourceError, facts, flac, jpeg
 from ..questions import ALL_KINDS, ASK_TRANSCRIPT, Picture
-from . import pictures
+from . import captioned
 from .debian import fetch_package
 
 PACKAGE = "tuxpaint-stamps-default"
@@ -29,10 +29,12 @@ CATEGORIES = {
     "vehicles": "vehicle",
     "household": "tool",
 }
-LONGEST_SIDE = 384
+LICENCE = "GPL-2.0"
 LOOK_ALIKE_BITS = (
     10  # of 256: recoloured traffic lights and a mirrored b are within, two lions are not
 )
+Named = tuple[str, str, Image.Image]
+"""where a picture is, its caption, and the picture"""
 _COPY = re.compile(r"[-_](mirror|flip|mirrored|flipped|left|right)$")
 
 
@@ -47,28 +49,40 @@ class Stamps:
     limit: Annotated[int, "use only so many images (0: all)"] = 0
 
     name: ClassVar[str] = "stamps"
-    licenses: ClassVar[dict[str, str]] = {"tuxpaint-stamps": "GPL-2.0"}
+    licenses: ClassVar[dict[str, str]] = {"tuxpaint-stamps": LICENCE}
 
     def generate(self, build: Build) -> Iterator[Sample]:
         """Yield pictures (train, heldout) and human recordings (heldout-human)."""
-        root = self.path or fetch_package(PACKAGE, build.say) / "usr/share/tuxpaint/stamps"
-        root = next((p for p in (root, root / "usr/share/tuxpaint/stamps") if _has_stamps(p)), None)
-        if root is None:
-            raise SourceError(
-                f"{self.path} holds none of the folders {', '.join(CATEGORIES)}; give the folder "
-                "usr/share/tuxpaint/stamps of the Debian package"
-            )
-        images = _images(root, build, self.limit)
-        identity = _identities(images)
+        root = find_stamps(self.path, build)
+        images = load_stamps(root, CATEGORIES, build, self.limit)
+        identity = identities(images)
         found = [
-            (Picture(identity[name], CATEGORIES[name.split("/")[0]], caption), jpeg(picture))
-            for name, caption, picture in images
+            (Picture(identity[name], category_of(name, CATEGORIES), caption, LICENCE), jpeg(image))
+            for name, caption, image in images
         ]
-        licence = self.licenses["tuxpaint-stamps"]
-        yield from pictures.samples(
-            self.name, licence, found, build, self.variants, self.turns, self.kinds
-        )
-        yield from _human_speech(root, licence, build, self.limit)
+        yield from captioned.samples(self.name, found, build, self.variants, self.turns, self.kinds)
+        yield from human_speech(self.name, root, build, self.limit)
+
+
+def find_stamps(path: Path | None, build: Build) -> Path:
+    """Return the folder of the stamps: `path`, or below it, or fetched from Debian.
+
+    Raises:
+        SourceError: there are none at `path`; SourceUnavailable: they cannot be fetched.
+    """
+    root = path or fetch_package(PACKAGE, build.say)
+    for folder in (root, root / "usr/share/tuxpaint/stamps"):
+        if _has_stamps(folder):
+            return folder
+    raise SourceError(
+        f"{root} holds none of the folders {', '.join(CATEGORIES)}; give the folder "
+        "usr/share/tuxpaint/stamps of the Debian package"
+    )
+
+
+def category_of(name: str, categories: Mapping[str, str]) -> str:
+    """Return the category of a stamp from its top folder."""
+    return categories[name.partition("/")[0]]
 
 
 def _has_stamps(path: Path) -> bool:
@@ -83,17 +97,15 @@ def _caption(path: Path) -> str:
     return re.split(r"(?<=[.!?])\s", text)[0]
 
 
-def _images(root: Path, build: Build, limit: int) -> list[tuple[str, str, Image.Image]]:
+def load_stamps(root: Path, folders: Iterable[str], build: Build, limit: int) -> list[Named]:
     """Load every PNG with a caption as (name without extension, caption, small RGB image).
 
     The SVG stamps are left out: rendering them takes a library that nothing else here needs.
     """
-    from omni.media.decode import (
-        MediaError,
-    )  # here, because torch behind it takes seconds to import
+    from omni.media.decode import MediaError
 
     images = []
-    for folder in CATEGORIES:
+    for folder in folders:
         for path in sorted((root / folder).rglob("*.png")):
             name = str(path.relative_to(root).with_suffix(""))
             caption = _caption(path.with_suffix(".txt"))
@@ -101,23 +113,10 @@ def _images(root: Path, build: Build, limit: int) -> list[tuple[str, str, Image.
                 build.skip(name, "no caption")
                 continue
             try:
-                images.append((name, caption, _small(path)))
+                images.append((name, caption, captioned.small(path)))
             except MediaError as error:
                 build.skip(name, str(error))
-    if limit:  # evenly over the folders, not just the first one
-        images = [images[i * len(images) // limit] for i in range(min(limit, len(images)))]
-    return images
-
-
-def _small(path: Path) -> Image.Image:
-    from omni.media.decode import load_image
-
-    image = load_image(path)
-    longest = max(image.size)
-    if longest <= LONGEST_SIDE:
-        return image
-    size = [max(1, round(side * LONGEST_SIDE / longest)) for side in image.size]
-    return image.resize((size[0], size[1]), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return captioned.evenly(images, limit)
 
 
 def _bits(image: Image.Image) -> np.ndarray:
@@ -126,7 +125,7 @@ def _bits(image: Image.Image) -> np.ndarray:
     return (grid[:, 1:] > grid[:, :-1] + 2).ravel()
 
 
-def _identities(images: list[tuple[str, str, Image.Image]]) -> dict[str, str]:
+def identities(images: list[Named]) -> dict[str, str]:
     """Map each image to its identity: the first of the images that show the very same thing.
 
     The same picture under two names, mirrored, or recoloured must not be trained on under one
@@ -145,7 +144,7 @@ def _identities(images: list[tuple[str, str, Image.Image]]) -> dict[str, str]:
     return {name: groups.find(name) for name in names}
 
 
-def _human_speech(root: Path, licence: str, build: Build, limit: int) -> Iterator[Sample]:
+def human_speech(source: str, root: Path, build: Build, limit: int) -> Iterator[Sample]:
     """Yield the captions that people read in English; for evaluation only."""
     from omni.media.decode import MediaError, load_audio
 
@@ -162,7 +161,7 @@ def _human_speech(root: Path, licence: str, build: Build, limit: int) -> Iterato
             build.skip(f"{name}_desc.ogg", str(error))
             continue
         meta = facts(
-            "stamps", licence, "human_speech", identity=f"{name}_desc", text=caption, answer=caption
+            source, LICENCE, "human_speech", identity=f"{name}_desc", text=caption, answer=caption
         )
         messages = [user(audio("aud0.flac"), ASK_TRANSCRIPT), assistant(caption)]
         yield Sample(messages, {"aud0.flac": data}, meta, split="heldout-human")
