@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     "align": "stages.objectives.align:Align",
+    "dpo": "stages.objectives.dpo:Dpo",
     "sft": "stages.objectives.sft:Sft",
 }
 """kind -> "module:class", imported once it is asked for: recipes are read without torch"""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 import torch
 from torch import nn
@@ -43,16 +43,30 @@ def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> to
     return torch.zeros(len(document), device=document.device).index_add(0, owner, values)
 
 
+def _check_option(name: str, value: Any, kind: Any) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise EntryError(f"{name} is {' or '.join(get_args(kind))}, not {value!r}; "
+                             f"{nearest(value, get_args(kind))}", name)  # fmt: skip
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise EntryError(f"{name} is true or false, not {value!r}", name)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise EntryError(f"{name} is a number, not {value!r}", name)
+
+
 class Objective:
     """How a model and a batch make a loss. It must not matter how a step is cut into batches."""
 
     options_class: ClassVar[type] = NoOptions
-    """a dataclass of numbers, each with a default"""
+    """a dataclass of numbers, switches (bool) and choices (Literal), each with a default"""
     runs_llm: ClassVar[bool] = True
     rendering: ClassVar[Rendering] = CONVERSATION
     """which documents a sample becomes"""
     figures: ClassVar[tuple[str, ...]] = ()
     """names of what else a loss tells, see `Loss.sums`; the log has each as a mean"""
+    compares: ClassVar[bool] = False
+    """with the model as the stage found it: see `Task`"""
     extra: nn.Module | None = None
     """what `make_extra` returned for the model that is trained"""
 
@@ -64,15 +78,14 @@ class Objective:
         """Make it with some options.
 
         Raises:
-            EntryError: one is unknown (the nearest is named), or no number.
+            EntryError: one is unknown (the nearest is named), of another type, or out of range.
         """
         known = {field.name: field.type for field in fields(cls.options_class)}
         for name, value in options.items():
             if name not in known:
                 raise EntryError(f"{cls.__name__.lower()} takes no {name!r}; "
                                  f"{nearest(name, known)}", name)  # fmt: skip
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise EntryError(f"{name} is a number, not {value!r}", name)
+            _check_option(name, value, known[name])
         return cls(cls.options_class(**options))
 
     def make_extra(self, model: Any) -> nn.Module | None:
