@@ -116,6 +116,10 @@ class Recipe:
     """how many of them are kept"""
     keep_every: int = 0
     """those of every so many steps are kept as well"""
+    reference: str = "stored"
+    """what objectives such as dpo compare with: stored (log-probabilities under the model that the
+    stage starts from, computed once and kept in OUTPUT/reference), or model (a frozen copy of it
+    runs in every step)"""
     sharding: str = "none"
     """of weights over ranks: none (DDP), or full (FSDP2)"""
     feature_cache: str = "memory"
