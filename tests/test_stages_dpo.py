@@ -9,11 +9,13 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from trl import DPOConfig, DPOTrainer
 
+from data_shards.read.batch import Documents
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.entry import EntryError
-from omni.processing.messages import assistant, user
+from omni.processing.messages import MessageError, assistant, user
 from omni.processing.processor import IGNORE_INDEX
-from stages.objectives import make_objective
+from stages.objectives import make_objective, objective_class
+from stages.objectives.hs_dpo import alphas
 from stages.objectives.preference import Answers
 from stages.objectives.task import Task
 
@@ -139,3 +141,85 @@ def test_the_reference_stays_as_the_model_was(moved):
     held = {id(p) for p in extra.parameters()}
     assert held.isdisjoint({id(p) for p in start.parameters()})
     assert not any(p.requires_grad for p in extra.parameters()) and not extra.training
+
+
+def test_hard_pairs_weigh_more_between_the_least_and_the_largest():
+    hardness = torch.tensor([-2.0, 0.0, 2.0])
+    assert alphas(hardness, -2, 2, 0.2).tolist() == pytest.approx([0.8, 1.0, 1.2])
+    assert alphas(torch.full((3,), 2.0), 2, 2, 0.2).tolist() == [1, 1, 1]
+    objective: Any = make_objective("hs_dpo")
+    columns = {"reference": torch.zeros(3, 2), "hardness": hardness[:, None].expand(3, 2)}
+    answers = pairs(0.5, -1.0, 2.0)
+    plain = costs(answers, "dpo")
+    assert torch.equal(objective.compare(answers, {}, columns)[0], plain)  # not prepared
+    counts = [{"k_correct": c, "k_incorrect": i} for c, i in ((3, 1), (2, 2), (1, 3))]
+    objective.prepare([*({"meta": meta} for meta in counts), {"meta": {}}, {}])
+    weighed = objective.compare(answers, {}, columns)[0]
+    assert torch.allclose(weighed, plain * torch.tensor([0.8, 1.0, 1.2]))
+
+
+@pytest.mark.parametrize("wrong", [{}, {"k_correct": 1}, {"k_correct": 1.5, "k_incorrect": 1},
+                                   {"k_correct": -1, "k_incorrect": 5}])  # fmt: skip
+def test_a_pair_without_counts_is_named_by_hs_dpo(wrong):
+    with pytest.raises(MessageError, match="how many answers to its prompt were right and wrong"):
+        objective_class("hs_dpo").rendering.numbers(wrong)
+
+
+def test_spin_starts_at_ln_2_with_the_gradient_of_dpo(moved):
+    _, start, processor = moved
+    batch = processor.pack(documents(processor))
+    found = {}
+    for kind in ("spin", "dpo"):
+        start.zero_grad()
+        start.requires_grad_(True)
+        loss = Task(start, kind)(batch, torch.tensor(3.0))
+        loss.total.backward()
+        found[kind] = loss, [p.grad.clone() for p in start.language_model.parameters()]
+    loss, gradients = found["spin"]
+    assert loss.total.item() == pytest.approx(math.log(2), abs=1e-6)
+    assert loss.sums["rewards.margin"] == 0 and "rewards.real" in loss.sums
+    assert "logps.generated" in loss.sums and "rewards.chosen" not in loss.sums
+    assert all(torch.equal(a, b) for a, b in zip(gradients, found["dpo"][1], strict=True))
+    assert any(g.abs().max() > 0 for g in gradients)
+
+
+def test_a_spin_pair_of_equal_answers_has_no_margin(moved):
+    """The control: real == own, wherever the model has moved to."""
+    model, start, processor = moved
+    same = [document for document in documents(processor)[::2] for _ in range(2)]
+    loss = Task(model, "spin", start)(processor.pack(same), torch.tensor(3.0))
+    assert loss.sums["rewards.margin"].abs() < 1e-4 < loss.sums["rewards.real"].abs()
+
+
+def test_orpo_by_hand():
+    answers = Answers(torch.tensor([[-2.0, -6.0]]), torch.tensor([[4.0, 4.0]]))
+    objective: Any = make_objective({"kind": "orpo", "beta": 0.5})
+    cost, figures = objective.compare(answers, {}, {})
+
+    def log_odds(p: float) -> float:
+        return math.log(p / (1 - p))
+
+    ratio = log_odds(math.exp(-0.5)) - log_odds(math.exp(-1.5))
+    assert figures["odds_ratio"].item() == pytest.approx(ratio, rel=1e-5)
+    expected = 0.5 + 0.5 * math.log1p(math.exp(-ratio))
+    assert cost.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_sample_that_weighs_two_counts_twice(moved):
+    """Loss, denominator and the sums by document, as if it were there twice."""
+    model, _, processor = moved
+    encoded = documents(processor)[:3]
+    task = Task(model, "sft")
+    twice = [encoded[0], *encoded]
+    count = torch.tensor(float(sum((e.labels != IGNORE_INDEX).sum() for e in twice)))
+    expected = task(processor.pack(twice), count).total
+    encoded[0].numbers["weight"] = 2.0
+    loss = task(processor.pack(encoded), count)
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-6)
+    labels = [int((e.labels != IGNORE_INDEX).sum()) for e in encoded]
+    of = Documents([0, 1, 2], labels=labels, numbers=[e.numbers for e in encoded])
+    assert sum(task.objective.weights(of)) == count
+    assert loss.by_document.sum() / count == pytest.approx(expected.item(), rel=1e-6)
+    for wrong in (0, -1, "2", float("inf"), True):
+        with pytest.raises(MessageError, match="the weight in its meta is a number above 0"):
+            objective_class("sft").rendering.numbers({"weight": wrong})

@@ -39,10 +39,13 @@ stages:
 
 
 def write_pairs(folder: Path, make_picture, chosen: str = "This one.") -> None:
+    """Write pairs; a quarter of their prompts are hard."""
     write_shards([
-        Sample([user(image("img0.jpg"), f"Which, {n}?")], {"img0.jpg": make_picture(n)}, META | {},
+        Sample([user(image("img0.jpg"), f"Which, {n}?")], {"img0.jpg": make_picture(n)},
+               META | {"k_correct": 1 if n < 3 else 3, "k_incorrect": 3 if n < 3 else 1},
+               split="train" if n < PAIRS else "heldout",
                chosen=[assistant(chosen)], rejected=[assistant("That other.")])
-        for n in range(PAIRS)
+        for n in range(PAIRS + 4)
     ], folder)  # fmt: skip
 
 
@@ -107,6 +110,19 @@ def test_what_is_scored_is_not_scored_again_and_never_stale(prefer, tmp_path, ma
     assert len(folders) == 4
     facts = [json.loads((folder / "about.json").read_text()) for folder in folders]
     assert len({fact["weights"] for fact in facts}) > 1 and len({f["shards"] for f in facts}) == 2
+
+
+@pytest.mark.parametrize(("kind", "first"), [("hs_dpo", 0.9), ("spin", 1.0)])
+def test_other_objectives_use_it_and_held_out_pairs_are_compared(prefer, tmp_path, kind, first):
+    """At step 1 a pair costs alpha ln 2; after it, the held-out ones cost less than ln 2."""
+    result = prefer(
+        f"stages.prefer.objective.kind={kind}", "stages.prefer.data.batch_size=12",
+        "probes.samples=4", "probes.rows=[]", "probes.answers=0",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert steps_of(tmp_path / "run")[0]["loss"] == pytest.approx(first * 0.693147, abs=1e-5)
+    probe = json.loads((tmp_path / "run" / "prefer" / "probe.json").read_text())
+    assert 0.1 < probe["heldout"]["vision"]["loss"] < 0.65
 
 
 def test_a_kill_loses_what_was_not_written(prefer, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """What every objective is: options, documents, a denominator, and a loss by document."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
@@ -30,6 +30,14 @@ class Loss(NamedTuple):
 @dataclass(frozen=True)
 class NoOptions:
     """Nothing to choose."""
+
+
+def split_numbers(
+    batch: Mapping[str, Any], names: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what the model takes of a batch, and the numbers of its documents, (1, n) each."""
+    numbers = {name: batch[name] for name in names if name in batch}
+    return {name: value for name, value in batch.items() if name not in numbers}, numbers
 
 
 def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -67,6 +75,8 @@ class Objective:
     """names of what else a loss tells, see `Loss.sums`; the log has each as a mean"""
     compares: ClassVar[bool] = False
     """with the model as the stage found it: see `Task`"""
+    looks: ClassVar[bool] = False
+    """whether `prepare` is to be called"""
     extra: nn.Module | None = None
     """what `make_extra` returned for the model that is trained"""
 
@@ -87,6 +97,9 @@ class Objective:
                                  f"{nearest(name, known)}", name)  # fmt: skip
             _check_option(name, value, known[name])
         return cls(cls.options_class(**options))
+
+    def prepare(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Look at the json parts of all samples of a stage before it is trained."""
 
     def make_extra(self, model: Any) -> nn.Module | None:
         """Return a frozen module to compare with, such as a copy of the model as it is now."""

@@ -8,7 +8,7 @@ import torch
 from data_shards.read.batch import Documents
 from data_shards.shards.rendering import PAIR
 
-from .base import Loss, Objective, document_sums
+from .base import Loss, Objective, document_sums, split_numbers
 
 REFERENCE = "reference"
 """in a batch: (1, n), log-probabilities of its documents under the model to compare with"""
@@ -57,14 +57,6 @@ class Preference(Objective):
         by_document = torch.stack([costs, torch.zeros_like(costs)], 1).flatten().detach()
         sums = {name: (value.detach() * real).sum() for name, value in figures.items()}
         return Loss(total, by_document, sums)
-
-
-def split_numbers(
-    batch: Mapping[str, Any], names: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return what the model takes of a batch, and the numbers of its documents, (1, n) each."""
-    numbers = {name: batch[name] for name in names if name in batch}
-    return {name: value for name, value in batch.items() if name not in numbers}, numbers
 
 
 def answers_of(nats: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> Answers:

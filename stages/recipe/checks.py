@@ -17,13 +17,8 @@ SHARDING = ("none", "full")
 REFERENCE = ("stored", "model")
 PRECISION = ("auto", "fp32", "bf16")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
-FOLDERS = (
-    "eval",
-    "probes",
-    "reference",
-    "resume",
-    "tensorboard",
-)  # of a run, beside those of its stages
+# of a run, beside those of its stages
+FOLDERS = ("eval", "probes", "reference", "resume", "tensorboard")
 
 
 def check_values(recipe: Recipe, places: Places) -> None:

@@ -21,8 +21,9 @@ from omni.files.atomic import write_json
 from omni.files.jsonl import append_lines, read_lines
 
 from ..engine.distribute import to_device
+from ..objectives.base import split_numbers
 from ..objectives.dpo import reference_of
-from ..objectives.preference import REFERENCE, split_numbers
+from ..objectives.preference import REFERENCE
 
 
 class Reference:

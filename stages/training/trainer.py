@@ -61,6 +61,10 @@ def train_stage(
             accelerator,
         )  # fmt: skip
     task = Task(model, stage.objective, stored=stored)
+    if objective.looks:
+        task.objective.prepare(
+            row for index in loader.plan.sources.values() for row in index.json_parts() if row
+        )
     task = distribute(task, accelerator, recipe.sharding)
     groups = param_groups(model, patterns, stage.weight_decay, stage.warmup)
     accelerator.print(describe(model, stage.name, groups))
