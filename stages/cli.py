@@ -12,10 +12,14 @@ import typer
 from data_shards.bench.result import Name, Small
 from omni.serve.command import RunByDefault, announce
 
+from .sampling.command import sample
+
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
     help="Train a model through the stages of a recipe: `omni-train RECIPE [key=value ...]`.",
 )  # fmt: skip
+
+app.command()(sample)
 
 Overrides = Annotated[
     list[str] | None,

@@ -260,7 +260,44 @@ def preference(root: Path, picture: Callable, sound: Callable) -> Given:
     return Given({"json": root / "rows.json"}, 5, out, {"score", "info"}, skipped)
 
 
-EVERYTHING = {f.__name__: f for f in (llava, imagefolder, webdataset, kaldi, hf, preference)}
+def critique(root: Path, picture: Callable, sound: Callable) -> Given:
+    (root / "a.png").write_bytes(picture(1))
+    published = {"instruction": "I", "input": "Question:\nQ\n\nSolution:\nS", "output": "C"}
+    rows = {
+        "plain": {"query": "Q", "answer": "S", "critique": "C", "score": 1},
+        "published": published,
+        "shown": {"question": "Q", "response": 4, "critique": "C", "image": "a.png"},
+        "half": {"query": "Q", "answer": "S"},
+        "blank": {"query": " ", "answer": "S", "critique": "C"},
+    }
+    given = [{"id": name} | row for name, row in rows.items()]
+    (root / "rows.json").write_text(json.dumps(given))
+    out = {"plain": ["Question:\nQ\n\nSolution:\nS", "C"],
+           "published": ["I\n\nQuestion:\nQ\n\nSolution:\nS", "C"],
+           "shown": ["image", "Question:\nQ\n\nSolution:\n4", "C"]}  # fmt: skip
+    skipped = ("no text under critique, output", "no text under query, question, prompt")
+    return Given({"json": root / "rows.json"}, 5, out, {"score"}, skipped)
+
+
+EVERYTHING = {f.__name__: f for f in (llava, imagefolder, webdataset, kaldi, hf, preference,
+                                      critique)}  # fmt: skip
+
+
+def test_a_critique_alone_has_labels(tmp_path, make_picture, make_sound, omni_pair):
+    _, processor = omni_pair
+    given = critique(tmp_path, make_picture, make_sound)
+    for sample in SOURCES["critique"](**given.options).generate(Build(heldout=0)):
+        encoded = processor.encode(sample.conversation())
+        learnt = encoded.labels[encoded.labels != -100]
+        assert processor.tokenizer.decode(learnt) == f"C{processor.end_of_turn}"
+
+
+def test_counts_of_a_preference_are_in_its_meta(tmp_path):
+    row = {"prompt": "Q", "chosen": "A", "rejected": "B", "k_correct": 1, "k_incorrect": 3}
+    (tmp_path / "rows.json").write_text(json.dumps([row]))
+    [sample] = SOURCES["preference"](json=tmp_path / "rows.json").generate(build := Build())
+    assert (sample.meta["k_correct"], sample.meta["k_incorrect"]) == (1, 3)
+    assert not build.left
 
 
 @pytest.mark.parametrize("name", EVERYTHING)

@@ -51,7 +51,8 @@ def folder(tmp_path_factory, make_picture, make_sound):
         pa.table({"caption": ["Squares."], "image": [cell]}), root / "mine" / "0.parquet"
     )
     turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A thing."}]
-    row = {"conversations": turns, "prompt": "What?", "chosen": "A thing.", "rejected": "No."}
+    row = {"conversations": turns, "prompt": "What?", "chosen": "A thing.", "rejected": "No.",
+           "answer": "A thing.", "critique": "Right."}  # fmt: skip
     (root / "mine.json").write_text(json.dumps([row]))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

@@ -171,7 +171,17 @@ def preference(root: Path, pictures: list[bytes], sounds: list[bytes]) -> dict:
     return {"json": root / "pairs.jsonl"}
 
 
-CONVERTED = (imagefolder, kaldi, hf, webdataset, preference)
+def critique(root: Path, pictures: list[bytes], sounds: list[bytes]) -> dict:
+    rows = []
+    for n, data in enumerate(pictures):
+        (root / f"{n}.png").write_bytes(data)
+        judged = {"answer": f"Thing {n}.", "critique": "Conclusion: right"}
+        rows.append({"query": "<image>What?", "image": f"{n}.png", **judged})
+    (root / "critiques.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return {"json": root / "critiques.jsonl"}
+
+
+CONVERTED = (imagefolder, kaldi, hf, webdataset, preference, critique)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import torch
 from data_shards.sources.demo.shapes import draw
 from omni.processing.messages import assistant, audio, image, user
 from omni.processing.processor import IGNORE_INDEX
-from stages.doctor.comparison import packed_equals_unpacked
-from stages.objectives import OBJECTIVES
 from stages.objectives.task import Task
 from stages.trainable.patterns import param_groups
 
@@ -96,37 +94,6 @@ def test_align_without_any_media_is_zero_and_reaches_every_projector(make_model,
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None for p in model.projectors.parameters())
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_cut_into_micro_batches_does_not_matter(make_model, specs, talks, objective):
-    model, processor = make_model(vision=specs.vision, audio=specs.audio)
-    model.requires_grad_(True)
-    encoded = [processor.encode(talk) for talk in talks]
-    result = packed_equals_unpacked(model, processor, encoded, objective=objective)
-    assert result.ok and result.packed > 0.1, result
-    assert any(p.requires_grad for p in model.projectors.parameters())
-    counted = Task(model, objective).step_counts([processor.pack(encoded)])
-    for name, counts in counted.items():  # without them, it would matter
-        alone = Task(model, objective).step_counts([processor.pack(encoded[:1])])[name]
-        assert not torch.equal(alone, counts)
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("kind", ["image", "audio"])
-def test_one_document_trains(make_model, specs, objective, kind):
-    """What it is taught depends on its answer, not on its length alone."""
-    model, processor = make_model(vision=specs.vision, audio=specs.audio)
-    rng = np.random.default_rng(0)
-    medium = image(picture("red", rng)) if kind == "image" else audio(tone(1, rng))
-    last = model.projectors["vision" if kind == "image" else "audio"].mlp[-1].weight
-    pulls = []
-    for answer in ("dog", "fly"):
-        batch = processor.pack([processor.encode([user(medium), assistant(answer)])])
-        model.zero_grad()
-        Task(model, objective).train()(batch, count(batch))[0].backward()
-        pulls.append(last.grad.clone())
-    assert (pulls[0] - pulls[1]).norm() > 0.1 * pulls[0].norm() > 0
 
 
 def test_the_loss_of_a_batch_is_the_sum_of_its_parts(make_model, specs):

@@ -167,6 +167,16 @@ class Index:
         shown = np.flatnonzero(parts["kind"])
         return Facts(row[shown], _take(parts, shown))
 
+    def json_parts(self) -> Iterator[Any]:
+        """Yield the json part of each sample, in order; None where it is none."""
+        for side, first, end in self._pieces:
+            for shard in side.shards[first:end]:
+                for data, _ in _json_parts(side, shard):
+                    try:
+                        yield json.loads(data)
+                    except ValueError:
+                        yield None
+
     def text_tokens(self, processor: Processor, rendering: Rendering = CONVERSATION) -> np.ndarray:
         """Return the tokens of all documents of each sample without their media, (N,) uint32.
 
@@ -300,6 +310,17 @@ def _counted(path: Path, first: int, end: int) -> np.ndarray | None:
 def _count_text(
     side: Sidecar, shard: Shard, processor: Processor, rendering: Rendering
 ) -> Iterator[int]:
+    for data, parts in _json_parts(side, shard):
+        videos = {side.names[part["name"]]: part for part in parts[parts["kind"] == VIDEO]}
+        try:
+            found = rendering.documents(json.loads(data))
+            yield sum(processor.text_length(messages, videos) for messages in found)
+        except (MessageError, ValueError):
+            yield 0
+
+
+def _json_parts(side: Sidecar, shard: Shard) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Yield the json part of each sample of a shard, and its rows of the table of parts."""
     samples = side.samples[shard.first : shard.first + shard.rows]
     json_name = side.names.index("json")
     with open_shard(side.place(shard)) as file, mapped(file.fileno()) as archive:
@@ -307,9 +328,4 @@ def _count_text(
             parts = side.parts[first : first + count]
             row = parts[parts["name"] == json_name][0]
             data = archive[int(row["offset"]) : int(row["offset"]) + int(row["size"])]
-            videos = {side.names[part["name"]]: part for part in parts[parts["kind"] == VIDEO]}
-            try:
-                found = rendering.documents(json.loads(data.tobytes()))
-                yield sum(processor.text_length(messages, videos) for messages in found)
-            except (MessageError, ValueError):
-                yield 0
+            yield data.tobytes(), parts

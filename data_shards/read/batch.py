@@ -1,6 +1,6 @@
 """A batch: tensors of one packed row, and what they were made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,6 +47,8 @@ class Documents:
     """"text", or the attached ones that it has, sorted and joined: "audio+vision"."""
     keys: list[str] = field(default_factory=list)
     """"shard:key" of the sample"""
+    numbers: list[Mapping[str, float]] = field(default_factory=list)
+    """what the rendering told of the sample besides, see `Rendering.numbers`"""
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -104,6 +106,7 @@ def make_batch(
     documents = Documents(
         owners, lengths, labels, [found[n][0].item.source for n in owners],
         [modality(e) for e in encoded], [found[n][0].entry.where for n in owners],
+        [e.numbers for e in encoded],
     )  # fmt: skip
     images, seconds = _media(encoded, processor.modalities)
     counts = {
@@ -115,12 +118,12 @@ def make_batch(
 
 
 def _media(encoded: Sequence[Encoded], modalities: dict[str, Any]) -> tuple[int, float]:
-    """Count images, frames of videos too, and seconds of sound: once, whoever reads them."""
+    """Count images, frames of videos too, and seconds of sound: once, whoever shows them."""
     images, seconds = 0, 0.0
     for name in {n for medium in ("image", "audio") for n in [*readers(modalities, medium)][:1]}:
         config = modalities[name]["encoder"]
         cls = encoder_class(config)
-        items = [item for e in encoded for item in e.media.get(name, [])]
+        items = {id(item): item for e in encoded for item in e.media.get(name, [])}.values()
         if cls.media == "audio":
             grids = [grid for item in items for grid in cls.grids(config, item)]
             seconds += sum(frames for (frames,) in grids) * cls.frame_seconds

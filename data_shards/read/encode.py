@@ -23,7 +23,7 @@ class Processor(Protocol):
 
     modalities: dict[str, Any]
 
-    def encode(self, messages: list[dict[str, Any]]) -> Encoded: ...
+    def encode(self, messages: list[dict[str, Any]], /, **how: Any) -> Encoded: ...
     def pack(self, encoded: list[Encoded], /) -> dict[str, Any]: ...
 
 
@@ -44,11 +44,17 @@ class Encode:
 
     def sample(self, sample: Sample) -> list[Encoded]:
         """Encode all documents of a sample; raises what makes it bad."""
-        found = self.rendering.documents(sample.row())
+        row = sample.row()
+        found, first = self.rendering.documents(row), self.rendering.labels_from(row)
         for messages in found:
             if not any(message["role"] == "assistant" for message in messages):
                 raise MessageError("no assistant turn, so there is nothing to learn from it")
-        return [self.processor.encode(fill(messages, sample.parts)) for messages in found]
+        numbers = self.rendering.numbers(sample.meta)
+        how = {"labels_from": first, "shown": {}} if first or len(found) > 1 else {}
+        encoded = [self.processor.encode(fill(messages, sample.parts), **how) for messages in found]
+        for document in encoded:
+            document.numbers |= numbers
+        return encoded
 
     def __call__(self, row: Row) -> list[Encoded]:
         item, encoded = row.item, self.whole(row.entry)

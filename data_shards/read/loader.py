@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -22,6 +22,16 @@ from .reader import Reader, bad_at
 
 log = logging.getLogger(__name__)
 VERSION = 2
+
+
+class Known(Protocol):
+    """What is known of samples besides what their files hold, such as what they score."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, row: Row, /) -> Sequence[Mapping[str, float]] | None:
+        """Return the numbers of each document of a sample by those names, None if it has none."""
+        ...
 
 
 class _Batch(NamedTuple):
@@ -74,6 +84,7 @@ class Loader:
         check_overlong(plan.config, rendering)
         self.plan, self.processor, self.rank, self.world_size = plan, processor, rank, world_size
         self._rendering = rendering
+        self.known: Known | None = None  # set it before iterating; a sample without is a bad one
         self.reader: Reader[_Batch] = Reader(
             Encode(processor, rendering), _bytes, prepare=Ahead.wait, **reading
         )
@@ -183,12 +194,23 @@ class Loader:
 
     def collate(self, batch: _Batch, found: list[list[Encoded] | Bad]) -> Batch:
         """Make a batch of what the reader found, and take it for handed out."""
-        both = list(zip(batch.rows, found, strict=True))
+        both = [(r, self._told(r, result)) for r, result in zip(batch.rows, found, strict=True)]
         for row, result in both:
             self._count(row.item, result, batch.pack.number)
         self._state, self._taken = batch.state, batch.taken
         good = [(row, e) for row, e in both if not isinstance(e, Bad)]
         return self._join(batch.step, batch.pack.number, good, len(found) - len(good))
+
+    def _told(self, row: Row, found: list[Encoded] | Bad) -> list[Encoded] | Bad:
+        """Add to the documents of a sample what is known of it besides."""
+        if self.known is None or isinstance(found, Bad):
+            return found
+        numbers = self.known(row)
+        if numbers is None:
+            return bad_at(row.entry, f"it has no {', '.join(self.known.names)}")
+        for document, more in zip(found, numbers, strict=True):
+            document.numbers |= more
+        return found
 
     def _join(
         self, step: int, pack: int, found: list[tuple[Row, list[Encoded]]], lost: int
@@ -217,13 +239,14 @@ class Loader:
 
     def again(self, batch: Batch) -> Batch:
         """Make a batch of this loader again, without what is excluded by now."""
-        found = [(row, self.reader.call(row)) for row in batch.rows]
+        found: Any = [(row, self._told(row, self.reader.call(row))) for row in batch.rows]
         lost = int(batch.counts["quarantined"])
         return self._join(batch.step, batch.pack, found, lost)
 
     def pack(self, some: Sequence[Row]) -> dict[str, torch.Tensor]:
         """Read samples again and pack them; none make a pack without labels."""
-        encoded = [document for row in some for document in self.reader.call(row)]
+        found: Any = [self._told(row, self.reader.call(row)) for row in some]
+        encoded = [document for documents in found for document in documents]
         return self.processor.pack(encoded or self.padding())
 
     def padding(self, labels: bool = False) -> list[Encoded]:
@@ -234,6 +257,8 @@ class Loader:
         encoded = self.processor.encode([user("."), assistant(".")])
         if not labels:
             encoded.labels = torch.full_like(encoded.labels, IGNORE_INDEX)
+        if self.known:
+            encoded.numbers = dict.fromkeys(self.known.names, 0.0)
         return [encoded] * self._rendering.documents_per_sample
 
     def _count(self, item: Item, result: list[Encoded] | Bad, pack: int) -> None:

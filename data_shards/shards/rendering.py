@@ -17,6 +17,8 @@ class Rendering:
     """goes into the key of cached lengths, so it changes with what `documents` does"""
     documents_per_sample: ClassVar[int] = 1
     """each shows all media of the sample's messages"""
+    told: ClassVar[tuple[str, ...]] = ()
+    """names of `numbers`"""
 
     def documents(self, row: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
         """Return the conversations of a sample.
@@ -36,5 +38,37 @@ class Rendering:
             )
         return [row["messages"]]
 
+    def labels_from(self, row: Mapping[str, Any]) -> int:
+        """Return how many first messages of each conversation have no labels."""
+        return 0
 
-CONVERSATION = Rendering()
+    def numbers(self, meta: Mapping[str, Any]) -> dict[str, float]:
+        """Return what the objective is to know of a sample besides, by name, from its `meta`.
+
+        Each of its documents has them, and a batch has (1, n) of them by that name.
+
+        Raises:
+            MessageError: `meta` lacks them, or they cannot be.
+        """
+        return {}
+
+
+class Pair(Rendering):
+    """A preference is two documents, its prompt with either answer; the prompt has no labels."""
+
+    name = "pair"
+    documents_per_sample = 2
+
+    def documents(self, row: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+        if row.get("chosen") is None:
+            raise MessageError(
+                "it has no chosen and rejected answer, and this objective compares two: build a "
+                "source of pairs with `omni-shards build preference`, or use objective sft"
+            )
+        return [row["messages"] + row[answer] for answer in ("chosen", "rejected")]
+
+    def labels_from(self, row: Mapping[str, Any]) -> int:
+        return len(row["messages"])
+
+
+CONVERSATION, PAIR = Rendering(), Pair()

@@ -140,7 +140,8 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
             num_items_in_batch: divides the summed loss; default: the labels of this batch.
             logits_to_keep: without labels: how many last positions (0: all), or which ones.
             kwargs: media tensors, and `NAME_positions` (M,) or (1, M), those of a modality's
-                placeholders in the flattened ids, by default found; all else goes to the LLM.
+                placeholders in the flattened ids, by default found; `NAME_features`, likewise,
+                which feature each of them gets, by default in order; all else goes to the LLM.
 
         Raises:
             PlaceholderError: placeholder count differs from feature count.
@@ -248,17 +249,25 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
             text_ids = text_ids.masked_fill(mask, 0)  # placeholders have no row in the table
         embeds = self.get_input_embeddings()(text_ids)
         for name, mask in masks.items():
-            media = self.take_media(name, inputs)
             where = inputs.pop(f"{name}_positions", None)
             where = mask.flatten().nonzero()[:, 0] if where is None else where.flatten()
-            if media is None:
+            features = self.features(name, inputs)
+            if features is None:
                 self._check_count(name, len(where), 0)
                 embeds = embeds + self.zero_touch(name)
                 continue
-            features = self.encode(name, *media).to(embeds.dtype)
+            features = features.to(embeds.dtype)
             self._check_count(name, len(where), len(features))
             embeds = embeds.flatten(0, 1).index_copy(0, where, features).view_as(embeds)
         return embeds
+
+    def features(self, name: str, inputs: dict[str, Any]) -> torch.Tensor | None:
+        """Encode a modality's media, taken out of `inputs`: (M, D), one for each placeholder."""
+        media, places = self.take_media(name, inputs), inputs.pop(f"{name}_features", None)
+        if media is None:
+            return None
+        features = self.encode(name, *media)
+        return features if places is None else features.index_select(0, places.flatten())
 
     def encode(self, name: str, *media: torch.Tensor) -> torch.Tensor:
         """Turn one modality's media tensors into LLM tokens, all items joined: (sum L, D).

@@ -96,7 +96,7 @@ class ProcessorCalls(ProcessorMixin):
         for i in range(1, len(pieces), 2):
             kind = MARKERS[pieces[i]]
             more = sampling if kind == "video" else {}
-            pieces[i] = self._show(media, {"type": kind, kind: next(refs[kind]), **more})
+            pieces[i] = self._show(media, None, {"type": kind, kind: next(refs[kind]), **more})
         return "".join(pieces)
 
     def _batch(

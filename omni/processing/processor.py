@@ -26,6 +26,8 @@ from .literal import hide, special_tokens, stand_ins, tokenize
 from .messages import SAMPLING, Message, MessageError, assistant, user, validate
 from .template import default_template, render, segments
 
+Shown = dict[Any, tuple[Any, str, dict[str, list]]]
+"""a medium's ref, the text that stands for it, and its tensors by modality"""
 _VERSION = 2  # of how messages become text: raise it when their number of tokens changes
 
 
@@ -74,13 +76,21 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         return self.tokenizer.convert_tokens_to_ids(placeholder(name))
 
     def encode(
-        self, messages: list[Message], generation: bool = False, **variables: Any
+        self,
+        messages: list[Message],
+        generation: bool = False,
+        labels_from: int = 0,
+        shown: Shown | None = None,
+        **variables: Any,
     ) -> Encoded:
         """Turn one conversation into tensors; labels are on assistant turns only.
 
         Args:
             messages: see `messages.py`; media refs are bytes, paths, PIL images or arrays.
             generation: end with the header of an assistant turn instead of labels.
+            labels_from: the number of the first message that may have labels.
+            shown: media of conversations that belong together, such as two answers to one
+                prompt; what is in it already is not preprocessed again, the rest is added.
             variables: of the chat template; or `chat_template` itself, instead of the own.
 
         Raises:
@@ -90,34 +100,48 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         validate(messages)
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
         standing = stand_ins(self.tokenizer, _texts(messages))
-        flat = _flatten(messages, partial(self._show, media), standing)
+        show = partial(self._show, media, shown)
+        flat = _flatten(messages, show, standing)
         found = self._segments(flat, generation, **variables)
         ids: list[int] = []
         labels: list[int] = []
         rows = tokenize(self.tokenizer, [text for text, _ in found], standing)
+        silent = sum(m["role"] == "assistant" for m in messages[:labels_from])
         for tokens, (_, is_answer) in zip(rows, found, strict=True):
             ids += tokens
-            labels += tokens if is_answer else [IGNORE_INDEX] * len(tokens)
+            labels += tokens if is_answer and silent <= 0 else [IGNORE_INDEX] * len(tokens)
+            silent -= is_answer
         encoded = Encoded(torch.tensor(ids), torch.tensor(labels), media)
         self._check_placeholders(encoded)
         return encoded
 
-    def _show(self, media: dict[str, list], part: dict[str, Any]) -> str:
+    def _show(self, media: dict[str, list], shown: Shown | None, part: dict[str, Any]) -> str:
         """Preprocess a medium and return the text with placeholders that stands for it."""
+        ref, shown = part[part["type"]], {} if shown is None else shown
+        key = part["type"], id(ref), *(part.get(option) for option in SAMPLING)
+        if key not in shown:
+            shown[key] = ref, *self._preprocess(part)  # which keeps `ref`, and so its id
+        _, text, items = shown[key]
+        for name, several in items.items():
+            media.setdefault(name, []).extend(several)
+        return text
+
+    def _preprocess(self, part: dict[str, Any]) -> tuple[str, dict[str, list]]:
+        """Return what stands for a medium, and its tensors by modality."""
         kind, ref = part["type"], part[part["type"]]
         reading = self._readers(kind)
         pieces = [(ref, "")]
         if kind == "video":
             frames = iter_video(ref, *self._sampling(part))
             pieces = ((Image.fromarray(frame), _stamp(at)) for frame, at in frames)
-        text = ""
+        text, items = "", {name: [] for name in reading}
         for piece, stamp in pieces:
             text += stamp
             for name, config in reading.items():
                 item = encoder_class(config["encoder"]).preprocess(config["encoder"], piece)
-                media.setdefault(name, []).append(item)
+                items[name].append(item)
                 text += placeholder(name) * sum(item_lengths(config, item))
-        return text
+        return text, items
 
     def _sketch(self, shown: Counter[str], facts: Mapping[str, Any], part: dict[str, Any]) -> str:
         """Return that text without reading the medium, and with single placeholders."""
@@ -271,6 +295,10 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         `label_positions` (1, N) and, by modality, `NAME_positions` (1, M) say where the model needs
         a label's logits and where it puts features: found here, the host need not synchronise with
         a GPU. Their first dimension is the row's: who cuts a batch into rows keeps them whole.
+        So it is with `numbers` of the samples, (1, n) each by its name, 1 where one has none.
+
+        What several samples show, as one object, is encoded once: then `NAME_features` (1, M)
+        says which of the features goes to each placeholder.
         """
         labels = [s.labels.clone() for s in samples]
         for label in labels:
@@ -284,18 +312,26 @@ class OmniProcessor(SavesCode, ProcessorCalls):
             "label_positions": find_labels(label_row)[None],
             **placed,
             "position_ids": torch.cat([torch.arange(len(s)) for s in samples])[None],
-            **self._collate_media(samples),
-        }
+            **{name: torch.tensor([[s.numbers.get(name, 1.0) for s in samples]])
+               for name in {n: None for s in samples for n in s.numbers}},
+            **self._collate_media(samples, sharing=True),
+        }  # fmt: skip
 
     def pad(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
         """Left-pad samples for generation: `input_ids`, `attention_mask` (B, T) and media."""
         return dict(self._batch(samples, {"padding": True, "return_tensors": "pt"}))
 
-    def _collate_media(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
+    def _collate_media(
+        self, samples: list[Encoded], sharing: bool = False
+    ) -> dict[str, torch.Tensor]:
         batch: dict[str, torch.Tensor] = {}
         names = tensor_names(self.modalities)
         for name, config in self.modalities.items():
             items = [item for s in samples for item in s.media.get(name, [])]
+            once = {id(item): item for item in items}
+            if sharing and len(once) < len(items):
+                batch[f"{name}_features"] = _places(config, items, once)
+                items = [*once.values()]
             if items:
                 joined = encoder_class(config["encoder"]).collate(items)
                 batch |= {names[name][i]: tensor for i, tensor in joined.items()}
@@ -313,6 +349,14 @@ AutoProcessor.register(OmniConfig, OmniProcessor)
 def placeholder(name: str) -> str:
     """Return the placeholder token of a modality, e.g. `<|vision|>`."""
     return f"<|{name}|>"
+
+
+def _places(config: dict[str, Any], items: list, once: Mapping[int, Any]) -> torch.Tensor:
+    """Return, (1, M), which features belong to each placeholder of items that come repeatedly."""
+    lengths = [sum(item_lengths(config, item)) for item in once.values()]
+    starts = np.cumsum([0, *lengths])
+    rows = {key: torch.arange(*starts[n : n + 2]) for n, key in enumerate(once)}
+    return torch.cat([rows[id(item)] for item in items])[None]
 
 
 def _stamp(seconds: float) -> str:

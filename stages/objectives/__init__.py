@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     "align": "stages.objectives.align:Align",
+    "dpo": "stages.objectives.dpo:Dpo",
+    "hs_dpo": "stages.objectives.hs_dpo:HsDpo",
+    "orpo": "stages.objectives.orpo:Orpo",
     "sft": "stages.objectives.sft:Sft",
+    "spin": "stages.objectives.spin:Spin",
 }
 """kind -> "module:class", imported once it is asked for: recipes are read without torch"""
 

@@ -65,11 +65,11 @@ def _align(
     by_document = torch.zeros(len(answers), device=ids.device)
     for (name, spec), total in zip(model.config.modalities.items(), media_tokens, strict=True):
         cls = encoder_class(spec["encoder"])
-        media = model.take_media(name, batch)
-        if media is None:
+        tokens = model.features(name, batch)
+        if tokens is None:
             loss = loss + model.zero_touch(name)
             continue
-        tokens = model.encode(name, *media).float()  # (N, D), all of the batch
+        tokens = tokens.float()  # (N, D), all of the batch
         owner = document[ids == spec["token_id"]]  # (N,): the document of each token
         rows = F.normalize(table.float(), dim=1)
         present = owner.unique()

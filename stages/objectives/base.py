@@ -1,9 +1,9 @@
 """What every objective is: options, documents, a denominator, and a loss by document."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 import torch
 from torch import nn
@@ -32,6 +32,14 @@ class NoOptions:
     """Nothing to choose."""
 
 
+def split_numbers(
+    batch: Mapping[str, Any], names: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what the model takes of a batch, and the numbers of its documents, (1, n) each."""
+    numbers = {name: batch[name] for name in names if name in batch}
+    return {name: value for name, value in batch.items() if name not in numbers}, numbers
+
+
 def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Add up what labels have by document: (N,) -> (T,), zeros after the last document.
 
@@ -43,16 +51,32 @@ def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> to
     return torch.zeros(len(document), device=document.device).index_add(0, owner, values)
 
 
+def _check_option(name: str, value: Any, kind: Any) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise EntryError(f"{name} is {' or '.join(get_args(kind))}, not {value!r}; "
+                             f"{nearest(value, get_args(kind))}", name)  # fmt: skip
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise EntryError(f"{name} is true or false, not {value!r}", name)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise EntryError(f"{name} is a number, not {value!r}", name)
+
+
 class Objective:
     """How a model and a batch make a loss. It must not matter how a step is cut into batches."""
 
     options_class: ClassVar[type] = NoOptions
-    """a dataclass of numbers, each with a default"""
+    """a dataclass of numbers, switches (bool) and choices (Literal), each with a default"""
     runs_llm: ClassVar[bool] = True
     rendering: ClassVar[Rendering] = CONVERSATION
     """which documents a sample becomes"""
     figures: ClassVar[tuple[str, ...]] = ()
     """names of what else a loss tells, see `Loss.sums`; the log has each as a mean"""
+    compares: ClassVar[bool] = False
+    """with the model as the stage found it: see `Task`"""
+    looks: ClassVar[bool] = False
+    """whether `prepare` is to be called"""
     extra: nn.Module | None = None
     """what `make_extra` returned for the model that is trained"""
 
@@ -64,16 +88,18 @@ class Objective:
         """Make it with some options.
 
         Raises:
-            EntryError: one is unknown (the nearest is named), or no number.
+            EntryError: one is unknown (the nearest is named), of another type, or out of range.
         """
         known = {field.name: field.type for field in fields(cls.options_class)}
         for name, value in options.items():
             if name not in known:
                 raise EntryError(f"{cls.__name__.lower()} takes no {name!r}; "
                                  f"{nearest(name, known)}", name)  # fmt: skip
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise EntryError(f"{name} is a number, not {value!r}", name)
+            _check_option(name, value, known[name])
         return cls(cls.options_class(**options))
+
+    def prepare(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Look at the json parts of all samples of a stage before it is trained."""
 
     def make_extra(self, model: Any) -> nn.Module | None:
         """Return a frozen module to compare with, such as a copy of the model as it is now."""

@@ -16,12 +16,18 @@ class Task(nn.Module):
     Args:
         model: an omni model.
         entry: what a recipe says of the objective.
+        start: the model as the stage found it, where that is not `model` as it is now.
+        stored: what the objective compares with comes with the batches, so that no frozen module
+            is made for it.
     """
 
-    def __init__(self, model: nn.Module, entry: Any):
+    def __init__(
+        self, model: nn.Module, entry: Any, start: nn.Module | None = None, stored: bool = False
+    ):
         super().__init__()
         self.model, self.objective = model, make_objective(entry)
-        self.extra = self.objective.extra = self.objective.make_extra(model)
+        extra = None if stored else self.objective.make_extra(start or model)
+        self.extra = self.objective.extra = extra
         if self.extra is not None:
             self.extra.requires_grad_(False).eval()
 

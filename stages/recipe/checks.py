@@ -14,9 +14,11 @@ from .rule import Lora, Rule, numbers
 from .schema import Recipe, RecipeError, StageConfig, plan_config
 
 SHARDING = ("none", "full")
+REFERENCE = ("stored", "model")
 PRECISION = ("auto", "fp32", "bf16")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
-FOLDERS = ("eval", "probes", "resume", "tensorboard")  # of a run, beside those of its stages
+# of a run, beside those of its stages
+FOLDERS = ("eval", "probes", "reference", "resume", "tensorboard")
 
 
 def check_values(recipe: Recipe, places: Places) -> None:
@@ -38,6 +40,7 @@ def check_values(recipe: Recipe, places: Places) -> None:
     for key, good, rule in (
         ("sharding", recipe.sharding in SHARDING, "is none or full"),
         ("attention", recipe.attention in ATTENTION, f"is {', '.join(ATTENTION)}"),
+        ("reference", recipe.reference in REFERENCE, "is stored or model"),
         ("precision", recipe.precision in PRECISION, "is auto, fp32 or bf16"),
         ("keep_last", recipe.keep_last >= 1, "is at least 1"),
         ("keep_every", recipe.keep_every >= 0, "is at least 0"),

@@ -63,8 +63,8 @@ class StageConfig:
     """added to the vocabulary; the pattern "new_tokens" of trainable trains their rows alone"""
     data: DataConfig = field(default_factory=DataConfig)
     objective: Any = "sft"
-    """sft (through the LLM) or align (projectors only, without running the LLM); with options:
-    {kind: align, norm_weight: 0.2}"""
+    """sft (through the LLM), align (projectors only, without running the LLM), or, of pairs of
+    answers, dpo, hs_dpo, spin or orpo; with options: {kind: align, norm_weight: 0.2}"""
     attach: dict[str, Any] = field(default_factory=dict)
     """modality -> {encoder: {...}, projector: {...}} added before this stage"""
     warmup: float = 0.05
@@ -118,6 +118,10 @@ class Recipe:
     """how many of them are kept"""
     keep_every: int = 0
     """those of every so many steps are kept as well"""
+    reference: str = "stored"
+    """what objectives such as dpo compare with: stored (log-probabilities under the model that the
+    stage starts from, computed once and kept in OUTPUT/reference), or model (a frozen copy of it
+    runs in every step)"""
     sharding: str = "none"
     """of weights over ranks: none (DDP), or full (FSDP2)"""
     feature_cache: str = "memory"

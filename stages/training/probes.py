@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from data_shards.read.batch import Documents, modality
 from data_shards.read.encode import Encode
@@ -31,7 +32,7 @@ from ..objectives import kind_of, objective_class
 from ..objectives.task import Task
 from ..recipe.schema import Recipe, StageConfig, plan_config
 from .asked import held_out_answers, heldout_shards, show_answers
-from .prepare import load_parent
+from .prepare import extend, load_parent
 
 SUITE = "mini"
 BATCH = 8  # samples in a row of the held-out loss
@@ -96,7 +97,8 @@ def measure(
     encode = Encode(processor, objective_class(kind_of(stage.objective)).rendering)
     samples = [*_encoded(shards, encode, recipe.probes.samples, limit, missing)]
     with accelerator.autocast():
-        losses = heldout_losses(model, processor, samples, stage.objective)
+        start = _start(recipe, stage, accelerator)
+        losses = heldout_losses(model, processor, samples, stage.objective, start)
     started, _ = load_parent(recipe, None)
     drift = text_drift(model, started.language_model.to(accelerator.device), processor)
     del started
@@ -105,6 +107,19 @@ def measure(
     answers = held_out_answers(recipe, model, processor, missing)
     return {"objective": kind_of(stage.objective), "heldout": losses, "text_drift": drift,
             "rows": rows, "answers": answers, "missing": missing}  # fmt: skip
+
+
+def _start(recipe: Recipe, stage: StageConfig, accelerator: Accelerator) -> Any:
+    """Return the model as the stage found it, where its objective compares with that."""
+    if not objective_class(kind_of(stage.objective)).compares:
+        return None
+    before = recipe.stages[: recipe.stages.index(stage)]
+    set_seed(recipe.seed)  # as the stage did, for what it attached
+    model, processor = load_parent(
+        recipe, Path(recipe.output) / before[-1].name if before else None
+    )
+    extend(model, processor, stage)
+    return model.to(accelerator.device).eval()  # type: ignore[arg-type]
 
 
 def _encoded(
@@ -134,13 +149,14 @@ def _labels(document: Encoded) -> int:
 
 
 def heldout_losses(
-    model: Any, processor: Any, samples: list[list[Encoded]], objective: Any
+    model: Any, processor: Any, samples: list[list[Encoded]], objective: Any, start: Any = None
 ) -> dict[str, dict[str, float]]:
     """Return, by modality, the mean loss by what documents weigh: in nats per label for `sft`.
 
-    `samples` are lists of documents, as the objective's rendering makes them.
+    `samples` are lists of documents, as the objective's rendering makes them; `start` is the model
+    to compare with, where the objective does.
     """
-    task, one = Task(model, objective), torch.ones((), device=model.device)
+    task, one = Task(model, objective, start), torch.ones((), device=model.device)
     sums: dict[str, Counter[str]] = {}
     ordered = sorted(samples, key=lambda sample: modality(sample[0]))
     for some in (ordered[n : n + BATCH] for n in range(0, len(ordered), BATCH)):
@@ -150,7 +166,8 @@ def heldout_losses(
             values = task(batch, one).by_document.tolist()
         owners = [n for n, sample in enumerate(some) for _ in sample]
         of = Documents(owners, [*map(len, flat)], [*map(_labels, flat)], modalities=[
-            modality(document) for document in flat])  # fmt: skip
+            modality(document) for document in flat],
+            numbers=[document.numbers for document in flat])  # fmt: skip
         for name, labels, weight, value in zip(
             of.modalities, of.labels, task.objective.weights(of), values, strict=False
         ):

@@ -21,6 +21,7 @@ from ..engine.precision import PRECISIONS
 from ..engine.signals import Interrupted, Signals
 from ..metrics.metrics import Metrics
 from ..metrics.tally import Tally
+from ..objectives import kind_of, objective_class
 from ..objectives.task import Task
 from ..recipe.schema import Recipe, StageConfig
 from ..trainable.lora import adapt
@@ -29,6 +30,7 @@ from .asked import held_out_answers, show_answers
 from .checkpoint import check_space, load_step, save_model, save_step
 from .guard import Guard
 from .prepare import make_feature_cache, make_loader, make_model
+from .reference import make_reference
 from .steps import LoaderSteps, Step, Steps
 
 
@@ -50,13 +52,26 @@ def train_stage(
         check_space(target.parent, model, recipe.keep_last)
     before = frozen_hashes(model)
     set_kernels(model, recipe, accelerator)
-    task = distribute(Task(model, stage.objective), accelerator, recipe.sharding)
+    folder = _resume_folder(target)
+    loader = make_loader(recipe, stage, processor, folder, accelerator)
+    objective = objective_class(kind_of(stage.objective))
+    stored = objective.compares and recipe.reference == "stored"
+    if stored:
+        loader.known = make_reference(
+            target.parent / "reference", model, loader, objective.rendering, stage.steps,
+            accelerator,
+        )  # fmt: skip
+    task = Task(model, stage.objective, stored=stored)
+    if objective.looks:
+        task.objective.prepare(
+            row for index in loader.plan.sources.values() for row in index.json_parts() if row
+        )
+    task = distribute(task, accelerator, recipe.sharding)
     groups = param_groups(model, patterns, stage.weight_decay, stage.warmup)
     accelerator.print(describe(model, stage.name, groups))
     accelerator.print(f"{stage.name}: {_joined(task, accelerator)}")
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-    folder = _resume_folder(target)
-    steps = LoaderSteps(make_loader(recipe, stage, processor, folder, accelerator))
+    steps = LoaderSteps(loader)
     trainer = Trainer(recipe, stage, task, processor, optimizer, steps, folder, settings,
                       accelerator)  # fmt: skip
     trainer.train()

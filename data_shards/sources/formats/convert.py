@@ -76,7 +76,8 @@ class Converter:
     def _make(self, row: Input, identity: str) -> Sample:
         sample = row.make()
         names = {**sample.meta, "identity": identity}
-        names = {key: name.encode("utf-8", "replace").decode() for key, name in names.items()}
+        names = {key: name.encode("utf-8", "replace").decode() if isinstance(name, str) else name
+                 for key, name in names.items()}  # fmt: skip
         sample.meta = facts(self.name, self.license, **names)
         check(sample)
         return sample

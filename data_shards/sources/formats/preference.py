@@ -18,6 +18,7 @@ from .places import Allow, Places
 from .rows import CONVERSATIONS, Draft, listed, media_of, opened, with_system
 from .turns import MARKS, ROLES, Slots, conversation
 
+COUNTS = ("k_correct", "k_incorrect")
 PROMPTS = ("prompt", "question", *CONVERSATIONS)
 
 
@@ -27,7 +28,8 @@ class Preference(Converter):
 
     The prompt is a text or turns, under prompt, question, messages or conversations; the answers
     are texts or turns. Without a prompt, what both conversations begin with is it; with one, they
-    may repeat it.
+    may repeat it. Numbers under k_correct and k_incorrect, how many answers to the prompt were
+    right and wrong, go into the meta of the sample.
     """
 
     json: Annotated[Path | None, "the JSONL (or JSON) file"] = None
@@ -53,11 +55,13 @@ def _prompt(row: dict[str, Any]) -> Any:
 
 def _sample(row: dict[str, Any], places: Places) -> Sample:
     meta = {"kind": "preference", "id": str(row.get("id", ""))}
+    meta |= {name: row[name] for name in COUNTS if row.get(name) is not None}
     return _draft(row).sample(places, meta)
 
 
 def _draft(row: dict[str, Any]) -> Draft:
     fields = opened(row)
+    fields.read.update(COUNTS)
     slots = Slots(media_of(fields))
     prompt = fields.first(*PROMPTS)
     answers = [_turns(fields, "chosen"), _turns(fields, "rejected")]

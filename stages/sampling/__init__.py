@@ -1,0 +1,1 @@
+"""Answers of a checkpoint, as data for a later stage."""

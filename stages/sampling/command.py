@@ -1,0 +1,44 @@
+"""`omni-train sample`: what a checkpoint answers, as shards."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sample(
+    checkpoint: Annotated[Path, typer.Argument(help="of an omni model")],
+    prompts: Annotated[list[Path], typer.Option(help="folder of shards; may be given repeatedly")],
+    out: Annotated[Path, typer.Option(help="folder of the answers' shards")],
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="answers to each prompt")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the most likely token")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="draw from the tokens that are so likely")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="of an answer")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="other ones draw other answers")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="prompts at once")] = 8,
+    device: Annotated[str, typer.Option(help="where the model runs")] = "cpu",
+) -> None:
+    """Answer the prompts of shards with CHECKPOINT; the answers are shards to train on.
+
+    A prompt is a train sample up to its last answer. Run it again after an interruption and it
+    goes on; at most a batch is lost. The manifest names weights, prompts, seed and settings, and
+    each sample's meta its prompt and whether the answer was cut (`finish`: length).
+
+    Example: `omni-train sample runs/mine/sft --prompts data/chat --out data/own -n 4`
+    """
+    from omni.generation.settings import Generation
+    from omni.load import CheckpointError
+
+    from .sample import sample_answers
+
+    try:
+        how = Generation(max_new_tokens, (), temperature, top_p, n, seed)
+        manifest = sample_answers(checkpoint, prompts, out, how, batch, device)
+    except (CheckpointError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    count, left = manifest["splits"]["train"]["samples"], manifest["skipped"]
+    print(f"{out}: {count} answers; {left['count']} prompts left out")
+    for reason in left["first"]:
+        print(f"  {reason}")
