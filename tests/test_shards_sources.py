@@ -5,6 +5,7 @@ import json
 import subprocess
 import tarfile
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,11 @@ def source(request, tmp_path):
             text=str(tmp_path / "phrases.txt"), questions=request.getfixturevalue("shapes_folder"),
             renditions=2, heldout_renditions=1, per_image=1,
         )  # fmt: skip
+    if request.param == "vqa":
+        fonts = Path(find_spec("lmms_eval").origin).parent / "tasks" / "mmmu"
+        return SOURCES["vqa"](
+            images=request.getfixturevalue("shapes_folder"), count=100, fonts=fonts
+        )
     given = {"stamps": ("path", "stamps_root"), "llava": ("json", "llava_file")}
     if request.param in given:
         option, fixture = given[request.param]

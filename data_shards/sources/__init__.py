@@ -5,6 +5,7 @@ from .demo.shapes import Shapes
 from .demo.speech import Speech
 from .demo.stamps import Stamps
 from .demo.text import Text
+from .demo.vqa import Vqa
 from .formats.hf import HuggingFace
 from .formats.imagefolder import ImageFolder
 from .formats.kaldi import Kaldi
@@ -15,7 +16,7 @@ from .formats.webdataset import WebDataset
 SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source
     for source in (
-        *(Stamps, Speech, Text, Shapes),
+        *(Stamps, Speech, Text, Shapes, Vqa),
         *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference),
     )
 }
