@@ -21,6 +21,7 @@ from ..scoring.right import Outcome, Scored, exact, open_answers, transcripts
 from .heldout import HeldOut, derangement, prompt_and_expected, question_text
 
 SEED = 20_240
+CONTROLLED = 100  # docs of a row that are also asked blind or shuffled
 
 
 class MissingDataError(LookupError):
@@ -50,6 +51,8 @@ class Own:
     max_new_tokens: int
     limit: int | None = None
     how: str = "own"
+    controlled: int | None = None
+    """most docs that are asked under a control"""
 
     @property
     def title(self) -> str:
@@ -68,6 +71,8 @@ class Own:
             MissingDataError: no docs, or the condition cannot be made from them.
         """
         docs = self.sample(held, limit)
+        if condition != "normal" and self.controlled and len(docs) > self.controlled:
+            docs = random.Random(SEED).sample(docs, self.controlled)
         texts = answerer(
             apply_condition(docs, condition, SEED),
             Generation(self.max_new_tokens, ("\n\n",)),
@@ -199,14 +204,20 @@ def _spoken_doc(sample: Any, kind: str) -> Doc:
 
 
 ROWS = (
-    Own("category", category_docs, open_answers, ("blind", "shuffled_images"), 12),
-    Own("spoken_word", spoken_docs("transcription"), transcripts, ("shuffled_audio",), 24, 120),
     Own(
-        "spoken_question",
-        spoken_docs("spoken_question"),
-        open_answers,
-        ("blind", "shuffled_images", "shuffled_audio"),
-        12,
+        "category", category_docs, open_answers, ("blind", "shuffled_images"), 12,
+        controlled=CONTROLLED,
     ),
-    Own("human_speech", spoken_docs("human_speech"), transcripts, ("shuffled_audio",), 24, 80),
-)
+    Own(
+        "spoken_word", spoken_docs("transcription"), transcripts, ("shuffled_audio",), 24, 120,
+        controlled=CONTROLLED,
+    ),
+    Own(
+        "spoken_question", spoken_docs("spoken_question"), open_answers,
+        ("blind", "shuffled_images", "shuffled_audio"), 12, controlled=CONTROLLED,
+    ),
+    Own(
+        "human_speech", spoken_docs("human_speech"), transcripts, ("shuffled_audio",), 24, 80,
+        controlled=CONTROLLED,
+    ),
+)  # fmt: skip

@@ -45,7 +45,7 @@ WORDINGS = {
     ),
     "same": Wording(
         ("Are the two kinds of things the same or different?", "Two of a kind: same or different?"),
-        ("Would you call the two kinds {answer}?", "Are both kinds {answer}?"),
+        ("Two kinds of things: {answer}?", "Same or different kinds: are they {answer}?"),
     ),
     "odd": Wording(
         (
