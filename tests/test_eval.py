@@ -145,9 +145,9 @@ def test_figures_and_files(oracle_run):
     lines = answers(out)
     keys = {"row", "doc", "question", "expected", "answer", "correct", "condition", "group"}
     assert keys | {"category", "image"} <= set(lines[0])
-    assert (
-        len([line for line in lines if line["row"] == "mini-mmbench_en"]) == (40 + 16) * 4
-    )  # all of 40 questions, and 16 of them blind
+    mine = [line for line in lines if line["row"] == "mini-mmbench_en"]
+    assert len(mine) == (40 + 16) * 4  # four copies of all questions, and of 16 of them blind
+    assert "blind on 16 of 40 questions, drawn with a seed" in (out / "table.md").read_text()
     units = json.loads((out / "units.json").read_text())
     assert units.keys() == {row["name"] for row in result["rows"]}
     assert all(units.values())  # every row can be compared with that of another run
