@@ -32,7 +32,7 @@ class Row:
     blind: float | None = None
     chance: float | None = None
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
-    """condition -> score, ci_low, ci_high, unanswered"""
+    """condition -> score, ci_low, ci_high, unanswered, n"""
     details: dict[str, Any] = field(default_factory=dict)
     missing: str = ""  # why there is no score
     title: str = ""
@@ -100,6 +100,6 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
         if isinstance(scored, Scored):
             row.controls[condition] = {
                 "score": scored.score, "ci_low": scored.ci_low, "ci_high": scored.ci_high,
-                "unanswered": unanswered_of(scored),
+                "unanswered": unanswered_of(scored), "n": scored.n,
             }  # fmt: skip
     return row

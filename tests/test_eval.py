@@ -151,7 +151,9 @@ def test_figures_and_files(oracle_run):
     lines = answers(out)
     keys = {"row", "doc", "question", "expected", "answer", "correct", "condition", "group"}
     assert keys | {"category", "image"} <= set(lines[0])
-    assert len([line for line in lines if line["row"] == "mini-mmbench_en"]) == 2 * 16 * 4
+    mine = [line for line in lines if line["row"] == "mini-mmbench_en"]
+    assert len(mine) == (40 + 16) * 4  # four copies of all questions, and of 16 of them blind
+    assert "blind on 16 of 40 questions, drawn with a seed" in (out / "table.md").read_text()
     units = json.loads((out / "units.json").read_text())
     assert units.keys() == {row["name"] for row in result["rows"]}
     assert all(units.values())  # every row can be compared with that of another run
@@ -206,7 +208,7 @@ def test_ocrbench_does_not_accumulate_over_runs(data, tmp_path):
             answerer(oracle), "o", "mini", data, out, rows=[row.name], controls=False
         )  # fmt: skip
         scores.append((result["rows"][0]["score"], result["rows"][0]["n"]))
-    assert scores == [(100.0, 30), (100.0, 30)]
+    assert scores == [(100.0, 100), (100.0, 100)]
 
 
 def test_limit_counts_questions(data, tmp_path):

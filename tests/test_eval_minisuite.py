@@ -1,21 +1,22 @@
 """The mini suite's rows: right, even, reproducible, and nothing of them in training data."""
 
+import ast
 import io
 import random
-import re
-from pathlib import Path
+from collections import Counter
+from dataclasses import replace
 
 import pytest
-from PIL import Image, ImageChops, ImageColor
+from PIL import Image, ImageChops
 
-from eval.minisuite import canvas, charts, hallusion, maths, ocr, recognition, relations, schema
-from eval.minisuite.build import BUILDERS, SEED
+from eval.minisuite import charts, hallusion, maths, ocr, recognition, relations, schema
+from eval.minisuite.build import BUILDERS
 from eval.rows.heldout import HeldOut, Picture
 
 
 def held_out(kinds: int = 4, each: int = 5, data: bytes = b"any bytes") -> HeldOut:
     pictures = [
-        Picture(f"{kind}{k}", f"kind {kind}", f"The thing {kind}{k}.", data, "shard:key")
+        Picture(f"{kind}{k}", f"kind {kind}", f"The thing {kind}{k}.", data, f"shard:{kind}{k}")
         for kind in "abcdefgh"[:kinds]
         for k in range(each)
     ]
@@ -73,31 +74,63 @@ def test_ocr_covers_the_ten_official_types_and_is_deterministic():
     assert all(len(row["answer"][0]) > 1 for row in one)  # "a" would be found in anything
 
 
-def test_training_sources_render_no_text():
-    """OCR rows are held out by construction: nothing that makes training data draws letters."""
-    folder = Path(__file__).parents[1] / "data_shards" / "sources"
-    assert list(folder.glob("*.py"))
-    for file in folder.glob("*.py"):
-        assert "ImageFont" not in file.read_text(encoding="utf-8"), file
+@pytest.fixture(scope="module")
+def many(make_picture) -> HeldOut:
+    """As many held-out pictures as the stamps have, kinds as uneven as theirs."""
+    sizes = dict(zip("abcdefgh", (32, 22, 13, 12, 9, 6, 5, 5), strict=True))
+    names = [f"{kind}{k}" for kind, number in sizes.items() for k in range(number)]
+    pictures = [
+        Picture(name, f"kind {name[0]}", f"The thing {name}.", make_picture(k), f"shard:{name}")
+        for k, name in enumerate(names)
+    ]
+    return HeldOut(pictures, source="stamps")
 
 
-def test_training_and_evaluation_share_no_colour_and_no_seed():
-    from data_shards.sources.demo.shapes import BACKGROUNDS, COLOURS
+def unit_of(benchmark, row):
+    """What is scored as one, and what makes it another question than all the others."""
+    if benchmark.startswith("mmbench"):
+        right, options = row[row["answer"]], frozenset(row[letter] for letter in "ABCD")
+        return row["index"] % 1_000_000, (row["question"], right, options, row["image"])
+    if benchmark == "hallusionbench":
+        return row["set_id"], (row["question"], row["image"])
+    if benchmark == "realworldqa":
+        return row["image_path"], (row["question"].partition("\n")[0], row["image"])
+    if benchmark == "seedbench":
+        return row["question_id"], (row["question"], row["image"][0])
+    if benchmark == "mmmu":
+        options = ast.literal_eval(row["options"])
+        right = options["ABCD".index(row["answer"])] if options else row["answer"]
+        return row["id"], (row["question"], right, frozenset(options))
+    if benchmark == "mathvista":
+        picture = row["decoded_image"] if "dots" in row["question"] else ""
+        choices = frozenset(row["choices"] or ())
+        return row["pid"], (row["question"], row["answer"], picture, choices)
+    if benchmark == "textvqa":
+        return row["question_id"], (row["question"], Counter(row["answers"]).most_common(1)[0][0])
+    if benchmark == "ocrbench":
+        return id(row), (row["question_type"], *row["answer"])
+    return id(row), (row["question"], row["answer"])
 
-    def rgb(colour):
-        return ImageColor.getrgb(colour) if isinstance(colour, str) else colour
 
-    ours = {rgb(colour) for colour in (*canvas.INK, *canvas.PAPER, *canvas.FILLS)}
-    assert not ours & {rgb(colour) for colour in (*COLOURS.values(), *BACKGROUNDS)}
-    drawn = Path(canvas.__file__).parent
-    for file in drawn.glob("*.py"):
-        text = file.read_text(encoding="utf-8")
-        assert not re.search(r'"(#ffffff|#fff|white|black)"', text), file
-    seeds = re.compile(rf"\b({SEED}|{SEED:_})\b")
-    for folder in ("data_shards", "stages"):
-        for file in (Path(__file__).parents[1] / folder).rglob("*"):
-            if file.suffix in (".py", ".yaml"):
-                assert not seeds.search(file.read_text(encoding="utf-8")), file
+@pytest.mark.parametrize("benchmark", list(BUILDERS))
+def test_rows_are_large_enough_and_hold_no_question_twice(benchmark, many):
+    builder, wanted = BUILDERS[benchmark]
+    rows = builder(many, random.Random("s"), wanted)
+    units, asked = zip(*(unit_of(benchmark, row) for row in rows), strict=True)
+    in_sets = benchmark in ("mmbench_en", "mmbench_cn", "hallusionbench")
+    assert len(set(units)) == wanted >= (40 if in_sets else 100)
+    assert len(set(asked)) == (wanted if benchmark.startswith("mmbench") else len(rows))
+
+
+def test_too_few_pictures_make_fewer_questions_and_none_twice(make_picture):
+    held = held_out(3, each=4)
+    pictures = [replace(p, data=make_picture(k)) for k, p in enumerate(held.pictures)]
+    held = replace(held, pictures=pictures)
+    rows = recognition.realworldqa(held, random.Random(0), 100)
+    asked = [unit_of("realworldqa", row)[1] for row in rows]
+    assert len(set(asked)) == len(asked) == 2 * len(pictures)  # by kind and by caption
+    sets = hallusion.hallusionbench(held, random.Random(0), 400)
+    assert 4 < len({row["set_id"] for row in sets}) < 400
 
 
 def test_the_rank_of_a_number_among_its_options_gives_nothing_away():

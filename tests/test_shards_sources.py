@@ -5,6 +5,7 @@ import json
 import subprocess
 import tarfile
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,11 @@ def source(request, tmp_path):
             return SOURCES[request.param](path=getattr(demo, request.param))
         stamps = request.getfixturevalue("stamps_root")
         return SOURCES["pictures"](path=stamps, emoji=demo.emoji, emoji_names=demo.emoji_names)
+    if request.param == "vqa":
+        fonts = Path(find_spec("lmms_eval").origin).parent / "tasks" / "mmmu"
+        return SOURCES["vqa"](
+            images=request.getfixturevalue("shapes_folder"), count=100, fonts=fonts
+        )
     given = {"stamps": ("path", "stamps_root"), "llava": ("json", "llava_file")}
     if request.param in given:
         option, fixture = given[request.param]

@@ -8,6 +8,7 @@ from .demo.shapes import Shapes
 from .demo.speech import Speech
 from .demo.stamps import Stamps
 from .demo.text import Text
+from .demo.vqa import Vqa
 from .formats.critique import Critique
 from .formats.hf import HuggingFace
 from .formats.imagefolder import ImageFolder
@@ -19,7 +20,7 @@ from .formats.webdataset import WebDataset
 SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source
     for source in (
-        *(Stamps, Pictures, EasyVqa, Photos, Speech, Text, Shapes),
+        *(Stamps, Pictures, EasyVqa, Photos, Speech, Text, Shapes, Vqa),
         *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference, Critique),
     )
 }

@@ -1,10 +1,11 @@
 """Which docs of an official task are asked: those that can be scored, or some of them."""
 
 import logging
+import random
 from collections.abc import Sequence
 from typing import Any
 
-from ..rows.own import MissingDataError
+from ..rows.own import SEED, MissingDataError
 from .benchmark import Benchmark
 
 log = logging.getLogger(__name__)
@@ -55,19 +56,39 @@ def keep(
     Spread over the split, because public files are sorted by subject; whole units, because a
     circular question with some of its copies is another question.
     """
-    docs = task.dataset_no_image[benchmark.split]
     if limit is not None:
-        units: dict[Any, list[int]] = {}
-        for number in usable:
-            unit = benchmark.unit(docs[number]) if benchmark.unit else number
-            units.setdefault(unit, []).append(number)
+        units = units_of(task, benchmark, usable)
         step = max(1.0, len(units) / limit)
-        chosen = [list(units.values())[int(k * step)] for k in range(min(limit, len(units)))]
+        chosen = [units[int(k * step)] for k in range(min(limit, len(units)))]
         usable = sorted(number for unit in chosen for number in unit)
-    if len(usable) < len(docs):
-        for held in (task.dataset, task.dataset_no_image):
-            held[benchmark.split] = held[benchmark.split].select(usable)
+    _select(task, benchmark, usable)
     return usable
+
+
+def draw(task: Any, benchmark: Benchmark, docs: Sequence[int], most: int) -> Sequence[int]:
+    """Cut a task down to `most` units, drawn with a seed; returns which of its docs are left."""
+    units = units_of(task, benchmark, range(len(docs)))
+    if len(units) <= most:
+        return docs
+    places = sorted(place for unit in random.Random(SEED).sample(units, most) for place in unit)
+    _select(task, benchmark, places)
+    return [docs[place] for place in places]
+
+
+def units_of(task: Any, benchmark: Benchmark, places: Sequence[int]) -> list[list[int]]:
+    """Places in the split by what is scored together."""
+    docs = task.dataset_no_image[benchmark.split]
+    units: dict[Any, list[int]] = {}
+    for place in places:
+        unit = benchmark.unit(docs[place]) if benchmark.unit else place
+        units.setdefault(unit, []).append(place)
+    return list(units.values())
+
+
+def _select(task: Any, benchmark: Benchmark, places: Sequence[int]) -> None:
+    if len(places) < len(task.dataset_no_image[benchmark.split]):
+        for held in (task.dataset, task.dataset_no_image):
+            held[benchmark.split] = held[benchmark.split].select(places)
 
 
 def forgive(task: Any) -> list[str]:

@@ -13,7 +13,7 @@ from ..scoring.right import Outcome, Scored
 from .benchmark import Benchmark
 from .bridge import TaskResult, load_task, run_task
 from .decoding import tolerant
-from .docs import forgive, keep, scorable
+from .docs import draw, forgive, keep, scorable, units_of
 from .judge import Judge
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,10 @@ class Official:
     """most new tokens, instead of the benchmark's"""
     most: int | None = None
     """most new tokens, whatever the benchmark, its task or `cap` say"""
+    units: int | None = None
+    """how many there are to be, where what they are made of suffices"""
+    controlled: int | None = None
+    """most units that are asked under a control"""
     public: bool = False
     """its docs are to be those of the published split, all of them"""
     judge: Judge | None = None
@@ -88,6 +92,9 @@ class Official:
                 what to do.
         """
         task, docs, unusable = self.load(source, limit, scratch)
+        fewer = self._fewer(task, docs, limit)
+        if condition != "normal" and self.controlled:
+            docs = draw(task, self.benchmark, docs, self.controlled)
         from .adapter import ChatModel, convert
 
         unscorable = forgive(task)
@@ -121,11 +128,21 @@ class Official:
             scored.details["official_max_new_tokens"] = chat.official
         if unscorable:
             scored.details["unscorable"] = unscorable
+        if fewer:
+            scored.details["fewer"] = fewer
         if unusable:
             scored.details["left_out"] = unusable
         if self.public and len(scored.outcomes) != self.benchmark.rows:
             scored.details["incomplete"] = f"{len(scored.outcomes)} of {self.benchmark.rows} docs"
         return scored
+
+    def _fewer(self, task: Any, docs: Sequence[int], limit: int | None) -> str:
+        """In words how many units there are, where these are not as many as there are to be."""
+        if not self.units:
+            return ""
+        wanted = min(self.units, limit or self.units)
+        found = len(units_of(task, self.benchmark, range(len(docs))))
+        return f"{found} of {wanted}" if found < wanted else ""
 
     def _score(self, result: TaskResult) -> Scored:
         if self.judge is None or self.benchmark.judged is None:

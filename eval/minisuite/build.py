@@ -14,16 +14,16 @@ SEED = 7_310  # of the evaluation alone; no training source uses it
 
 # benchmark -> builder of its rows, and their number of units (questions, sets)
 BUILDERS: dict[str, tuple[Callable[[HeldOut, random.Random, int], list[dict[str, Any]]], int]] = {
-    "mmbench_en": (recognition.mmbench, 16),
-    "mmbench_cn": (relations.mmbench_cn, 6),
-    "seedbench": (relations.seedbench, 16),
-    "mmmu": (exam.mmmu, 16),
-    "hallusionbench": (hallusion.hallusionbench, 12),
-    "realworldqa": (recognition.realworldqa, 40),
-    "mathvista": (maths.mathvista, 14),
-    "textvqa": (signs.textvqa, 12),
-    "chartqa": (charts.chartqa, 12),
-    "ocrbench": (ocr.ocrbench, 30),
+    "mmbench_en": (recognition.mmbench, 40),
+    "mmbench_cn": (relations.mmbench_cn, 40),
+    "seedbench": (relations.seedbench, 112),
+    "mmmu": (exam.mmmu, 112),
+    "hallusionbench": (hallusion.hallusionbench, 40),
+    "realworldqa": (recognition.realworldqa, 104),
+    "mathvista": (maths.mathvista, 112),
+    "textvqa": (signs.textvqa, 102),
+    "chartqa": (charts.chartqa, 120),
+    "ocrbench": (ocr.ocrbench, 100),
 }
 
 

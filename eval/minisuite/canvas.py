@@ -1,6 +1,6 @@
 """What procedural pictures are drawn with: the evaluation's own font, inks, papers and colours.
 
-No training source draws text, and none uses one of these colours; a test compares them.
+No training source uses one of these fonts, colours or words; a test compares them.
 """
 
 import io
@@ -16,6 +16,11 @@ FILLS = ["#2a9d8f", "#e76f51", "#457b9d", "#e9c46a", "#9d4edd", "#7f5539"]
 WORDS = [
     "harbor", "velvet", "copper", "meadow", "lantern", "saddle", "orchid", "timber", "canyon",
     "marble", "ribbon", "falcon", "ginger", "pepper", "rocket", "silver", "temple", "walnut",
+    "anchor", "basket", "beacon", "bonnet", "bucket", "candle", "cavern", "cobalt", "coral",
+    "cotton", "dagger", "desert", "ember", "fabric", "fiddle", "forest", "gravel", "garlic",
+    "helmet", "indigo", "jasmine", "kettle", "ladder", "lagoon", "magnet", "mirror", "nectar",
+    "needle", "nickel", "paddle", "pebble", "pollen", "planet", "pocket", "quartz", "saffron",
+    "sandal", "satin", "spruce", "summit", "thunder", "tunnel", "valley", "zephyr",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from ..rows.heldout import HeldOut
 from .canvas import FILLS, INK, SIZE, WORDS, font, png, sheet
+from .fresh import fresh
 
 TOP, BOTTOM, LEFT = 44, SIZE - 30, 22
 YEARS = [str(year) for year in range(2004, 2024)]
@@ -94,12 +95,15 @@ def _height(value: int) -> float:
 
 def chartqa(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
     """`units` questions, reasoning ("human") and lookup ("augmented") in turn."""
-    rows = []
-    for number in range(units):
-        half = ("human_test", "augmented_test")[number % 2]
-        asks = REASONING if half == "human_test" else LOOKUP
+
+    def ask(number: int) -> tuple[Chart, str, str]:
+        asks = (REASONING, LOOKUP)[number % 2]
         chart = make(rng, ("bar", "line", "pie")[number % 3])
-        question, answer = asks[number // 2 % len(asks)](chart, rng)
+        return chart, *asks[number // 2 % len(asks)](chart, rng)
+
+    rows = []
+    for number, (chart, question, answer) in fresh(units, ask, lambda made: {made[1:]}):
+        half = ("human_test", "augmented_test")[number % 2]
         rows.append(
             {"type": half, "question": question, "answer": answer, "image": png(paint(chart, rng))}
         )

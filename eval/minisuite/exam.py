@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from ..rows.heldout import HeldOut
 from . import charts
 from .canvas import FILLS, INK, SIZE, WORDS, font, png, sheet
+from .fresh import fresh
 from .recognition import LETTERS
 
 
@@ -28,10 +29,12 @@ class Problem:
 
 def mmmu(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
     """`units` questions: every sixteenth open, the others with their letters assigned evenly."""
-    made = []
-    for number in range(units):
-        open_ended = number % 16 == 15
-        made.append(open_total(rng) if open_ended else PROBLEMS[number % len(PROBLEMS)](rng))
+
+    def make(number: int) -> Problem:
+        ask = open_total if number % 16 == 15 else PROBLEMS[number % len(PROBLEMS)]
+        return ask(rng)
+
+    made = [problem for _, problem in fresh(units, make, _about)]
     closed = [LETTERS[k % 4] for k in range(sum(bool(problem.options) for problem in made))]
     rng.shuffle(closed)
     return [_row(problem, number, closed, rng) for number, problem in enumerate(made)]
@@ -57,6 +60,10 @@ def _row(problem: Problem, number: int, letters: list[str], rng: random.Random) 
         "question_type": "multiple-choice" if options else "open",
         "subfield": "mini",
     }
+
+
+def _about(problem: Problem) -> set[Any]:
+    return {(problem.question, problem.answer, frozenset(problem.options))}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from data_shards.sources.questions import ASK_MATCH, ASK_YES_NO, with_article
 from ..rows.heldout import HeldOut, Picture
 from . import charts
 from .canvas import png
+from .fresh import fresh
 from .recognition import overlap
 
 CHARTS = "chart"  # subcategory of the drawn figures
@@ -35,15 +36,16 @@ def hallusionbench(held: HeldOut, rng: random.Random, units: int) -> list[dict[s
         LookupError: fewer than three kinds, or no kind with two pictures of different captions.
     """
     pairs = Pairs(held, rng)
-    rows = []
-    for number in range(units):
+
+    def make(number: int) -> Set:
         alike = number % 2 == 0
-        if number % 8 < 4:
-            subcategory = held.source
-            first, second, questions = pairs.alike() if alike else pairs.different()
-        else:
-            subcategory = CHARTS
-            first, second, questions = edited(rng, alike)
+        if number % 8 >= 4:
+            return edited(rng, alike)
+        return pairs.alike() if alike else pairs.different()
+
+    rows = []
+    for number, (first, second, questions) in fresh(units, make, _about):
+        subcategory = held.source if number % 8 < 4 else CHARTS
         # which one is figure 0 changes every second set: position must not give answers away
         figures = [(first, 0), (second, 1)] if number % 4 < 2 else [(second, 1), (first, 0)]
         for figure, (picture, which) in enumerate(figures):
@@ -51,6 +53,12 @@ def hallusionbench(held: HeldOut, rng: random.Random, units: int) -> list[dict[s
                 row = _row(subcategory, number, figure, question, text, picture, truth[which])
                 rows.append(row)
     return rows
+
+
+def _about(made: Set) -> set[Any]:
+    """Which figure is asked what."""
+    first, second, questions = made
+    return {(text, f.where or f.data) for text, *_ in questions for f in (first, second)}
 
 
 def edited(rng: random.Random, alike: bool) -> Set:

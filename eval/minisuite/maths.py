@@ -9,14 +9,17 @@ from PIL import ImageDraw
 from ..rows.heldout import HeldOut
 from . import charts
 from .canvas import FILLS, INK, SIZE, font, png, sheet
+from .fresh import fresh
 
 
 def mathvista(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
     """`units` problems, the sorts below in turn; right choices take every position in turn."""
+
+    def make(number: int) -> dict[str, Any]:
+        return PROBLEMS[number % len(PROBLEMS)](rng, number // len(PROBLEMS))
+
     rows = []
-    for number in range(units):
-        ask = PROBLEMS[number % len(PROBLEMS)]
-        made = ask(rng, number // len(PROBLEMS))
+    for number, made in fresh(units, make, _about):
         choices = made.get("choices")
         rows.append(
             {
@@ -35,6 +38,11 @@ def mathvista(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, A
             }
         )
     return rows
+
+
+def _about(made: dict[str, Any]) -> set[Any]:
+    choices = frozenset(made.get("choices") or ())
+    return {(made["question"], made["answer"], made.get("drawn"), choices)}
 
 
 def _metadata(task: str, skill: str) -> dict[str, Any]:
@@ -93,12 +101,14 @@ def count(rng: random.Random, turn: int) -> dict[str, Any]:
     number = rng.randrange(3, 10)
     picture = sheet(rng)
     draw, fill = ImageDraw.Draw(picture), rng.choice(FILLS)
-    for cell in rng.sample(range(16), number):
+    cells = rng.sample(range(16), number)
+    for cell in cells:
         x, y = 40 + 58 * (cell % 4), 40 + 58 * (cell // 4)
         draw.ellipse((x - 18, y - 18, x + 18, y + 18), fill=fill)
     return {
         "task": "math word problem", "skill": "arithmetic reasoning", "picture": picture,
         "question": "How many dots are there?", "answer": str(number), "type": "integer",
+        "drawn": frozenset(cells),
     }  # fmt: skip
 
 

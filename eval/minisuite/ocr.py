@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from ..rows.heldout import HeldOut
 from .canvas import INK, SIZE, WORDS, font, lines, middle, png, sheet
+from .fresh import fresh
 
 ASK_TEXT = "what is written in the image?"
 Made = tuple[Image.Image, str, list[str], str]  # image, question, answers, dataset
@@ -16,15 +17,19 @@ Made = tuple[Image.Image, str, list[str], str]  # image, question, answers, data
 
 def ocrbench(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
     """`units` rows over the ten official question types; needs no pictures."""
+    kinds = list(TYPES)
+
+    def make(number: int) -> Made:
+        return TYPES[kinds[number % len(kinds)]](rng)
+
     rows = []
-    for number in range(units):
-        kind = list(TYPES)[number % len(TYPES)]
-        picture, question, answers, dataset = TYPES[kind](rng)
+    for number, made in fresh(units, make, lambda made: {(made[3], *made[2])}):
+        picture, question, answers, dataset = made
         rows.append(
             {
                 "dataset": dataset,
                 "question": question,
-                "question_type": kind,
+                "question_type": kinds[number % len(kinds)],
                 "answer": answers,
                 "image": png(picture),
             }

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 from ..benchmarks.letters import COPY
@@ -135,16 +136,16 @@ def place(question: Question, letter: str, rng: random.Random) -> Question:
 
 
 def spread(pictures: Sequence[Picture], rng: random.Random, n: int) -> list[Picture]:
-    """`n` pictures, kinds in turn, so that a frequent one does not fill the benchmark."""
+    """`n` pictures, kinds in turn, so that a frequent one does not fill the benchmark.
+
+    None comes twice; where there are fewer than `n`, it is all of them.
+    """
     by_category: dict[str, list[Picture]] = {}
     for picture in rng.sample(list(pictures), len(pictures)):
         by_category.setdefault(picture.category, []).append(picture)
-    names, chosen = rng.sample(sorted(by_category), len(by_category)), []
-    while len(chosen) < n:
-        for name in names:
-            kept = by_category[name]
-            chosen.append(kept[len(chosen) // len(names) % len(kept)])
-    return chosen[:n]
+    kinds = [by_category[name] for name in rng.sample(sorted(by_category), len(by_category))]
+    rounds = zip_longest(*kinds)
+    return [picture for picture in chain.from_iterable(rounds) if picture is not None][:n]
 
 
 def distractors(right: str, pool: Sequence[str], rng: random.Random) -> list[str]:

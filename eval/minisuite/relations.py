@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..rows.heldout import HeldOut, Picture
 from .canvas import SIZE, png, sheet
+from .fresh import fresh
 from .recognition import LETTERS, Question, assign_letters, circular_copies, place
 
 HALF = SIZE // 2
@@ -115,16 +116,25 @@ def questions(
     types: list[tuple[int, Callable[[str], Question]]] = [
         (2, asker.what), (4, asker.where), (6, asker.beside), (5, asker.count)
     ]  # fmt: skip
-    made = []
-    for number in range(units):
-        kind, ask = types[number % len(types)]
-        where = PLACES[(number + number // len(types)) % len(PLACES)]  # no type keeps its place
-        made.append((ask(where), kind))
+
+    def make(number: int) -> Question:
+        _, ask = types[number % len(types)]
+        return ask(PLACES[(number + number // len(types)) % len(PLACES)])  # no type keeps its place
+
+    made = [
+        (question, types[number % len(types)][0]) for number, question in fresh(units, make, _about)
+    ]
     letters = assign_letters([question for question, _ in made], rng)
     return [
         (place(question, letter, rng), kind)
         for (question, kind), letter in zip(made, letters, strict=True)
     ]
+
+
+def _about(question: Question) -> set[Any]:
+    """What is asked of which pictures, whose order on the page is in the answer."""
+    pictures = frozenset(question.picture.where.split("+"))
+    return {(question.text, question.options[0], pictures)}
 
 
 class Asker:

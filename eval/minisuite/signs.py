@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from ..rows.heldout import HeldOut
 from .canvas import FILLS, INK, SIZE, WORDS, font, middle, png, sheet
+from .fresh import fresh
 
 ANNOTATORS = 10
 Sign = tuple[Image.Image, str, str, list[str]]  # picture, question, what it says, all its words
@@ -15,9 +16,13 @@ Sign = tuple[Image.Image, str, str, list[str]]  # picture, question, what it say
 
 def textvqa(held: HeldOut, rng: random.Random, units: int) -> list[dict[str, Any]]:
     """`units` questions about three sorts of signs in turn."""
+
+    def make(number: int) -> Sign:
+        return SIGNS[number % len(SIGNS)](rng)
+
     rows = []
-    for number in range(units):
-        picture, question, truth, words = SIGNS[number % len(SIGNS)](rng)
+    for number, made in fresh(units, make, lambda made: {made[1:3]}):
+        picture, question, truth, words = made
         rows.append(
             {
                 "image_id": f"mini_{number}",

@@ -150,6 +150,14 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
             for condition, control in row["controls"].items()
             if control.get("unanswered")
         ]
+        texts += [
+            f"{condition.replace('_', ' ')} on {control['n']} of {row['n']} questions, drawn with "
+            "a seed"
+            for condition, control in row["controls"].items()
+            if control.get("n", row["n"]) < row["n"]
+        ]
+        if fewer := found.get("fewer"):
+            texts.append(f"{fewer} questions or sets; the held-out pictures are too few for more")
         if official := found.get("official_max_new_tokens"):
             texts.append(
                 f"answers end after {found['max_new_tokens']} tokens, officially {official}"

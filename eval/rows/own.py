@@ -21,6 +21,7 @@ from ..scoring.right import Outcome, Scored, exact, open_answers, transcripts
 from .heldout import HeldOut, derangement, prompt_and_expected, question_text
 
 SEED = 20_240
+CONTROLLED = 100  # docs of a row that are also asked blind or shuffled
 
 
 class MissingDataError(LookupError):
@@ -53,6 +54,8 @@ class Own:
     how: str = "own"
     chance: Callable[[HeldOut], float] | None = None
     """of all docs, where that of the sampled ones would be another"""
+    controlled: int | None = None
+    """most docs that are asked under a control"""
 
     @property
     def title(self) -> str:
@@ -71,6 +74,8 @@ class Own:
             MissingDataError: no docs, or the condition cannot be made from them.
         """
         docs = self.sample(held, limit)
+        if condition != "normal" and self.controlled and len(docs) > self.controlled:
+            docs = random.Random(SEED).sample(docs, self.controlled)
         texts = answerer(
             apply_condition(docs, condition, SEED),
             Generation(self.max_new_tokens, ("\n\n",)),
@@ -207,14 +212,20 @@ def _spoken_doc(sample: Any, kind: str) -> Doc:
 
 
 ROWS = (
-    Own("category", category_docs, open_answers, ("blind", "shuffled_images"), 12),
-    Own("spoken_word", spoken_docs("transcription"), transcripts, ("shuffled_audio",), 24, 120),
     Own(
-        "spoken_question",
-        spoken_docs("spoken_question"),
-        open_answers,
-        ("blind", "shuffled_images", "shuffled_audio"),
-        12,
+        "category", category_docs, open_answers, ("blind", "shuffled_images"), 12,
+        controlled=CONTROLLED,
     ),
-    Own("human_speech", spoken_docs("human_speech"), transcripts, ("shuffled_audio",), 24, 80),
-)
+    Own(
+        "spoken_word", spoken_docs("transcription"), transcripts, ("shuffled_audio",), 24, 120,
+        controlled=CONTROLLED,
+    ),
+    Own(
+        "spoken_question", spoken_docs("spoken_question"), open_answers,
+        ("blind", "shuffled_images", "shuffled_audio"), 12, controlled=CONTROLLED,
+    ),
+    Own(
+        "human_speech", spoken_docs("human_speech"), transcripts, ("shuffled_audio",), 24, 80,
+        controlled=CONTROLLED,
+    ),
+)  # fmt: skip

@@ -11,10 +11,10 @@ import numpy as np
 from omni.processing.messages import assistant, audio, image, user
 
 from ...read.entry import find_shards, read_shard
-from ...shards.manifest import read_manifest
 from ...shards.sample import Sample
 from ..base import RATE, Build, Deck, SourceError, SourceUnavailable, digest, facts, flac
 from ..questions import ASK_CAPTION, ASK_CATEGORY, ASK_TRANSCRIPT, ASK_YES_NO, with_article
+from .from_shards import captioned
 from .words import WORDS
 
 LICENSE = "Apache-2.0"
@@ -49,7 +49,7 @@ class Speech:
         shard, and transcriptions lack the image.
         """
         phrases = self._phrases(build)
-        pictures = _pictures(self.questions, build) if self.questions else {}
+        pictures = captioned(self.questions, "--questions", build) if self.questions else {}
         speaker = Speaker()
         build.facts["voices"] = speaker.names
         build.facts["speeds"] = {split: list(speeds) for split, speeds in SPEEDS.items()}
@@ -138,29 +138,6 @@ def _transcription(speaker: Speaker, split: str, text: str, number: int) -> Samp
     meta = facts("speech", LICENSE, "transcription", **about, **more)
     messages = [user(audio("aud0.flac"), ASK_TRANSCRIPT), assistant(text)]
     return Sample(messages, {"aud0.flac": data}, meta, split=split)
-
-
-def _pictures(folder: Path, build: Build) -> dict[str, list[Sample]]:
-    """Return one sample of every image of a set of shards, by split."""
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise SourceError(f"--questions {folder}: no manifest.json there; build the images first")
-    build.licenses.update(manifest.get("licenses", {}))
-    found: dict[str, list[Sample]] = {"train": [], "heldout": []}
-    for split, samples in found.items():
-        seen: set[bytes] = set()
-        for shard in sorted(folder.glob(f"{split}-[0-9]*.tar")):
-            for sample in read_shard(shard, lambda bad: build.skip(str(bad), "left out")):
-                if "category" not in sample.meta or len(sample.parts) != 1:
-                    build.skip(sample.where, "no single image with a category")
-                elif (data := next(iter(sample.parts.values()))) not in seen:
-                    seen.add(data)
-                    samples.append(sample)
-    if not found["train"]:
-        raise SourceError(
-            f"--questions {folder}: no training sample there has an image and a category"
-        )
-    return found
 
 
 def _questions(

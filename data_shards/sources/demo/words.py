@@ -43,3 +43,7 @@ MONTHS = _words(
     "January February March April May June July August September October November December"
 )
 NUMBERS = _words("zero one two three four five six seven eight nine ten eleven twelve")
+STEPS = _words(  # of the diagrams
+    "plan build test wash rinse dry fold mix bake cool serve read think send dig pick cut glue "
+    "sand pack load drive wait rest sort weigh"
+)
