@@ -1,6 +1,7 @@
 """Where samples come from; a new source is one file and one line here."""
 
 from .base import Build, SourceError, SourceOptions, SourceUnavailable
+from .demo.recordings import Recordings
 from .demo.shapes import Shapes
 from .demo.speech import Speech
 from .demo.stamps import Stamps
@@ -15,7 +16,7 @@ from .formats.webdataset import WebDataset
 SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source
     for source in (
-        *(Stamps, Speech, Text, Shapes),
+        *(Stamps, Speech, Recordings, Text, Shapes),
         *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference),
     )
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from omni.files.atomic import put_in_place
+from omni.files.lock import exclusive
 from omni.weights import cache_dir
 
 from ..base import SourceUnavailable
@@ -13,15 +14,26 @@ from ..base import SourceUnavailable
 TIMEOUT = 900
 
 
-def fetch_package(package: str, say: Callable[[str], None] = print) -> Path:
+def fetch_package(package: str, say: Callable[[str], None] = print, option: str = "") -> Path:
     """Return the folder that holds the unpacked package, fetching it when it is not cached.
+
+    Args:
+        package: its name.
+        say: is told when it is fetched.
+        option: of the source that takes an unpacked folder, for the error.
 
     Raises:
         SourceUnavailable: no apt, no network, no space; says what was tried.
     """
     target = cache_dir() / "debian" / package
-    if target.is_dir():
-        return target
+    if not target.is_dir():
+        with exclusive(target):
+            if not target.is_dir():
+                _fetch(package, target, say, option)
+    return target
+
+
+def _fetch(package: str, target: Path, say: Callable[[str], None], option: str) -> None:
     work = target.parent / f".{package}.partial"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -34,12 +46,11 @@ def fetch_package(package: str, say: Callable[[str], None] = print) -> Path:
         raise SourceUnavailable(
             f"the Debian package {package} could not be fetched. Tried `apt-get download` with the "
             f"system's package lists and with fresh ones, then `dpkg-deb -x`: {_reason(error)}. "
-            "To supply it by hand, unpack the package anywhere with `dpkg-deb -x FILE.deb DIR` and "
-            f"pass --path DIR, or unpack it to {target}"
+            f"To supply it by hand, unpack the package with `dpkg-deb -x FILE.deb {target}`"
+            + (f", or into any DIR and pass {option} DIR" if option else "")
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return target
 
 
 def _download(package: str, work: Path) -> Path:

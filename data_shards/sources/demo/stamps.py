@@ -51,7 +51,7 @@ class Stamps:
 
     def generate(self, build: Build) -> Iterator[Sample]:
         """Yield pictures (train, heldout) and human recordings (heldout-human)."""
-        root = self.path or fetch_package(PACKAGE, build.say) / "usr/share/tuxpaint/stamps"
+        root = self.path or fetch_package(PACKAGE, build.say, "--path")
         root = next((p for p in (root, root / "usr/share/tuxpaint/stamps") if _has_stamps(p)), None)
         if root is None:
             raise SourceError(
