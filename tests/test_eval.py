@@ -16,7 +16,7 @@ from data_shards.sources.base import flac
 from data_shards.sources.demo.shapes import COLOURS, draw
 from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
-from eval.rows.heldout import load_heldout
+from eval.rows.heldout import TRANSCRIPTS, load_heldout
 from eval.run import evaluate
 from eval.suites.registry import SUITES
 from omni.processing.messages import assistant, audio, image, user
@@ -60,11 +60,16 @@ def picture_samples() -> list[Sample]:
 def spoken_samples() -> list[Sample]:
     samples = []
     for pitch, word in enumerate(["lion", "tree", "house", "apple"], 20):
-        for kind in ("transcription", "human_speech"):
-            wave = tone(pitch + 40 * (kind == "human_speech"))
+        for number, kind in enumerate(TRANSCRIPTS):
+            more = {"category": ("made", "caption")[pitch % 2]} if kind == "sentence" else {}
+            if kind in ("human_word", "human_sentence"):
+                more = {"speaker": f"speaker{pitch % 2}", "train_speakers": ["someone"]}
+            else:
+                more |= {"voice": "pico:en-GB", "unseen_voice": True}
             samples.append(
                 Sample([user(audio("aud0.flac"), "Repeat what was said."), assistant(f"{word}.")],
-                       {"aud0.flac": wave}, facts(kind, text=word), split="heldout")
+                       {"aud0.flac": tone(pitch + 40 * number)}, facts(kind, text=word, **more),
+                       split="heldout")
             )  # fmt: skip
     for k, (meta, data) in enumerate(pictures()[::2]):
         asked = QUESTIONS[k % 2]
@@ -117,7 +122,7 @@ def oracle_run(data, tmp_path_factory):
 
 def test_oracle_scores_100_on_every_row(oracle_run):
     rows = by_name(oracle_run[0])
-    assert len(rows) == 14
+    assert len(rows) == 17
     assert {name: row["score"] for name, row in rows.items()} == dict.fromkeys(rows, 100.0)
     assert all(row["ci_low"] > row["chance"] for row in rows.values() if row["n"] > 10)
 

@@ -14,7 +14,7 @@ from ..benchmarks.video import VIDEO
 from ..lmms.benchmark import Benchmark
 from ..lmms.official import Official, Source
 from ..minisuite import build_minisuite
-from ..rows import own
+from ..rows import own, spoken
 from ..rows.heldout import HeldOut, load_heldout
 from .mine import load_mine, rows_of
 from .sources import files_of, open_source
@@ -61,7 +61,7 @@ def _row(benchmark: Benchmark) -> Official:
 
 SUITES: dict[str, Suite] = {
     "mini": Suite(
-        (*(Official(f"mini-{b.name}", b, _mini) for b in IMAGE10), *own.ROWS),
+        (*(Official(f"mini-{b.name}", b, _mini) for b in IMAGE10), *own.ROWS, *spoken.ROWS),
         _heldout,
         "small rows of our own for the image benchmarks, and held-out speech",
         heldout=True,
