@@ -139,6 +139,17 @@ def test_oracle_without_its_senses_is_near_chance(oracle_run):
     assert rows["spoken_question"]["controls"]["shuffled_audio"]["score"] < 60
 
 
+def test_speech_says_who_was_heard_and_asked(oracle_run):
+    rows = by_name(oracle_run[0])
+    for name in ("human_word", "human_transcription"):
+        assert rows[name]["categories"].keys() == {"speaker0", "speaker1"}
+        assert "training hears someone, who are not asked here" in rows[name]["details"]["rule"]
+    assert "4 of 4 are words that spoken words teach" in rows["human_word"]["details"]["rule"]
+    assert rows["transcription"]["details"]["wer"] == 0
+    assert "pico:en-GB: voices never heard in training" in rows["transcription"]["details"]["rule"]
+    assert rows["spoken_question"]["categories"].keys() == {"category", "caption"}
+
+
 def test_figures_and_files(oracle_run):
     result, out = oracle_run
     assert result["figures"]["spoken_word_accuracy"] == 100
