@@ -25,7 +25,7 @@ OFFLINE = "pico,flite"
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
+def offline(tmp_path, monkeypatch) -> Path:
     """An empty cache, no network, and a py_nanotts that makes square waves."""
     monkeypatch.setenv("OMNI_CACHE", str(tmp_path / "cache"))
 
@@ -38,8 +38,8 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def flite(cache) -> None:
-    packages.write_flite(cache)
+def flite(offline) -> None:
+    packages.write_flite(offline)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_held_out_voice_is_never_trained_on(flite, heldout, phrases):
         assert len({m["speed"] for m in mine}) >= 3
 
 
-def test_pitches_and_speeds_are_heard(cache, phrases):
+def test_pitches_and_speeds_are_heard(offline, phrases):
     made = samples(voices="pico", heldout_voices="none", text=phrases)
     made = [s for s in made if s.split == "train"]
     sounds = {s.parts["aud0.flac"] for s in made if s.meta["text"] == "apple"}
@@ -92,7 +92,7 @@ def test_pitches_and_speeds_are_heard(cache, phrases):
     assert sorted(lengths, reverse=True) == sorted(lengths, key=lambda speed: lengths[speed])
 
 
-def test_voices_that_cannot_be_had_are_named_and_left_out(cache, phrases):
+def test_voices_that_cannot_be_had_are_named_and_left_out(offline, phrases):
     told: list[str] = []
     note = Build(say=told.append)
     made = samples(note, voices=OFFLINE, text=phrases)
@@ -105,8 +105,8 @@ def test_voices_that_cannot_be_had_are_named_and_left_out(cache, phrases):
         samples(voices="flite")
 
 
-def test_a_flite_that_does_not_run_is_left_out(flite, cache):
-    (cache / "debian/libflite1/usr/lib/some-machine/libflite.so.1").unlink()
+def test_a_flite_that_does_not_run_is_left_out(flite, offline):
+    (offline / "debian/libflite1/usr/lib/some-machine/libflite.so.1").unlink()
     told: list[str] = []
     samples(Build(say=told.append), voices=OFFLINE, text="none")
     assert any("flite are left out" in line and "does not run here" in line for line in told)
@@ -172,7 +172,7 @@ def test_rooms_repeat_are_level_and_never_clip():
     assert len(seen) > 20
 
 
-def test_a_share_of_the_training_renditions_is_augmented(cache):
+def test_a_share_of_the_training_renditions_is_augmented(offline):
     options = {"voices": "pico", "augment": 0.4}
     made, clean = samples(**options), samples(voices="pico")
     assert made == samples(**options)
@@ -185,7 +185,7 @@ def test_a_share_of_the_training_renditions_is_augmented(cache):
     assert [s.parts for s in other] != [s.parts for s in made]
 
 
-def test_all_words_of_the_recordings_can_be_taught(cache):
+def test_all_words_of_the_recordings_can_be_taught(offline):
     made = samples(voices="pico:en-US", text="words:all", renditions=1, heldout_renditions=0)
     assert [s.meta["text"] for s in made] == list(dict.fromkeys(WORDS + RECORDED))
 
@@ -240,13 +240,13 @@ def test_recordings_are_split_by_speaker(tmp_path):
     assert {s.split for s in samples(name="recordings", path=tmp_path / "in")} == {"heldout"}
 
 
-def test_speakers_that_cannot_be_had_are_named(cache):
+def test_speakers_that_cannot_be_had_are_named(offline):
     told: list[str] = []
     with pytest.raises(SourceUnavailable, match="none of the recordings"):
         samples(Build(say=told.append), "recordings")
     assert sum("is left out: the Debian package" in line for line in told) == 4
-    packages.write_recordings(cache / "debian/klettres-data", {"digits/1": "one"})
-    made = samples(name="recordings")
+    packages.write_recordings(offline / "debian/klettres-data", {"digits/1": "one"})
+    made = samples(Build(), "recordings")
     assert values(made, "heldout", "speaker") == {"klettres-us", "klettres-gb"}
     with pytest.raises(SourceUnavailable, match="ktuberling cannot be had"):
         samples(name="recordings", train_speakers="ktuberling")
@@ -281,7 +281,7 @@ def test_pico_reads_the_same_whatever_was_read_before():
 @pytest.mark.network
 def test_the_real_packages_hold_what_is_expected(tmp_path, monkeypatch):
     monkeypatch.setenv("OMNI_CACHE", str(tmp_path))
-    made = samples(name="recordings")
+    made = samples(Build(), "recordings")
     found = {s.meta["text"] for s in made if s.meta["kind"] == "human_word"}
     assert found == set(RECORDED)
     assert len(values(made, "heldout", "speaker")) == 4
