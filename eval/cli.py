@@ -58,7 +58,7 @@ def evaluate(
     score that its control reaches as well was not earned by looking or listening.
 
     `mini-…` rows: lmms-eval's official task code on small files in the public schemas. The others
-    (`category`, `spoken_word`, `spoken_question`, `human_speech`) are ours, with open answers.
+    (`category`, `spoken_word`, `transcription`, `human_word` ...) are ours, with open answers.
 
     Other suites are public benchmarks on lmms-eval's own tasks, read from the hub or a folder.
     Your own data is a row for each source with --heldout, your own lmms-eval task one with --task.

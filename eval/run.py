@@ -221,7 +221,10 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     """The headline numbers under the names that a report uses; None where a row is missing."""
     by_name = {row["name"]: row for row in rows}
     wanted: dict[str, float | None] = {}
-    for name in ("category", "spoken_word", "spoken_question", "human_speech"):
+    for name in (
+        *("category", "spoken_word", "spoken_question", "transcription"),
+        *("human_speech", "human_word", "human_transcription"),
+    ):
         row = by_name.get(name)
         if row is None:
             continue

@@ -19,7 +19,7 @@ from data_shards.sources.demo.shapes import COLOURS, draw
 from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
 from eval.rows.examples import SHOWN
-from eval.rows.heldout import load_heldout
+from eval.rows.heldout import TRANSCRIPTS, load_heldout
 from eval.rows.own import Own
 from eval.run import evaluate
 from eval.suites.registry import SUITES
@@ -64,11 +64,16 @@ def picture_samples() -> list[Sample]:
 def spoken_samples() -> list[Sample]:
     samples = []
     for pitch, word in enumerate(["lion", "tree", "house", "apple"], 20):
-        for kind in ("transcription", "human_speech"):
-            wave = tone(pitch + 40 * (kind == "human_speech"))
+        for number, kind in enumerate(TRANSCRIPTS):
+            more = {"category": ("made", "caption")[pitch % 2]} if kind == "sentence" else {}
+            if kind in ("human_word", "human_sentence"):
+                more = {"speaker": f"speaker{pitch % 2}", "train_speakers": ["someone"]}
+            else:
+                more |= {"voice": "pico:en-GB", "unseen_voice": True}
             samples.append(
                 Sample([user(audio("aud0.flac"), "Repeat what was said."), assistant(f"{word}.")],
-                       {"aud0.flac": wave}, facts(kind, text=word), split="heldout")
+                       {"aud0.flac": tone(pitch + 40 * number)}, facts(kind, text=word, **more),
+                       split="heldout")
             )  # fmt: skip
     for k, (meta, data) in enumerate(pictures()[::2]):
         asked = QUESTIONS[k % 2]
@@ -138,6 +143,17 @@ def test_oracle_without_its_senses_is_near_chance(oracle_run):
     assert rows["spoken_word"]["controls"]["shuffled_audio"]["score"] == 0
     assert rows["category"]["controls"]["shuffled_images"]["score"] < 60
     assert rows["spoken_question"]["controls"]["shuffled_audio"]["score"] < 60
+
+
+def test_speech_says_who_was_heard_and_asked(oracle_run):
+    rows = by_name(oracle_run[0])
+    for name in ("human_word", "human_transcription"):
+        assert rows[name]["categories"].keys() == {"speaker0", "speaker1"}
+        assert "training hears someone, who are not asked here" in rows[name]["details"]["rule"]
+    assert "4 of 4 are words that spoken words teach" in rows["human_word"]["details"]["rule"]
+    assert rows["transcription"]["details"]["wer"] == 0
+    assert "pico:en-GB: voices never heard in training" in rows["transcription"]["details"]["rule"]
+    assert rows["spoken_question"]["categories"].keys() == {"category", "caption"}
 
 
 def test_figures_and_files(oracle_run):

@@ -1,5 +1,6 @@
 """Sources keep the contract, split by identity, balance their answers and name bad input."""
 
+import importlib.util
 import io
 import json
 import subprocess
@@ -26,6 +27,11 @@ from data_shards.verify import verify
 from omni.processing.messages import media_refs
 
 run = CliRunner().invoke
+spec = importlib.util.spec_from_file_location(
+    "speech_packages", Path(__file__).with_name("speech_packages.py")
+)
+speech_packages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(speech_packages)
 
 
 def draw_stamp(path: Path, number: int) -> None:
@@ -95,6 +101,13 @@ def shapes_folder(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "shapes"
     build(SOURCES["shapes"](count=64), out)
     return out
+
+
+@pytest.fixture(scope="module")
+def recordings_root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("recordings")
+    speech_packages.write_recordings(root, {"digits/1": "one", "hello-world": "Hello world."})
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +214,7 @@ def source(request, tmp_path):
         (tmp_path / "phrases.txt").write_text("apple\nA red house.\n\napple\n")
         return SOURCES["speech"](
             text=str(tmp_path / "phrases.txt"), questions=request.getfixturevalue("shapes_folder"),
-            renditions=2, heldout_renditions=1, per_image=1,
+            renditions=2, heldout_renditions=1, per_image=1, voices="hibari",
         )  # fmt: skip
     if request.param in ("pictures", "easyvqa", "photos"):
         demo = request.getfixturevalue("demo")
@@ -214,6 +227,9 @@ def source(request, tmp_path):
         return SOURCES["vqa"](
             images=request.getfixturevalue("shapes_folder"), count=100, fonts=fonts
         )
+    if request.param == "recordings":
+        root = request.getfixturevalue("recordings_root")
+        return SOURCES["recordings"](path=root, train_speakers="klettres-gb")
     given = {"stamps": ("path", "stamps_root"), "llava": ("json", "llava_file")}
     if request.param in given:
         option, fixture = given[request.param]
@@ -413,6 +429,8 @@ def test_missing_inputs_say_what_to_give(tmp_path):
         (SOURCES["stamps"](path=tmp_path), "holds none of the folders"),
         (SOURCES["shapes"](count=10**6), "--count"),
         (SOURCES["speech"](text=str(tmp_path / "no")), "is no file or folder"),
+        (SOURCES["speech"](captions=tmp_path), "--captions goes with --text sentences"),
+        (SOURCES["recordings"](train_speakers="klettres-us,ktuberlin"), "mean 'ktuberling'"),
     ):
         with pytest.raises(SourceError, match=words):
             list(source.generate(Build()))
@@ -465,10 +483,11 @@ def test_an_unreachable_package_says_how_to_supply_it(tmp_path, monkeypatch):
     monkeypatch.setenv("OMNI_CACHE", str(tmp_path))
     monkeypatch.setattr(subprocess, "run", no_apt)
     with pytest.raises(SourceUnavailable, match=r"Unable to locate package.*--path DIR"):
-        fetch_package("tuxpaint-stamps-default", say=lambda _: None)
+        fetch_package("tuxpaint-stamps-default", lambda _: None, "--path")
     result = run(app, ["build", "stamps", "--out", str(tmp_path / "s")])
     assert result.exit_code == 3
-    assert list((tmp_path / "debian").iterdir()) == [] and not (tmp_path / "s").exists()
+    left = [path.name for path in (tmp_path / "debian").iterdir()]
+    assert left == [".tuxpaint-stamps-default.lock"] and not (tmp_path / "s").exists()
 
 
 def test_a_cached_package_is_not_fetched(tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ class Bare:
         count = np.prod(counts, axis=0)
         return count, count
 
-    def encode(self, messages: list[dict[str, Any]]) -> Any:
+    def encode(self, messages: list[dict[str, Any]], **how: Any) -> Any:
         import torch
 
         from omni.media.decode import load_audio, load_image

@@ -166,7 +166,7 @@ def _ones(count: int) -> torch.Tensor:
 class Arrays(Bare):
     """Decodes as training does, and no further: pictures become tensors as they are stored."""
 
-    def encode(self, messages: list[dict[str, Any]]) -> Any:
+    def encode(self, messages: list[dict[str, Any]], **how: Any) -> Any:
         """Return media as arrays, and as many tokens as the plan counts."""
         media: dict[str, list[dict[str, torch.Tensor]]] = {"vision": [], "audio": []}
         tokens = 0

@@ -4,6 +4,7 @@ from .base import Build, SourceError, SourceOptions, SourceUnavailable
 from .demo.easyvqa import EasyVqa
 from .demo.photos import Photos
 from .demo.pictures import Pictures
+from .demo.recordings import Recordings
 from .demo.shapes import Shapes
 from .demo.speech import Speech
 from .demo.stamps import Stamps
@@ -20,7 +21,7 @@ from .formats.webdataset import WebDataset
 SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source
     for source in (
-        *(Stamps, Pictures, EasyVqa, Photos, Speech, Text, Shapes, Vqa),
+        *(Stamps, Pictures, EasyVqa, Photos, Speech, Recordings, Text, Shapes, Vqa),
         *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference, Critique),
     )
 }

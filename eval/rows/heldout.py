@@ -11,7 +11,9 @@ from typing import Any
 from data_shards.shards.manifest import read_manifest, split_digest
 from omni.processing.messages import media_refs
 
-SPOKEN_KINDS = ("transcription", "spoken_question", "human_speech")
+TRANSCRIPTS = ("transcription", "sentence", "human_speech", "human_word", "human_sentence")
+"""kinds of samples whose answer is what was said"""
+SPOKEN_KINDS = (*TRANSCRIPTS, "spoken_question")
 ASKED_KINDS = ("easyvqa_open", "photo")  # of sets that have rows of their own
 PROCEDURAL = "shapes"  # used only where no real pictures are held out
 

@@ -1,4 +1,4 @@
-"""Rows of our own definition: recognition and speech on held-out samples, with shuffled controls.
+"""Rows of our own definition: recognition on held-out samples, with shuffled controls.
 
 No lmms-eval here. Conditions: "normal" (as it is), "blind" (images removed), "shuffled_images" and
 "shuffled_audio" (every medium replaced by one of another identity).
@@ -13,12 +13,12 @@ from typing import Any
 
 from data_shards.sources.questions import ASK_CATEGORY
 from omni.generation.settings import Generation
-from omni.processing.messages import bind, image, media_refs, user
+from omni.processing.messages import image, media_refs, user
 
 from ..answering.answerer import Answerer, Messages
 from ..answering.failures import keep_pictures
-from ..scoring.right import Outcome, Scored, exact, open_answers, transcripts
-from .heldout import HeldOut, derangement, prompt_and_expected, question_text
+from ..scoring.right import Outcome, Scored, exact, open_answers
+from .heldout import HeldOut, derangement
 
 SEED = 20_240
 CONTROLLED = 100  # docs of a row that are also asked blind or shuffled
@@ -38,7 +38,7 @@ class Doc:
     expected: str
     image_identity: str = ""
     audio_identity: str = ""
-    category: str = ""
+    category: str = ""  # a figure of its own in the results
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Own:
     """of all docs, where that of the sampled ones would be another"""
     controlled: int | None = None
     """most docs that are asked under a control"""
+    rule: Callable[[HeldOut, list[Outcome]], str] | None = None
+    """what a reader of the figure must know of these data, in words"""
 
     @property
     def title(self) -> str:
@@ -91,6 +93,8 @@ class Own:
         scored = self.score(outcomes)
         if self.chance:
             scored.chance = self.chance(held)
+        if self.rule and (rule := self.rule(held, scored.outcomes)):
+            scored.details["rule"] = rule
         if condition == "normal":
             messages = {doc.name: doc.messages for doc in docs}
             keep_pictures(
@@ -182,50 +186,9 @@ def category_docs(held: HeldOut) -> list[Doc]:
     ]
 
 
-def spoken_docs(kind: str) -> Callable[[HeldOut], list[Doc]]:
-    """Docs of the held-out samples of one spoken kind, asked exactly as the sample asks."""
-
-    def docs(held: HeldOut) -> list[Doc]:
-        samples = held.spoken.get(kind, [])
-        if not samples:
-            raise MissingDataError(
-                f"no held-out sample of kind {kind!r} under {held.root}; "
-                f"`omni-shards build speech --out {held.root / 'speech'}` makes them"
-            )
-        return [_spoken_doc(sample, kind) for sample in samples]
-
-    return docs
-
-
-def _spoken_doc(sample: Any, kind: str) -> Doc:
-    prompt, expected = prompt_and_expected(sample)
-    # What is spoken: the transcript itself, or for a question the words the voice speaks.
-    spoken = expected if kind != "spoken_question" else str(sample.meta.get("text", ""))
-    return Doc(
-        sample.key,
-        bind(prompt, sample.parts),
-        spoken or question_text(prompt),
-        expected,
-        image_identity=str(sample.meta.get("identity", "")),
-        audio_identity=spoken.lower(),
-    )
-
-
 ROWS = (
     Own(
         "category", category_docs, open_answers, ("blind", "shuffled_images"), 12,
-        controlled=CONTROLLED,
-    ),
-    Own(
-        "spoken_word", spoken_docs("transcription"), transcripts, ("shuffled_audio",), 24, 120,
-        controlled=CONTROLLED,
-    ),
-    Own(
-        "spoken_question", spoken_docs("spoken_question"), open_answers,
-        ("blind", "shuffled_images", "shuffled_audio"), 12, controlled=CONTROLLED,
-    ),
-    Own(
-        "human_speech", spoken_docs("human_speech"), transcripts, ("shuffled_audio",), 24, 80,
         controlled=CONTROLLED,
     ),
 )  # fmt: skip

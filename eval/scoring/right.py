@@ -4,8 +4,8 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import editdistance
@@ -110,10 +110,37 @@ def open_answers(outcomes: list[Outcome]) -> Scored:
 
 def transcripts(outcomes: list[Outcome]) -> Scored:
     """Exact match, with the word error rate (per cent) beside it in `details`."""
-    scored = open_answers(outcomes)
+    scored = proportion(outcomes, majority([normalise(o.expected) for o in outcomes]))
     pairs = [word_errors(o.answer, o.expected) for o in outcomes]
     words = sum(total for _, total in pairs)
     scored.details["wer"] = 100 * sum(errors for errors, _ in pairs) / max(1, words)
+    return scored
+
+
+def by_errors(outcomes: list[Outcome], split: Callable[[str], Sequence[str]]) -> Scored:
+    """100 less the rate of wrong units, at least 0; `details` has the rate as `error_rate`.
+
+    Args:
+        outcomes: answers and what was expected.
+        split: a text -> its units: words or characters.
+    """
+    rescored, units = [], {}
+    for o in outcomes:
+        wanted = split(o.expected)
+        wrong, length = editdistance.eval(wanted, split(o.answer)), max(1, len(wanted))
+        rescored.append(replace(o, correct=max(0.0, 1 - wrong / length)))
+        units[o.doc] = [(float(length - wrong), float(length))]
+    points = sum(pairs[0][0] for pairs in units.values())
+    rate = 100 - 100 * points / sum(pairs[0][1] for pairs in units.values())
+    low, high = (max(0.0, end) for end in interval(units))
+    details = {"error_rate": rate}
+    return Scored(max(0.0, 100 - rate), len(units), low, high, 0.0, rescored, details, units)
+
+
+def words_right(outcomes: list[Outcome]) -> Scored:
+    """100 less the word error rate, which is in `details`; sentences are resampled whole."""
+    scored = by_errors(outcomes, lambda text: normalise(text).split())
+    scored.details["wer"] = scored.details["error_rate"]
     return scored
 
 

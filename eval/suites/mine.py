@@ -9,12 +9,11 @@ from typing import Any
 from data_shards.read.entry import Bad, read_shard
 from omni.processing.messages import bind, media_refs
 
-from ..rows.heldout import digest_of, prompt_and_expected
+from ..rows.heldout import TRANSCRIPTS, digest_of, prompt_and_expected
 from ..rows.own import Doc, MissingDataError, Own
 from ..scoring.right import Outcome, Scored
 from .scores import fitting_score, named_score
 
-SPOKEN = ("transcription", "human_speech")  # kinds of samples whose answer is what was said
 FEWEST, MOST = 32, 512  # new tokens
 CONTROLS = {
     "image": ("blind", "shuffled_images"),
@@ -69,7 +68,7 @@ def load_mine(path: Path) -> Mine:
                 mine.left_out.setdefault(source, []).append(str(error))
                 continue
             mine.docs.setdefault(source, []).append(doc)
-            if sample.meta.get("kind") in SPOKEN:
+            if sample.meta.get("kind") in TRANSCRIPTS:
                 mine.spoken.add(source)
         for reason in bad:
             mine.left_out.setdefault(shard.parent.name, []).append(str(reason))

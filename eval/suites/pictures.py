@@ -8,7 +8,7 @@ from data_shards.sources.questions import ASK_CAPTION, ASK_CATEGORY
 from omni.processing.messages import bind, image, media_refs, user
 
 from ..rows.heldout import HeldOut, prompt_and_expected, question_text
-from ..rows.own import SEED, Doc, MissingDataError, Own
+from ..rows.own import CONTROLLED, SEED, Doc, MissingDataError, Own
 from ..scoring.right import open_answers
 from .scores import by_pairs, contained
 
@@ -79,7 +79,16 @@ def _photo_doc(sample: Any, question: str, expected: str) -> Doc:
 
 CONTROLS = ("blind", "shuffled_images")
 ROWS = (
-    Own("easyvqa", easyvqa_docs, open_answers, CONTROLS, 6, 300, chance=easyvqa_chance),
-    Own("photos_category", category_docs, open_answers, CONTROLS, 12),
-    Own("photos_name", name_docs, by_pairs(contained), CONTROLS, 24),
+    Own(
+        "easyvqa",
+        easyvqa_docs,
+        open_answers,
+        CONTROLS,
+        6,
+        300,
+        chance=easyvqa_chance,
+        controlled=CONTROLLED,
+    ),
+    Own("photos_category", category_docs, open_answers, CONTROLS, 12, controlled=CONTROLLED),
+    Own("photos_name", name_docs, by_pairs(contained), CONTROLS, 24, controlled=CONTROLLED),
 )

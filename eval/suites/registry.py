@@ -14,7 +14,7 @@ from ..benchmarks.video import VIDEO
 from ..lmms.benchmark import Benchmark
 from ..lmms.official import Official, Source
 from ..minisuite import BUILDERS, build_minisuite
-from ..rows import own
+from ..rows import own, spoken
 from ..rows.heldout import HeldOut, load_heldout
 from . import pictures
 from .mine import load_mine, rows_of
@@ -69,7 +69,7 @@ def _row(benchmark: Benchmark) -> Official:
 
 SUITES: dict[str, Suite] = {
     "mini": Suite(
-        (*map(_mini_row, IMAGE10), *own.ROWS, *pictures.ROWS),
+        (*map(_mini_row, IMAGE10), *own.ROWS, *spoken.ROWS, *pictures.ROWS),
         _heldout,
         "small rows of our own for the image benchmarks, and held-out speech",
         heldout=True,

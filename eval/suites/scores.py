@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import editdistance
-
 from ..benchmarks.mathvista import named_choice
 from ..benchmarks.words import BEGIN, CHINESE, narrow
+from ..scoring import right
 from ..scoring.right import ARTICLES, Outcome, Scored, majority, proportion
-from ..scoring.statistics import interval
 
 TOLERANCE = 1e-6  # of a number, relative, where none is named
 NUMERAL = re.compile(
@@ -117,17 +115,10 @@ def by_errors(of_words: bool) -> Score:
         return words(text) if of_words else "".join(words(text))
 
     def score(outcomes: list[Outcome]) -> Scored:
-        rescored, units = [], {}
-        for o in outcomes:
-            wanted = split(o.expected)
-            wrong, length = editdistance.eval(wanted, split(o.answer)), max(1, len(wanted))
-            rescored.append(replace(o, correct=max(0.0, 1 - wrong / length)))
-            units[o.doc] = [(float(length - wrong), float(length))]
-        points = sum(pairs[0][0] for pairs in units.values())
-        rate = 100 - 100 * points / sum(pairs[0][1] for pairs in units.values())
-        low, high = (max(0.0, end) for end in interval(units))
-        details = {"error_rate": rate} | ({"wer": rate} if of_words else {})
-        return Scored(max(0.0, 100 - rate), len(units), low, high, 0.0, rescored, details, units)
+        scored = right.by_errors(outcomes, split)
+        if of_words:
+            scored.details["wer"] = scored.details["error_rate"]
+        return scored
 
     return score
 

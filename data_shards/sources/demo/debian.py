@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from omni.files.atomic import put_in_place
+from omni.files.lock import exclusive
 from omni.weights import cache_dir
 
 from ..base import SourceUnavailable
@@ -13,19 +14,26 @@ from ..base import SourceUnavailable
 TIMEOUT = 900
 
 
-def fetch_package(
-    package: str, say: Callable[[str], None] = print, give: str = "--path DIR"
-) -> Path:
+def fetch_package(package: str, say: Callable[[str], None] = print, option: str = "") -> Path:
     """Return the folder that holds the unpacked package, fetching it when it is not cached.
 
-    `give` is the option by which a user names what was unpacked elsewhere, into DIR.
+    Args:
+        package: its name.
+        say: is told when it is fetched.
+        option: that takes what was unpacked into DIR, for the error, such as "--path DIR".
 
     Raises:
         SourceUnavailable: no apt, no network, no space; says what was tried.
     """
     target = cache_dir() / "debian" / package
-    if target.is_dir():
-        return target
+    if not target.is_dir():
+        with exclusive(target):
+            if not target.is_dir():
+                _fetch(package, target, say, option)
+    return target
+
+
+def _fetch(package: str, target: Path, say: Callable[[str], None], option: str) -> None:
     work = target.parent / f".{package}.partial"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -38,12 +46,11 @@ def fetch_package(
         raise SourceUnavailable(
             f"the Debian package {package} could not be fetched. Tried `apt-get download` with the "
             f"system's package lists and with fresh ones, then `dpkg-deb -x`: {reason_of(error)}. "
-            "To supply it by hand, unpack the package anywhere with `dpkg-deb -x FILE.deb DIR` and "
-            f"pass {give}, or unpack it to {target}"
+            f"To supply it by hand, unpack the package with `dpkg-deb -x FILE.deb {target}`"
+            + (f", or into any DIR and pass {option}" if option else "")
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return target
 
 
 def _download(package: str, work: Path) -> Path:

@@ -74,7 +74,7 @@ class Photos:
             yield Sample(messages, {"img0.jpg": data}, meta, split="heldout")
 
     def _root(self, build: Build) -> Path:
-        root = self.path or fetch_package(PACKAGE, build.say)
+        root = self.path or fetch_package(PACKAGE, build.say, "--path DIR")
         for folder in (root, root / BELOW):
             if any(folder.glob("*.rcc")):
                 return folder

@@ -70,7 +70,7 @@ def find_stamps(path: Path | None, build: Build) -> Path:
     Raises:
         SourceError: there are none at `path`; SourceUnavailable: they cannot be fetched.
     """
-    root = path or fetch_package(PACKAGE, build.say)
+    root = path or fetch_package(PACKAGE, build.say, "--path DIR")
     for folder in (root, root / "usr/share/tuxpaint/stamps"):
         if _has_stamps(folder):
             return folder
