@@ -227,7 +227,7 @@ def plan(
         raise typer.Exit(_omni_train("plan", *recipe, *words, *(["--json"] if as_json else [])))
     if recipe or not shards or not processor:
         raise fail("give either a RECIPE, or --shards and --processor")
-    announce(f"planning {', '.join(shards)}")
+    announce(f"planning {', '.join(shards)}", aside=as_json)
     from omni.weights import WeightsError
 
     from .outlook import load_processor, parse_shards, plan_shards, show, survey_plan

@@ -170,7 +170,7 @@ def keys() -> None:
 
     Example: `omni-train keys`
     """
-    announce("collecting the keys of a recipe")
+    announce("collecting the keys of a recipe", aside=True)
     from .recipe.reference import reference
 
     print(reference(), end="")
@@ -234,7 +234,7 @@ def plan(
     except RecipeError as error:
         _fail(error)
     chosen = _chosen(config, stage)
-    announce(f"planning {recipe}")
+    announce(f"planning {recipe}", aside=as_json)
     from omni.load import CheckpointError
     from omni.weights import WeightsError
 

@@ -128,7 +128,7 @@ def oracle_run(data, tmp_path_factory):
 
 def test_oracle_scores_100_on_every_row(oracle_run):
     rows = by_name(oracle_run[0])
-    assert len(rows) == 17
+    assert len(rows) == 20
     assert {name: row["score"] for name, row in rows.items()} == dict.fromkeys(rows, 100.0)
     assert all(row["ci_low"] > row["chance"] for row in rows.values() if row["n"] > 10)
 

@@ -1,5 +1,6 @@
 """The encoder and the projector of docs/extending.md work as written there, everywhere."""
 
+import copy
 import io
 import re
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_it_answers_the_same_alone_in_a_batch_and_by_beams(case):
 def test_its_features_are_cached(where, case, tmp_path):
     model = case.model
     model.encoders.requires_grad_(False)
-    batch = case.processor.pack([*case.encoded, case.encoded[0]])
+    batch = case.processor.pack([*case.encoded, copy.deepcopy(case.encoded[0])])
     with torch.no_grad():
         plain = model(**batch).token_losses
         model.feature_cache = cache = FeatureCache(1 << 20, tmp_path if where == "files" else None)

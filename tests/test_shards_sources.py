@@ -483,7 +483,7 @@ def test_an_unreachable_package_says_how_to_supply_it(tmp_path, monkeypatch):
     monkeypatch.setenv("OMNI_CACHE", str(tmp_path))
     monkeypatch.setattr(subprocess, "run", no_apt)
     with pytest.raises(SourceUnavailable, match=r"Unable to locate package.*--path DIR"):
-        fetch_package("tuxpaint-stamps-default", lambda _: None, "--path")
+        fetch_package("tuxpaint-stamps-default", lambda _: None, "--path DIR")
     result = run(app, ["build", "stamps", "--out", str(tmp_path / "s")])
     assert result.exit_code == 3
     left = [path.name for path in (tmp_path / "debian").iterdir()]

@@ -1,6 +1,7 @@
 """Voices, rooms, sentences and recordings: nothing held out is trained on, all of it repeats."""
 
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from data_shards.build import build
 from data_shards.shards.manifest import read_manifest
 from data_shards.sources import SOURCES, Build, SourceError, SourceUnavailable
-from data_shards.sources.demo import debian, voices
+from data_shards.sources.demo import voices
 from data_shards.sources.demo.acoustics import LEVEL, PEAK, recorded
 from data_shards.sources.demo.recordings import readable
 from data_shards.sources.demo.sentences import words_of
@@ -29,10 +30,14 @@ def offline(tmp_path, monkeypatch) -> Path:
     """An empty cache, no network, and a py_nanotts that makes square waves."""
     monkeypatch.setenv("OMNI_CACHE", str(tmp_path / "cache"))
 
-    def unreachable(package, work):
-        raise FileNotFoundError(f"no network for {package}")
+    real = subprocess.run
 
-    monkeypatch.setattr(debian, "_download", unreachable)
+    def no_apt(command, **options):
+        if command[0] == "apt-get":
+            raise subprocess.CalledProcessError(100, command, stderr="E: no network\n")
+        return real(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", no_apt)
     packages.install_pico(monkeypatch)
     return tmp_path / "cache"
 

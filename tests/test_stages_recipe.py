@@ -120,7 +120,7 @@ BAD = [
     ("    steps: 3", "    steps: 3\n    lora: {x: 16}", "lora 'x': write {r: 16, lr: 1.0e-4}, not"),
     ("[a/*.tar]", "[]", r"r\.yaml:3: source 'a' names no shards"),
     ("name: two", "name: a/b", r"r\.yaml:9: stage 'a/b': a stage is a folder of the run"),
-    ("name: two", "name: resume", r"r\.yaml:9: stage 'resume': .* none of eval, probes, resume"),
+    ("name: two", "name: resume", r"r\.yaml:9: stage 'resume': .* none of eval, probes, ref"),
     ("{language_model: 1.0e-4}", "[language_model]", r"l:10: .*two\.trainable must be a mapping"),
     ("mixture: {a: 0.5}", "mixture: [a]", r"l:12: stages\.two\.data\.mixture must be a mapping"),
     ("batch_size: 2", "packs_per_step: 0", r"l:13: .* packs_per_step must be at least 1, not 0"),

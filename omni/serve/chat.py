@@ -73,7 +73,7 @@ def chat(
         # a wrong path should not cost the time to load a model
         parts = [_part(kind, path) for kind, path in media]
         check_checkpoint(checkpoint)
-        announce(f"loading {checkpoint}")
+        announce(f"loading {checkpoint}", aside=True)
         ask = _load(checkpoint, generation)
         if text is None and not parts:
             converse(ask)

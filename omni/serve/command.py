@@ -6,13 +6,13 @@ import sys
 from typer.core import TyperGroup
 
 
-def announce(what: str) -> None:
+def announce(what: str, aside: bool = False) -> None:
     """Print at once what a command goes on to do: the libraries behind it take seconds to import.
 
-    To stderr, as what is printed to stdout may be read by a program; once, where ranks share work.
+    Once, where ranks share the work; `aside` to stderr, where a program may read what is printed.
     """
     if os.environ.get("RANK", "0") == "0":
-        print(f"{what} ...", file=sys.stderr, flush=True)
+        print(f"{what} ...", file=sys.stderr if aside else sys.stdout, flush=True)
 
 
 class RunByDefault(TyperGroup):
