@@ -19,7 +19,7 @@ from data_shards.sources import SOURCES
 from eval.answering.answerer import Answerer
 from eval.bench.oracle import Oracle
 from eval.lmms.official import Official
-from eval.suites.registry import _public
+from eval.suites.registry import public
 from eval.suites.sources import Local
 from omni.processing.messages import assistant, image, user
 from stages.cli import app
@@ -164,7 +164,7 @@ def test_a_benchmark_scores_its_truth(page, tmp_path, make_picture):
     read = datasets.Dataset.from_list(table).cast_column("image", datasets.Image())
     (tmp_path / "data" / "cv_bench").mkdir(parents=True)
     read.to_parquet(str(tmp_path / "data" / "cv_bench" / "test-00000.parquet"))
-    (row,) = _public((page.CV_BENCH,), "one more").rows
+    (row,) = public((page.CV_BENCH,), "one more").rows
     assert isinstance(row, Official)
     source = Local(tmp_path / "data")
     oracle = Answerer(Oracle([row], source, tmp_path), lambda m: 50)

@@ -58,7 +58,8 @@ def _heldout(data: Path | None) -> HeldOut:
     return load_heldout(data)
 
 
-def _public(benchmarks: Iterable[Benchmark], text: str) -> Suite:
+def public(benchmarks: Iterable[Benchmark], text: str) -> Suite:
+    """A suite of benchmarks as they are published, read from the hub or a folder."""
     return Suite(tuple(map(_row, benchmarks)), open_source, text)
 
 
@@ -74,12 +75,12 @@ SUITES: dict[str, Suite] = {
         "small rows of our own for the image benchmarks, and held-out speech",
         heldout=True,
     ),
-    "image10": _public(IMAGE10, "the ten image benchmarks of Baichuan-Omni-1.5's mean"),
-    "image": _public(MORE_IMAGE, "general questions, documents, yes or no"),
-    "video": _public(VIDEO, "actions, scenes and long videos, as frames"),
-    "audio": _public(AUDIO, "transcripts in English and Chinese, questions about sounds"),
-    "omni": _public(OMNI, "what must be seen and heard at once"),
-    "text": _public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
+    "image10": public(IMAGE10, "the ten image benchmarks of Baichuan-Omni-1.5's mean"),
+    "image": public(MORE_IMAGE, "general questions, documents, yes or no"),
+    "video": public(VIDEO, "actions, scenes and long videos, as frames"),
+    "audio": public(AUDIO, "transcripts in English and Chinese, questions about sounds"),
+    "omni": public(OMNI, "what must be seen and heard at once"),
+    "text": public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
 }
 
 
