@@ -23,11 +23,19 @@ from torch import nn
 from ..encoders import encoder_class
 from ..entry import EntryError
 from ..nearest import nearest
+from .conv_gmlp import ConvGmlp
+from .linear import Linear
 from .mlp import FrameConcatMlp, PatchConcatMlp
+from .pixel_shuffle import PixelShuffle
+from .resampler import Resampler
 
 PROJECTORS: dict[str, type[nn.Module]] = {
     "patch_concat_mlp": PatchConcatMlp,
+    "pixel_shuffle": PixelShuffle,
     "frame_concat_mlp": FrameConcatMlp,
+    "conv_gmlp": ConvGmlp,
+    "resampler": Resampler,
+    "linear": Linear,
 }
 
 
