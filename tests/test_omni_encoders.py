@@ -25,6 +25,9 @@ OPEN_CLIP = {
 }
 VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
        "intermediate_size": 48, "image_size": 32, "patch_size": 8}  # fmt: skip
+HUBERT = {"model_type": "hubert", "hidden_size": 16, "num_hidden_layers": 1,
+          "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": (8,) * 7,
+          "num_conv_pos_embeddings": 5, "num_conv_pos_embedding_groups": 2}  # fmt: skip
 SPECS = {
     "timm conv": {"kind": "timm", "architecture": "test_efficientnet", "image_size": 96},
     "timm vit": {"kind": "timm", "architecture": "test_vit", "image_size": 48,
@@ -32,6 +35,7 @@ SPECS = {
     "open_clip": {"kind": "open_clip", "architecture": "tiny"},
     "transformers": {"kind": "transformers", "model_config": VIT},
     "whisper": None,
+    "transformers_audio": {"kind": "transformers_audio", "model_config": HUBERT},
 }  # fmt: skip
 
 
@@ -43,7 +47,11 @@ def attached(request, make_model, specs, monkeypatch):
     monkeypatch.setattr(open_clip, "get_model_config", {"tiny": OPEN_CLIP}.get)
     if request.param == "whisper":
         return "audio", *make_model(audio=specs.audio)
-    spec = {"encoder": SPECS[request.param], "projector": {"kind": "patch_concat_mlp"}}
+    encoder = SPECS[request.param]
+    if ENCODERS[encoder["kind"]].media == "audio":
+        spec = {"encoder": encoder, "projector": specs.audio["projector"]}
+        return "audio", *make_model(audio=spec)
+    spec = {"encoder": encoder, "projector": {"kind": "patch_concat_mlp"}}
     return "vision", *make_model(vision=spec)
 
 

@@ -41,6 +41,7 @@ from .check import check_encoder
 from .open_clip import OpenClipEncoder
 from .timm import TimmEncoder
 from .transformers import TransformersEncoder
+from .transformers_audio import TransformersAudioEncoder
 
 Modalities = Mapping[str, dict[str, Any]]
 """as `OmniConfig.modalities` has them"""
@@ -50,6 +51,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "open_clip": OpenClipEncoder,
     "transformers": TransformersEncoder,
     "whisper": WhisperEncoder,
+    "transformers_audio": TransformersAudioEncoder,
 }
 
 
