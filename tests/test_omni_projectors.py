@@ -20,9 +20,11 @@ OPTIONS = {
     "conv_gmlp": [{}, {"stride": 2}, {"stride": 1}],
     "resampler": [{"queries": 5}, {"queries": 1, "layers": 3, "heads": 1, "hidden": 7}],
     "linear": [{}],
+    "identity": [{}],
 }
 CASES = [{"kind": kind, **options} for kind, ways in OPTIONS.items() for options in ways]
 TEXT = {"hidden_size": 10, "num_attention_heads": 1, "num_key_value_heads": 1}
+LEARNING = [case for case in CASES if getattr(PROJECTORS[case["kind"]], "learns", True)]
 GRIDS = {1: [(7,), (8,), (1,), (50,)], 2: [(5, 7), (6, 6), (1, 1), (4, 2)]}
 
 
@@ -37,6 +39,7 @@ def axes_of(kind):
 
 def build(config, width=12, out=20):
     torch.manual_seed(0)
+    out = width if config["kind"] == "identity" else out
     return build_projector(complete(config), width, out)
 
 
@@ -58,7 +61,7 @@ def test_items_of_any_size_have_the_tokens_that_are_counted_and_that_each_has_al
         assert all((item.grad.abs().sum(-1) > 0).all() for item in items)  # no cell is dropped
 
 
-@pytest.mark.parametrize("config", CASES, ids=str)
+@pytest.mark.parametrize("config", LEARNING, ids=str)
 def test_it_trains_aligned_and_through_the_llm_and_is_reloaded(
     config, make_model, specs, make_picture, make_sound, tmp_path
 ):
@@ -84,6 +87,29 @@ def test_it_trains_aligned_and_through_the_llm_and_is_reloaded(
         with torch.no_grad():
             expected = model(**batch).token_losses
             torch.testing.assert_close(loaded(**batch).token_losses, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_identity_gives_the_features_to_the_llm(make_model, specs, make_sound, tmp_path):
+    model, processor = make_model(audio={**specs.audio, "projector": {"kind": "identity"}})
+    talk = [user(audio(make_sound(0.5)), "What?"), assistant("lion")]
+    batch = processor.pack([processor.encode(talk)])
+    with torch.no_grad():
+        media = model.take_media("audio", dict(batch))
+        assert torch.equal(model.encode("audio", *media), model.encoders["audio"](*media).values)
+    for objective in ("align", "sft"):
+        model.zero_grad()
+        Task(model, objective).train()(dict(batch), torch.tensor(9.0)).total.backward()
+        assert all(p.grad.any() for p in model.encoders["audio"].model.layer_norm.parameters())
+    model.eval().save_pretrained(tmp_path)
+    loaded = OmniForConditionalGeneration.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        expected = model(**batch).token_losses
+        torch.testing.assert_close(loaded(**batch).token_losses, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_identity_refuses_other_widths(make_model, specs):
+    with pytest.raises(EntryError, match="64 wide and the LLM's tokens 32; use linear"):
+        make_model(vision={**specs.vision, "projector": {"kind": "identity"}})
 
 
 def test_a_patch_token_is_made_of_its_own_neighbours():

@@ -10,6 +10,7 @@ a default (0 may stand for a width), with
   output_width).
 
 The last `nn.Linear` in it makes the tokens: `attach` scales it so that they start as large as text.
+One that learns nothing says `learns = False`, and its tokens are as large as the features.
 """
 
 import inspect
@@ -24,7 +25,7 @@ from ..encoders import encoder_class
 from ..entry import EntryError
 from ..nearest import nearest
 from .conv_gmlp import ConvGmlp
-from .linear import Linear
+from .linear import Identity, Linear
 from .mlp import FrameConcatMlp, PatchConcatMlp
 from .pixel_shuffle import PixelShuffle
 from .resampler import Resampler
@@ -36,6 +37,7 @@ PROJECTORS: dict[str, type[nn.Module]] = {
     "conv_gmlp": ConvGmlp,
     "resampler": Resampler,
     "linear": Linear,
+    "identity": Identity,
 }
 
 
