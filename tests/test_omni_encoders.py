@@ -15,9 +15,8 @@ from data_shards.shards.write import write_shards
 from omni import OmniForConditionalGeneration
 from omni.encoders import ENCODERS, build_encoder
 from omni.encoders.audio import WhisperEncoder, log_mel
-from omni.encoders.ragged import Ragged
 from omni.processing.messages import assistant, audio, image, user
-from omni.projectors import PROJECTORS, build_projector, complete, token_counts
+from omni.projectors import complete, token_counts
 
 OPEN_CLIP = {
     "embed_dim": 16,
@@ -26,6 +25,9 @@ OPEN_CLIP = {
 }
 VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
        "intermediate_size": 48, "image_size": 32, "patch_size": 8}  # fmt: skip
+HUBERT = {"model_type": "hubert", "hidden_size": 16, "num_hidden_layers": 1,
+          "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": (8,) * 7,
+          "num_conv_pos_embeddings": 5, "num_conv_pos_embedding_groups": 2}  # fmt: skip
 SPECS = {
     "timm conv": {"kind": "timm", "architecture": "test_efficientnet", "image_size": 96},
     "timm vit": {"kind": "timm", "architecture": "test_vit", "image_size": 48,
@@ -33,6 +35,7 @@ SPECS = {
     "open_clip": {"kind": "open_clip", "architecture": "tiny"},
     "transformers": {"kind": "transformers", "model_config": VIT},
     "whisper": None,
+    "transformers_audio": {"kind": "transformers_audio", "model_config": HUBERT},
 }  # fmt: skip
 
 
@@ -44,7 +47,11 @@ def attached(request, make_model, specs, monkeypatch):
     monkeypatch.setattr(open_clip, "get_model_config", {"tiny": OPEN_CLIP}.get)
     if request.param == "whisper":
         return "audio", *make_model(audio=specs.audio)
-    spec = {"encoder": SPECS[request.param], "projector": {"kind": "patch_concat_mlp"}}
+    encoder = SPECS[request.param]
+    if ENCODERS[encoder["kind"]].media == "audio":
+        spec = {"encoder": encoder, "projector": specs.audio["projector"]}
+        return "audio", *make_model(audio=spec)
+    spec = {"encoder": encoder, "projector": {"kind": "patch_concat_mlp"}}
     return "vision", *make_model(vision=spec)
 
 
@@ -128,47 +135,6 @@ def test_new_tokens_are_as_large_as_text(attached, make_picture, make_sound):
         tokens = model.encode(name, *[item[n] for n in cls.inputs])
     ratio = tokens.std() / model.get_input_embeddings().weight.std()
     assert 0.2 < ratio < 5
-
-
-@pytest.mark.parametrize("concat", [1, 2, 3])
-@pytest.mark.parametrize("kind", PROJECTORS)
-def test_projectors_make_the_tokens_they_count(kind, concat):
-    config = complete({"kind": kind, "concat": concat})
-    for grid in [(7,), (8,), (1,)] if kind.startswith("frame") else [(5, 7), (6, 6), (1, 1)]:
-        projector = build_projector(config, 12, 20)
-        features = torch.randn(2, *grid, 12, requires_grad=True)
-        tokens = projector(Ragged.of(features))
-        assert tokens.shape == (2 * token_counts(config, np.array([grid]))[0], 20)
-        tokens.square().sum().backward()
-        assert (features.grad.abs().sum(-1) > 0).all()  # no feature is dropped
-
-
-def test_a_patch_token_is_made_of_its_own_neighbours():
-    projector = build_projector(complete({"kind": "patch_concat_mlp"}), 4, 8)
-    grid = torch.randn(1, 4, 6, 4)
-    other = grid.clone()
-    other[0, 2, 5] += torch.randn(4)  # row 2, column 5: the last token of the second token row
-    changed = (projector(Ragged.of(grid)) - projector(Ragged.of(other))).abs().sum(-1) > 0
-    assert changed.nonzero().flatten().tolist() == [1 * 3 + 2]
-
-
-@pytest.mark.parametrize("concat", [1, 2, 3])
-@pytest.mark.parametrize("kind", PROJECTORS)
-def test_items_of_any_size_have_the_tokens_that_each_has_alone(kind, concat):
-    config = complete({"kind": kind, "concat": concat})
-    grids = [(7,), (8,), (1,)] if kind.startswith("frame") else [(5, 7), (6, 6), (1, 1), (4, 2)]
-    projector = build_projector(config, 12, 20)
-    items = [torch.randn(*grid, 12) for grid in grids]
-    alone = [projector(Ragged.of(item[None])) for item in items]
-    together = projector(features := Ragged.join(items))
-    torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=1e-5)
-    assert [len(tokens) for tokens in alone] == token_counts(config, np.array(grids)).tolist()
-    assert all(torch.equal(a, b) for a, b in zip(features.items(), items, strict=True))
-
-
-def test_a_projector_refuses_unknown_options():
-    with pytest.raises(ValueError, match="concat"):
-        complete({"kind": "patch_concat_mlp", "conact": 2})
 
 
 def test_log_mel_is_whispers():

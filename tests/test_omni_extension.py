@@ -32,7 +32,7 @@ NATIVE = {"kind": "native_patches", "patch": 16}
 CASES = {
     "encoder": ({"encoder": NATIVE, "projector": {"kind": "patch_concat_mlp"}}, [4, 8]),
     "projector": (None, [5, 5]),
-    "both": ({"encoder": NATIVE, "projector": {"kind": "resampler", "queries": 3}}, [3, 3]),
+    "both": ({"encoder": NATIVE, "projector": {"kind": "glance", "queries": 3}}, [3, 3]),
 }
 """what is attached, and the tokens of the two pictures"""
 
@@ -44,7 +44,7 @@ def page(monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         exec(block, code)
     monkeypatch.setitem(ENCODERS, "native_patches", code["NativePatches"])
-    monkeypatch.setitem(PROJECTORS, "resampler", code["Resampler"])
+    monkeypatch.setitem(PROJECTORS, "glance", code["Glance"])
 
 
 def png(width, height):
@@ -61,7 +61,7 @@ PICTURES = [png(60, 40), png(50, 120)]
 def case(request, make_model, specs):
     """Give a model, its processor, and what the two pictures become."""
     spec, tokens = CASES[request.param]
-    spec = spec or {**specs.vision, "projector": {"kind": "resampler", "queries": 5}}
+    spec = spec or {**specs.vision, "projector": {"kind": "glance", "queries": 5}}
     model, processor = make_model(vision=spec)
     talks = [[user(image(one), "What is it?"), assistant("A cat.")] for one in PICTURES]
     encoded = [processor.encode(talk) for talk in talks]
@@ -156,7 +156,7 @@ def test_it_trains_from_shards(objective, case, tmp_path):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_tokens_are_as_large_as_text_whatever_makes_them(bias, make_model, specs, monkeypatch):
-    class Narrow(PROJECTORS["resampler"]):
+    class Narrow(PROJECTORS["glance"]):
         def __init__(self, input_width: int, output_width: int, queries: int = 16):
             super().__init__(input_width, output_width, queries)
             self.out = torch.nn.Linear(input_width, output_width, bias=bias)

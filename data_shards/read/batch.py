@@ -126,7 +126,7 @@ def _media(encoded: Sequence[Encoded], modalities: dict[str, Any]) -> tuple[int,
         items = {id(item): item for e in encoded for item in e.media.get(name, [])}.values()
         if cls.media == "audio":
             grids = [grid for item in items for grid in cls.grids(config, item)]
-            seconds += sum(frames for (frames,) in grids) * cls.frame_seconds
+            seconds += sum(frames for (frames,) in grids) * cls.frame_seconds(config)
         else:
             images += len(items)
     return images, seconds

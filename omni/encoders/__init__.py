@@ -8,14 +8,14 @@ An encoder is a module that says
   name already, a batch calls it MODALITY_INPUT, see `tensor_names`;
 * `host_inputs`: those of them that the host reads, so they stay with it: lengths, grids. They keep
   their dtype; others, if floating-point, come in that of the model;
-* `width`: of its features, an attribute of the instance; an encoder of audio has
-  `frame_seconds`, too;
+* `width`: of its features, an attribute of the instance;
 * `describe(folder, **options)`: its whole config, plain JSON and the arguments of its constructor,
   from a folder of weights, or from options where that is None;
 * `load_pretrained(folder)`: fills itself from safetensors;
 
 and, without weights, so that data can be tokenised alone, where `config` is what `describe` made:
 
+* `frame_seconds(config)`, of audio: how long a frame is;
 * `preprocess(config, ref)`: a file's bytes, path, picture or wave -> its `inputs` by name;
 * `collate(items)`: those of several files -> those of a batch;
 * `split(config, *inputs)`: undoes it: a tuple of inputs for each item, one with a grid of its own;
@@ -41,6 +41,7 @@ from .check import check_encoder
 from .open_clip import OpenClipEncoder
 from .timm import TimmEncoder
 from .transformers import TransformersEncoder
+from .transformers_audio import TransformersAudioEncoder
 
 Modalities = Mapping[str, dict[str, Any]]
 """as `OmniConfig.modalities` has them"""
@@ -50,6 +51,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "open_clip": OpenClipEncoder,
     "transformers": TransformersEncoder,
     "whisper": WhisperEncoder,
+    "transformers_audio": TransformersAudioEncoder,
 }
 
 

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from ..entry import EntryError
 from ..media.decode import load_audio
-from ..media.resample import resampled
 from ..nearest import nearest
 from .ragged import Ragged
 from .stored import is_sketch, stored_preprocessing
+from .windows import windows_of
 
 RATE = 16_000
 N_FFT = 400  # samples: 25 ms
@@ -38,7 +38,6 @@ class WhisperEncoder(nn.Module):
     options = ("model_config",)
     inputs = ("input_features", "audio_frames")
     host_inputs = ("audio_frames",)
-    frame_seconds = STRIDE / RATE
 
     def __init__(self, model_config: dict[str, Any]):
         super().__init__()
@@ -98,6 +97,11 @@ class WhisperEncoder(nn.Module):
         self.model.load_state_dict(state)
 
     @staticmethod
+    def frame_seconds(config: dict[str, Any]) -> float:
+        """Return the seconds of a frame."""
+        return STRIDE / RATE
+
+    @staticmethod
     def preprocess(config: dict[str, Any], ref: Any) -> dict[str, torch.Tensor]:
         """Decode one clip to windows.
 
@@ -142,12 +146,7 @@ class WhisperEncoder(nn.Module):
     @staticmethod
     def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell the grids of clips from their facts; see `omni.encoders`."""
-        lengths = resampled(facts["count"], facts["rate"], RATE)  # (n,) samples at 16 kHz
-        window = _positions(config) * STRIDE
-        windows = -(-lengths // window)
-        clip = np.repeat(np.arange(len(facts)), windows)
-        nth = np.arange(len(clip)) - np.repeat(np.cumsum(windows) - windows, windows)
-        samples = np.minimum(lengths[clip] - nth * window, window)
+        clip, samples = windows_of(facts, RATE, _positions(config) * STRIDE)
         return clip, -(-samples // STRIDE)[:, None]
 
     @staticmethod
@@ -180,10 +179,7 @@ class WhisperEncoder(nn.Module):
             rows = rows.to(out.device, non_blocking=True)
             mel = input_features[:, :, : 2 * length].index_select(0, rows)
             out[rows, :length] = self._encode(mel)
-        own = np.flatnonzero(np.arange(out.shape[1]) < frames[:, None])
-        own = torch.from_numpy(own).to(out.device, non_blocking=True)
-        values = out.flatten(0, 1).index_select(0, own)
-        return Ragged(values, torch.from_numpy(frames[:, None]))
+        return Ragged.unpadded(out, frames)
 
     def _encode(self, mel: torch.Tensor) -> torch.Tensor:
         """Encode windows of one length, (n, mels, 2 * T) -> (n, T, D)."""

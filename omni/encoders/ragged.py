@@ -29,6 +29,14 @@ class Ragged(NamedTuple):
         grids = np.array([item.shape[:-1] for item in items])
         return cls(torch.cat([item.flatten(0, -2) for item in items]), torch.from_numpy(grids))
 
+    @classmethod
+    def unpadded(cls, padded: torch.Tensor, lengths: np.ndarray) -> "Ragged":
+        """Take items of one axis, (N, T, D), of which the first `lengths` (N,) are their own."""
+        own = np.flatnonzero(np.arange(padded.shape[1]) < lengths[:, None])
+        own = torch.from_numpy(own).to(padded.device, non_blocking=True)
+        values = padded.flatten(0, 1).index_select(0, own)
+        return cls(values, torch.from_numpy(lengths[:, None]))
+
     @property
     def cells(self) -> list[int]:
         """Return how many cells each item has."""

@@ -121,7 +121,8 @@ class Attaches(PreTrainedModel):
             with blaming(f"encoder {name!r}", "encoder", "weights"):
                 encoder.load_pretrained(part.folder)
         check_encoder(encoder)
-        self._match_embedding_scale(projector)
+        if getattr(projector, "learns", True):
+            self._match_embedding_scale(projector)
         return encoder, projector
 
     def _sketch_parts(self, name: str, modality: dict[str, Any], part: Part | None) -> Any:

@@ -10,6 +10,7 @@ a default (0 may stand for a width), with
   output_width).
 
 The last `nn.Linear` in it makes the tokens: `attach` scales it so that they start as large as text.
+One that learns nothing says `learns = False`, and its tokens are as large as the features.
 """
 
 import inspect
@@ -23,11 +24,20 @@ from torch import nn
 from ..encoders import encoder_class
 from ..entry import EntryError
 from ..nearest import nearest
+from .conv_gmlp import ConvGmlp
+from .linear import Identity, Linear
 from .mlp import FrameConcatMlp, PatchConcatMlp
+from .pixel_shuffle import PixelShuffle
+from .resampler import Resampler
 
 PROJECTORS: dict[str, type[nn.Module]] = {
     "patch_concat_mlp": PatchConcatMlp,
+    "pixel_shuffle": PixelShuffle,
     "frame_concat_mlp": FrameConcatMlp,
+    "conv_gmlp": ConvGmlp,
+    "resampler": Resampler,
+    "linear": Linear,
+    "identity": Identity,
 }
 
 
