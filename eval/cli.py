@@ -11,6 +11,7 @@ from data_shards.bench.result import Name, Small
 from omni.serve.command import RunByDefault, announce
 
 from . import options
+from .guard_command import guard
 from .options import unescaped
 from .refusal import refused
 from .suite_commands import prepare, suites
@@ -124,6 +125,7 @@ def bench(name: Name = "", kit: options.Kit = None, small: Small = False) -> Non
 
 
 app.command()(suites)
+app.command()(guard)
 app.command("thinking")(thinking_command)
 app.command()(prepare)
 app.command()(table)

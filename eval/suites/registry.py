@@ -16,7 +16,7 @@ from ..lmms.official import Official, Source
 from ..minisuite import BUILDERS, build_minisuite
 from ..rows import own, spoken
 from ..rows.heldout import HeldOut, heldout_shards, load_heldout
-from . import pictures
+from . import guard, pictures
 from .mine import load_mine, rows_of
 from .sources import files_of, open_source
 from .task import PREFIX, open_task, task_rows
@@ -79,6 +79,11 @@ SUITES: dict[str, Suite] = {
     "video": _public(VIDEO, "actions, scenes and long videos, as frames"),
     "audio": _public(AUDIO, "transcripts in English and Chinese, questions about sounds"),
     "omni": _public(OMNI, "what must be seen and heard at once"),
+    "guard": Suite(
+        guard.ROWS,
+        guard.open_folder,
+        "harmful requests and responses, and refusals: thirteen sets from local files",
+    ),
     "text": _public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
 }
 
