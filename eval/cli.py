@@ -163,10 +163,9 @@ def _run(
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
-    from omni.generation.settings import Generation
     from omni.weights import resolve
 
-    from .answering.backends import PREFIXES, check_spec
+    from .answering.backends import PREFIXES, check_sampling, check_spec
     from .answering.ranks import join
     from .harness import Harness
     from .lmms.judge import open_judge
@@ -177,7 +176,7 @@ def _run(
     # whatever is wrong with what was given should not cost the time to load a model
     asked = asked_suite(suite, heldout, score, task)
     choose(asked, rows, max_new_tokens)
-    Generation(**sampling)
+    check_sampling(spec, sampling)
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
     data, shown = found_data(asked, data)

@@ -50,10 +50,10 @@ def thinking(
     Example: `omni-eval thinking runs/mine/sft --budgets 0,64,256 --heldout data/sums`
     """
     announce(f"evaluating {checkpoint} with thinking of {budgets} tokens into {out}")
-    from omni.generation.settings import Generation
     from omni.load import CheckpointError
     from omni.weights import WeightsError
 
+    from .answering.backends import check_sampling
     from .rows.own import MissingDataError
 
     try:
@@ -64,9 +64,7 @@ def thinking(
             for most in _numbers(budgets)
         }  # fmt: skip
         for one in each.values():
-            Generation(**one)
-        if checkpoint.startswith("openai:"):
-            raise ValueError("an endpoint chooses its tokens itself: budgets are for models here")
+            check_sampling(checkpoint, one)
         found = _measure(checkpoint, each, suite, data, heldout, score, out, rows=rows,
                          limit=limit, max_new_tokens=max_new_tokens,
                          limits={"max_batch": max_batch, "token_budget": token_budget})  # fmt: skip

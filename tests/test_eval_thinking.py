@@ -92,6 +92,15 @@ def test_budgets_that_cannot_be_are_refused(ask, more, words):
     assert result.exit_code == 2 and words in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize("words", [["thinking", "openai:http://localhost:1"],
+                                   ["--model", "openai:http://localhost:1", "--thinking", "8",
+                                    "--model-name", "x"]])  # fmt: skip
+def test_an_endpoint_has_no_budget(words):
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "an endpoint chooses its tokens itself" in " ".join(result.stderr.split())
+
+
 def test_thinking_counts_where_batches_are_planned():
     assert Generation(8, thinking={"max": 30}).longest == 38
     assert Generation(8).longest == 8
