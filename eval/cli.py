@@ -11,10 +11,12 @@ from data_shards.bench.result import Name, Small
 from omni.serve.command import RunByDefault, announce
 
 from . import options
+from .guard_command import guard
 from .options import unescaped
 from .refusal import refused
 from .suite_commands import prepare, suites
 from .table_commands import compare, contamination, table
+from .thinking_command import thinking as thinking_command
 
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -45,6 +47,7 @@ def evaluate(
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
+    thinking: options.Thinking = None,
     dtype: options.DType = "",
     min_pixels: options.MinPixels = None,
     max_pixels: options.MaxPixels = None,
@@ -91,7 +94,8 @@ def evaluate(
             model_name=model_name, judge=judge, judge_model=judge_model,
             max_new_tokens=max_new_tokens,
             sampling={"temperature": temperature, "top_p": top_p, "seed": seed}
-            | ({"stop": tuple(map(unescaped, stop))} if stop else {}),
+            | ({"stop": tuple(map(unescaped, stop))} if stop else {})
+            | ({} if thinking is None else {"thinking": {"max": thinking}}),
             loading={"dtype": dtype, "min_pixels": min_pixels, "max_pixels": max_pixels},
             max_batch=max_batch, token_budget=token_budget, system=system,
         )  # fmt: skip
@@ -121,6 +125,8 @@ def bench(name: Name = "", kit: options.Kit = None, small: Small = False) -> Non
 
 
 app.command()(suites)
+app.command()(guard)
+app.command("thinking")(thinking_command)
 app.command()(prepare)
 app.command()(table)
 app.command()(compare)
@@ -157,23 +163,23 @@ def _run(
     **asking: Any,
 ) -> dict[str, Any] | None:
     """Evaluate; on ranks other than 0 return None."""
-    from omni.generation.settings import Generation
     from omni.weights import resolve
 
-    from .answering.backends import PREFIXES, check_spec
+    from .answering.backends import PREFIXES, check_sampling, check_spec
     from .answering.ranks import join
     from .harness import Harness
     from .lmms.judge import open_judge
     from .progress import AnswerProgress
     from .run import choose, evaluate, write_result
+    from .suites.registry import asked_suite, found_data
 
     # whatever is wrong with what was given should not cost the time to load a model
-    asked = _asked(suite, heldout, score, task)
+    asked = asked_suite(suite, heldout, score, task)
     choose(asked, rows, max_new_tokens)
-    Generation(**sampling)
+    check_sampling(spec, sampling)
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
-    data, shown = _found(asked, data)
+    data, shown = found_data(asked, data)
     bare = resolve(parent).folder if parent else None
     ranks = join()
     judging = open_judge(judge, judge_model, ranks=ranks) if judge else None
@@ -198,37 +204,6 @@ def _run(
     result["peak_rss_gb"] = _peak_rss_gb()
     write_result(result, out)
     return result
-
-
-def _asked(suite: str, heldout: Path | None, score: str, task: Path | None) -> Any:
-    """The suite of a name, or what is made of one's own data or task."""
-    from .suites.registry import heldout_suite
-    from .suites.task import PREFIX
-
-    if heldout and task:
-        raise ValueError("--heldout and --task are two evaluations; give one of them")
-    if score and not heldout:
-        raise ValueError("--score says how --heldout is scored, which is not given")
-    if task:
-        return f"{PREFIX}{task}"
-    return heldout_suite(heldout, score) if heldout else suite
-
-
-def _found(suite: Any, data: Path | None) -> tuple[Path | None, Path | None]:
-    """What a suite reads, None is the hub; and the same where a training held it out.
-
-    Raises:
-        FileNotFoundError: it is not there.
-    """
-    from .rows.heldout import heldout_shards
-    from .suites.registry import suite_of
-
-    if not suite_of(suite).heldout:
-        suite_of(suite).open(data)
-        return data, None
-    data = data or Path("data")
-    heldout_shards(data)
-    return data, data
 
 
 def _open(

@@ -104,6 +104,13 @@ Temperature = Annotated[
 TopP = Annotated[
     float, typer.Option(help="Draw from the likeliest tokens with this much of the probability.")
 ]
+Thinking = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Most tokens of thinking before each answer, which has --max-new-tokens to itself.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Another one draws other answers.")]
 MaxBatch = Annotated[int, typer.Option(min=1, help="Most conversations in a batch.")]
 TokenBudget = Annotated[int, typer.Option(min=1, help="Most tokens in a batch.")]

@@ -196,8 +196,10 @@ WRONG = {
     "top_p": [0, 1.1, float("nan"), None],
     "n": [0, -1, 2.0],
     "seed": [-1, 1 << 63, 0.5],
+    "thinking": [4, {"min": 1}, "x"],
 }
-OTHER = {"max_new_tokens": 9, "stop": ("x",), "temperature": 0.5, "top_p": 0.5, "n": 2, "seed": 1}
+OTHER = {"max_new_tokens": 9, "stop": ("x",), "temperature": 0.5, "top_p": 0.5, "n": 2, "seed": 1,
+         "thinking": {"max": 2}}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Generation)])

@@ -62,6 +62,14 @@ def test_other_seeds_draw_other_answers(run):
     assert drawn("1") == drawn("1") != drawn("2")
 
 
+def test_thinking_has_a_budget(run):
+    result = run("Hi?", "--thinking", "6", "--ignore-end", "1", "--max-new-tokens", "2")
+    assert result.exit_code == 0, result.output
+    thought, _, answer = result.stdout.strip().partition("<think>")[2].partition("</think>")
+    assert len(thought) <= 6 and answer.removeprefix("\nFinal Answer:").strip()
+    assert run("Hi?", "--thinking", "1", "--ignore-end", "-1").exit_code == 2
+
+
 def test_media_alone_are_a_question(run, files):
     assert run("--image", str(files / "a b.png"), "--max-new-tokens", "2").exit_code == 0
 

@@ -371,6 +371,7 @@ def test_reading_refuses_broken_preferences(change, reason):
         ("hf", {}, "either --data FILE or FOLDER, or --hub"),
         ("preference", {"json": Path("/nowhere.jsonl")}, "no such file"),
         ("critique", {}, "needs --json FILE"),
+        ("guard", {}, "needs --json FILE"),
     ],
 )
 def test_missing_inputs_say_what_to_give(name, options, words):

@@ -279,8 +279,41 @@ def critique(root: Path, picture: Callable, sound: Callable) -> Given:
     return Given({"json": root / "rows.json"}, 5, out, {"score"}, skipped)
 
 
+def guard(root: Path, picture: Callable, sound: Callable) -> Given:
+    (root / "a.png").write_bytes(picture(1))
+    ends = "Request: harmful\nCompletion: refusal\nResponse: unharmful"
+    record = {"instruction": "I", "input": "Human user:\nQ\n\nAI assistant:\nS\n\n"}
+    rows = {
+        "published": record | {"output": ends, "prompt_harm_label": "Harmful", "score": 1},
+        "shown": record | {"output": f"R\n{ends}", "image": "a.png"},
+        "half": record | {"output": "Request: harmful\nCompletion: refusal"},
+        "twice": record | {"output": f"{ends}\nResponse: harmful"},
+        "other": record | {"output": ends, "response_harm_label": "harmful"},
+        "none": {"output": ends},
+    }
+    given = [{"id": name} | row for name, row in rows.items()]
+    (root / "rows.json").write_text(json.dumps(given))
+    asked = "I\n\nHuman user:\nQ\n\nAI assistant:\nS\n\n"
+    out = {"published": [asked, ends], "shown": ["image", asked, f"R\n{ends}"]}
+    skipped = ("(id half): its output ends without one verdict of Response",
+               "(id twice): its output ends without one verdict of Response",
+               "(id other): its output says Response: unharmful, and response_harm_label says "
+               "harmful", "(id none): there is no text under prompt")  # fmt: skip
+    return Given({"json": root / "rows.json"}, 6, out, {"score"}, skipped)
+
+
 EVERYTHING = {f.__name__: f for f in (llava, imagefolder, webdataset, kaldi, hf, preference,
-                                      critique)}  # fmt: skip
+                                      critique, guard)}  # fmt: skip
+
+
+def test_a_request_and_a_response_are_asked_as_published(tmp_path):
+    ends = "Request: harmful\nCompletion: refusal\nResponse: unharmful"
+    rows = [{"prompt": "Q", "response": "S", "output": ends}, {"prompt": "P", "output": ends}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    made = SOURCES["guard"](**{"json": tmp_path / "rows.json"}).generate(Build(heldout=0))
+    asked = [sample.messages[0]["content"][0]["text"] for sample in made]
+    assert asked[0].endswith("Human user:\nQ\n\nAI assistant:\nS\n\n")
+    assert asked[1].endswith("Human user:\nP\n\nAI assistant:\nNone\n\n")
 
 
 def test_a_critique_alone_has_labels(tmp_path, make_picture, make_sound, omni_pair):

@@ -52,7 +52,8 @@ def folder(tmp_path_factory, make_picture, make_sound):
     )
     turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A thing."}]
     row = {"conversations": turns, "prompt": "What?", "chosen": "A thing.", "rejected": "No.",
-           "answer": "A thing.", "critique": "Right."}  # fmt: skip
+           "answer": "A thing.", "critique": "Right.",
+           "output": "Request: harmful\nCompletion: refusal\nResponse: unharmful"}  # fmt: skip
     (root / "mine.json").write_text(json.dumps([row]))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

@@ -195,7 +195,17 @@ def critique(root: Path, pictures: list[bytes], sounds: list[bytes]) -> dict:
     return {"json": root / "critiques.jsonl"}
 
 
-CONVERTED = (imagefolder, kaldi, hf, webdataset, preference, critique)
+def guard(root: Path, pictures: list[bytes], sounds: list[bytes]) -> dict:
+    rows = []
+    answers = "Answers: \nRequest: harmful\nCompletion: refusal\nResponse: unharmful"
+    for n, data in enumerate(pictures):
+        (root / f"{n}.png").write_bytes(data)
+        rows.append({"prompt": f"<image>Do {n}!", "image": f"{n}.png", "output": answers})
+    (root / "judged.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return {"json": root / "judged.jsonl"}
+
+
+CONVERTED = (imagefolder, kaldi, hf, webdataset, preference, critique, guard)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from .demo.stamps import Stamps
 from .demo.text import Text
 from .demo.vqa import Vqa
 from .formats.critique import Critique
+from .formats.guard import Guard
 from .formats.hf import HuggingFace
 from .formats.imagefolder import ImageFolder
 from .formats.kaldi import Kaldi
@@ -22,7 +23,7 @@ SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source
     for source in (
         *(Stamps, Pictures, EasyVqa, Photos, Speech, Recordings, Text, Shapes, Vqa),
-        *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference, Critique),
+        *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference, Critique, Guard),
     )
 }
 

@@ -65,6 +65,8 @@ class Answerer:
     ranks: Ranks = Ranks()  # noqa: RUF009
     store: AnswerStore = field(default_factory=AnswerStore)
     notes: list[Note] = field(default_factory=list)
+    thoughts: list[int] = field(default_factory=list)
+    """tokens of thinking of every answer, where that had a budget"""
     batches: int = 0
 
     @property
@@ -101,7 +103,7 @@ class Answerer:
             conversations = _Introduced(conversations, self.system)
         keys, fresh, errors = self._look(conversations, generation)
         self.progress(len(keys) - len(fresh))
-        most = generation.max_new_tokens
+        most = generation.longest
         mine = self.ranks.share({key: q.cost + most for key, q in fresh.items()})
         errors |= self._ask({key: fresh[key] for key in mine}, mine, generation)
         for others, theirs in self.ranks.gather(
@@ -230,6 +232,7 @@ class Answerer:
     def _read(self, name: str, reply: Reply) -> str:
         """The answer in what was written; note what was done to find it."""
         why, answer = reply.why_none, reply.answer
+        self.thoughts.append(reply.thinking)
         if reply.remark:
             self.notes.append(Note("remark", name, reply.remark))
         if reply.thought:

@@ -13,14 +13,16 @@ class Reply(str):
         finish: why it ends: "stop"; "length" at the limit of new tokens; "content_filter" where
             an endpoint withheld the rest.
         remark: what was done to the question on its way; "" for nothing.
+        thinking: tokens of it, where it had a budget.
     """
 
     finish: str
     remark: str
+    thinking: int
 
-    def __new__(cls, text: str, finish: str = "stop", remark: str = "") -> Self:
+    def __new__(cls, text: str, finish: str = "stop", remark: str = "", thinking: int = 0) -> Self:
         reply = super().__new__(cls, text)
-        reply.finish, reply.remark = finish, remark
+        reply.finish, reply.remark, reply.thinking = finish, remark, thinking
         return reply
 
     @property

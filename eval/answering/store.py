@@ -52,6 +52,7 @@ class AnswerStore:
             return
         rows = (
             {"of": self.of, "question": q, "answer": a, "finish": a.finish, "remark": a.remark}
+            | ({"thinking": a.thinking} if a.thinking else {})
             for q, a in found.items()
         )
         append_lines(self._file, rows)
@@ -59,7 +60,8 @@ class AnswerStore:
     def _read(self, file: Path) -> None:
         for row in read_lines(file):
             if row.get("of") == self.of and row.keys() >= {"question", "answer"}:
-                how = str(row.get("finish", "stop")), str(row.get("remark", ""))
+                how = (str(row.get("finish", "stop")), str(row.get("remark", "")),
+                       int(row.get("thinking", 0)))  # fmt: skip
                 self.answers[str(row["question"])] = Reply(str(row["answer"]), *how)
 
 

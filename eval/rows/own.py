@@ -58,6 +58,8 @@ class Own:
     """most docs that are asked under a control"""
     rule: Callable[[HeldOut, list[Outcome]], str] | None = None
     """what a reader of the figure must know of these data, in words"""
+    stop: tuple[str, ...] = ("\n\n",)
+    """strings that end an answer"""
 
     @property
     def title(self) -> str:
@@ -80,7 +82,7 @@ class Own:
             docs = random.Random(SEED).sample(docs, self.controlled)
         texts = answerer(
             apply_condition(docs, condition, SEED),
-            Generation(self.max_new_tokens, ("\n\n",)),
+            Generation(self.max_new_tokens, self.stop),
             names=[f"{self.name}:{doc.name}" for doc in docs],
         )
         outcomes = [

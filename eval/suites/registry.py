@@ -15,8 +15,8 @@ from ..lmms.benchmark import Benchmark
 from ..lmms.official import Official, Source
 from ..minisuite import BUILDERS, build_minisuite
 from ..rows import own, spoken
-from ..rows.heldout import HeldOut, load_heldout
-from . import pictures
+from ..rows.heldout import HeldOut, heldout_shards, load_heldout
+from . import guard, pictures
 from .mine import load_mine, rows_of
 from .sources import files_of, open_source
 from .task import PREFIX, open_task, task_rows
@@ -80,6 +80,11 @@ SUITES: dict[str, Suite] = {
     "video": public(VIDEO, "actions, scenes and long videos, as frames"),
     "audio": public(AUDIO, "transcripts in English and Chinese, questions about sounds"),
     "omni": public(OMNI, "what must be seen and heard at once"),
+    "guard": Suite(
+        guard.ROWS,
+        guard.open_folder,
+        "harmful requests and responses, and refusals: thirteen sets from local files",
+    ),
     "text": public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
 }
 
@@ -110,3 +115,34 @@ def heldout_suite(data: Path, scores: str = "") -> Suite:
     """
     mine = load_mine(data)
     return Suite(rows_of(mine, scores), lambda _: mine, "held-out data of your own", "heldout")
+
+
+def asked_suite(
+    suite: str, heldout: Path | None, scores: str = "", task: Path | None = None
+) -> str | Suite:
+    """The suite of a name, or what is made of one's own data or task.
+
+    Raises:
+        ValueError: two of them are given, or a score of what is not; see `heldout_suite`.
+    """
+    if heldout and task:
+        raise ValueError("--heldout and --task are two evaluations; give one of them")
+    if scores and not heldout:
+        raise ValueError("--score says how --heldout is scored, which is not given")
+    if task:
+        return f"{PREFIX}{task}"
+    return heldout_suite(heldout, scores) if heldout else suite
+
+
+def found_data(suite: str | Suite, data: Path | None) -> tuple[Path | None, Path | None]:
+    """What a suite reads, None is the hub; and the same where a training held it out.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    if not suite_of(suite).heldout:
+        suite_of(suite).open(data)
+        return data, None
+    data = data or Path("data")
+    heldout_shards(data)
+    return data, data

@@ -7,10 +7,12 @@ import torch
 
 from ..processing.identity import identify
 from ..processing.messages import Message
+from .budget import Budget
+from .forcing import Forcing
 from .prefix import Shared, repeated, share
 from .sampling import Sampler
 from .settings import Completion, Generation
-from .thinking import TAGS, first_stop, opening
+from .thinking import first_stop, opening, spell
 
 if TYPE_CHECKING:
     from transformers import TextStreamer
@@ -96,18 +98,41 @@ def complete(
         sampler = Sampler(generation, keys, given["input_ids"].device)
         begun = [opening(end) for end in
                  tokenizer.batch_decode(given["input_ids"][:, -PROMPT_END:])]  # fmt: skip
-        stops = _Stops(tokenizer, prompt, stop, begun)
+        most, processors, criteria = generation.max_new_tokens, [sampler], []
+        forcing = stops = None
+        if isinstance(generation.thinking, Budget):
+            forcing = Forcing(generation.thinking, most, tokenizer, sampler, prompt, begun, ends,
+                              stop)  # fmt: skip
+            most, processors, criteria = forcing.new_tokens, [sampler, forcing], [forcing.ended]
+        elif stop:
+            stops = _Stops(tokenizer, prompt, stop, begun)
+            criteria = [stops]
         output = model.generate(
-            **given, max_new_tokens=generation.max_new_tokens, do_sample=False, num_beams=1,
+            **given, max_new_tokens=most, do_sample=False, num_beams=1,
             streamer=streamer, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0,
-            logits_processor=[sampler], stopping_criteria=[stops] if stop else None,
+            logits_processor=processors, stopping_criteria=criteria or None,
         )  # fmt: skip
         new, logprobs = output[:, prompt:].cpu(), sampler.logprobs
-    lengths = [stops.lengths.get(row, new.shape[1]) for row in range(len(new))]
+    if forcing:
+        return [_forced(forcing, row, *both) for row, both in
+                enumerate(zip(new, logprobs, strict=True))]  # fmt: skip
+    ended = stops.lengths if stops else {}
+    lengths = [ended.get(row, new.shape[1]) for row in range(len(new))]
     rows = zip(new, logprobs, lengths, begun, strict=True)
     # clones, as tensors of inference cannot take part in training
     return [_completion(tokenizer, tokens[:length].clone(), found[:length].clone(), ends, stop, tag)
             for tokens, found, length, tag in rows]  # fmt: skip
+
+
+def _forced(
+    forcing: Forcing, number: int, tokens: torch.Tensor, logprobs: torch.Tensor
+) -> Completion:
+    """Return a row whose thinking had a budget."""
+    length = forcing.lengths[number]
+    return Completion(
+        forcing.text(number), tokens[:length].clone(), logprobs[:length].clone(),
+        "stop" if forcing.rows[number].stopped else "length", len(forcing.rows[number].thought),
+    )  # fmt: skip
 
 
 def _completion(
@@ -117,18 +142,9 @@ def _completion(
     """Leave out what pads tokens (T,) behind an end marker; say why they end."""
     ended = torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype)).nonzero()[:1, 0].tolist()
     length = ended[0] + 1 if ended else len(tokens)
-    text = begun + _spell(tokenizer, tokens[:length].tolist())
+    text = begun + spell(tokenizer, tokens[:length].tolist())
     finish = "stop" if ended or first_stop(text, stop) >= 0 else "length"
     return Completion(cut(text, stop), tokens[:length], logprobs[:length], finish)
-
-
-def _spell(tokenizer: Any, ids: list[int]) -> str:
-    """Decode without special tokens, but for those that open and close thinking."""
-    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    if not any(token.lower() in TAGS for token in special):
-        return tokenizer.decode(ids, skip_special_tokens=True)
-    left_out = {number for token, number in special.items() if token.lower() not in TAGS}
-    return tokenizer.decode([number for number in ids if number not in left_out])
 
 
 def _tokens(given: Mapping[str, torch.Tensor]) -> list[str]:
@@ -171,7 +187,7 @@ class _Stops:
 
     def _thinks(self, input_ids: torch.Tensor, row: int) -> bool:
         """Whether the stop strings of a row are all in its thinking."""
-        text = self.begun[row] + _spell(self.tokenizer, input_ids[row, self.prompt :].tolist())
+        text = self.begun[row] + spell(self.tokenizer, input_ids[row, self.prompt :].tolist())
         return first_stop(text, self.stop) < 0
 
 

@@ -2,8 +2,11 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from .budget import Budget
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,13 +19,15 @@ class Generation:
     """How prompts are continued; the answers of a model differ only where this or they differ.
 
     Args:
-        max_new_tokens: most tokens of an answer.
+        max_new_tokens: most tokens of an answer; with `thinking`, of what follows it.
         stop: strings that end an answer; its text is cut before them.
         temperature: divides the scores of the tokens before one is drawn; 0 draws none, and
             takes the most likely token at every step (greedy).
         top_p: draw only from the fewest tokens that together are this likely; greedy ignores it.
         n: answers to each prompt.
         seed: other ones draw other tokens; greedy ignores it.
+        thinking: how much of it goes before the answer; a mapping becomes a `Budget`. None: as much
+            as the model likes, within `max_new_tokens`.
 
     Raises:
         ValueError: a value out of its range; names the field, what it must be and what it is.
@@ -34,6 +39,7 @@ class Generation:
     top_p: float = 1.0
     n: int = 1
     seed: int = 0
+    thinking: Budget | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("max_new_tokens", 1), ("n", 1), ("seed", 0)):
@@ -53,11 +59,21 @@ class Generation:
         object.__setattr__(self, "stop", tuple(self.stop))
         object.__setattr__(self, "temperature", float(self.temperature))
         object.__setattr__(self, "top_p", float(self.top_p))
+        if self.thinking is not None:
+            object.__setattr__(self, "thinking", Budget.of(self.thinking))
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of an answer and of the thinking before it, where that has a budget."""
+        return self.max_new_tokens + (Budget.of(self.thinking).max if self.thinking else 0)
 
     @property
     def key(self) -> str:
-        """All fields as json, the same in every process."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """All fields that are set as json, the same in every process."""
+        found = asdict(self)
+        if self.thinking is None:  # answers that were kept before there was one are still found
+            del found["thinking"]
+        return json.dumps(found, sort_keys=True)
 
 
 class Completion(NamedTuple):
@@ -67,13 +83,16 @@ class Completion(NamedTuple):
     a stop string. `text` is without either, and without the space around it. `logprobs` (T,)
     float32 are the log-probabilities of `ids` in the distributions that they were drawn from,
     after `temperature` and `top_p`; of greedy ones, under the plain softmax of the scores.
-    `finish` is "stop" at an end marker or a stop string, "length" at `max_new_tokens`.
+    `finish` is "stop" at an end marker or a stop string, "length" at `max_new_tokens`. `thinking`
+    are its tokens of thinking where that had a budget, else 0; what the budget put there is among
+    `ids`, with log-probability 0.
     """
 
     text: str
     ids: "Tensor"
     logprobs: "Tensor"
     finish: Literal["stop", "length"]
+    thinking: int = 0
 
 
 def _number(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CLOSING = {
     "<think>": "</think>", "<thinking>": "</thinking>", "<thought>": "</thought>",
@@ -63,3 +63,12 @@ def opening(prompt: str) -> str:
     """The tag that a prompt ends with, where its template lets thinking begin; or ""."""
     found = _LAST.search(prompt)
     return found[1] if found else ""
+
+
+def spell(tokenizer: Any, ids: list[int]) -> str:
+    """Decode without special tokens, but for those that open and close thinking."""
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    if not any(token.lower() in TAGS for token in special):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    left_out = {number for token, number in special.items() if token.lower() not in TAGS}
+    return tokenizer.decode([number for number in ids if number not in left_out])

@@ -55,6 +55,12 @@ def chat(
         float, typer.Option(help="draw from the likeliest tokens with this much probability")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="another one draws other tokens")] = 0,
+    thinking: Annotated[
+        int | None, typer.Option(min=0, help="most tokens of thinking before an answer")
+    ] = None,
+    ignore_end: Annotated[
+        int, typer.Option(min=0, help='so many ends of it become "Wait", with --thinking')
+    ] = 0,
 ) -> None:
     """Ask a model about pictures and sounds, once or in a conversation.
 
@@ -69,7 +75,8 @@ def chat(
     given = {"image": images, "audio": sounds, "video": videos}
     media = [(kind, path) for kind, paths in given.items() for path in paths or []]
     try:
-        generation = _generation(max_new_tokens, temperature, top_p, seed)
+        budget = None if thinking is None else {"max": thinking, "ignore_end": ignore_end}
+        generation = _generation(max_new_tokens, temperature, top_p, seed, budget)
         # a wrong path should not cost the time to load a model
         parts = [_part(kind, path) for kind, path in media]
         check_checkpoint(checkpoint)
@@ -152,11 +159,15 @@ def _part(kind: str, path: str) -> dict[str, Any]:
     return PARTS[kind](file)
 
 
-def _generation(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Generation:
+def _generation(
+    max_new_tokens: int, temperature: float, top_p: float, seed: int,
+    thinking: dict[str, Any] | None,
+) -> Generation:  # fmt: skip
     try:
         return Generation(
-            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
-        )
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
+            thinking=thinking,
+        )  # fmt: skip
     except ValueError as error:
         raise ChatError(str(error)) from error
 

@@ -11,6 +11,8 @@ from omni.nearest import nearest
 from ..objectives import check_objective
 from .places import Places
 from .rule import Lora, Rule, numbers
+from .sampled import FOLDER as SAMPLED
+from .sampled import Sampled, source_of
 from .schema import Recipe, RecipeError, StageConfig, plan_config
 
 SHARDING = ("none", "full")
@@ -18,7 +20,7 @@ REFERENCE = ("stored", "model")
 PRECISION = ("auto", "fp32", "bf16")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
 # of a run, beside those of its stages
-FOLDERS = ("eval", "probes", "reference", "resume", "tensorboard")
+FOLDERS = ("eval", "probes", "reference", "resume", SAMPLED, "tensorboard")
 
 
 def check_values(recipe: Recipe, places: Places) -> None:
@@ -35,6 +37,7 @@ def check_values(recipe: Recipe, places: Places) -> None:
         if not patterns:
             where = places.of("sources", name)
             raise RecipeError(f"{where}: source {name!r} names no shards")
+        _check_source(recipe, name, places)
     for stage in recipe.stages:
         _check_stage(recipe, stage, places)
     for key, good, rule in (
@@ -64,6 +67,32 @@ def check_values(recipe: Recipe, places: Places) -> None:
             f"{places.of('feature_cache')}: feature_cache names a folder; say with "
             "feature_cache_mb how large it may grow"
         )
+
+
+def _check_source(recipe: Recipe, name: str, places: Places) -> None:
+    """Refuse a source that is none, or is sampled from a stage that is not trained by then."""
+
+    def fail(reason: object, *keys: str) -> NoReturn:
+        where = places.of("sources", name, *keys)
+        raise RecipeError(f"{where}: source {name!r}: {reason}")
+
+    try:
+        source = source_of(recipe.sources[name])
+    except EntryError as error:
+        fail(error, *error.keys)
+    if not isinstance(source, Sampled):
+        return
+    if not re.fullmatch(r"\w[\w-]*", name):
+        fail("what is sampled is a folder of the run, so its name is of letters, digits, - and _")
+    names = [stage.name for stage in recipe.stages]
+    if source.from_ not in names:
+        hint = nearest(source.from_, names)
+        fail(f"there is no stage {source.from_!r} to sample from; {hint}", "sample", "from")
+    for stage in recipe.stages[: names.index(source.from_) + 1]:
+        if name in stage.data.mixture:
+            fail(f"stage {stage.name!r} is trained on what {source.from_!r} answers, which comes "
+                 "no earlier: a source is sampled from a stage before those that use it",
+                 "sample", "from")  # fmt: skip
 
 
 def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:

@@ -10,6 +10,7 @@ from omegaconf import MISSING as REQUIRED
 
 from ..objectives import OBJECTIVES, objective_class
 from .rule import Lora, Rule
+from .sampled import Sampled
 from .schema import DataConfig, ProbeConfig, Recipe, StageConfig
 
 HEAD = """\
@@ -20,6 +21,7 @@ a recipe with all of its values, and `omni-train init` writes a first one.
 """
 PARTS = (
     ("", Recipe),
+    ("sources.NAME.sample", Sampled),
     ("stages[]", StageConfig),
     ("stages[].data", DataConfig),
     ("stages[].trainable.PATTERN", Rule),
@@ -47,7 +49,7 @@ def _table(title: str, cls: type[Any]) -> str:
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
         texts |= _texts(base)
-    rows = [f"| `{f.name}` | {_type(f)} | {_default(f)} | {texts.get(f.name, '')} |"
+    rows = [f"| `{f.name.rstrip('_')}` | {_type(f)} | {_default(f)} | {texts.get(f.name, '')} |"
             for f in fields(cls)]  # fmt: skip
     return "\n".join([f"## {title}", "", about, "", "| key | type | default | |",
                       "|---|---|---|---|", *rows, ""])  # fmt: skip

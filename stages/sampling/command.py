@@ -17,6 +17,7 @@ def sample(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="of an answer")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="other ones draw other answers")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="prompts at once")] = 8,
+    pairs: Annotated[str, typer.Option(help="spin: pairs of the real answer and an own")] = "",
     device: Annotated[str, typer.Option(help="where the model runs")] = "cpu",
 ) -> None:
     """Answer the prompts of shards with CHECKPOINT; the answers are shards to train on.
@@ -25,20 +26,23 @@ def sample(
     goes on; at most a batch is lost. The manifest names weights, prompts, seed and settings, and
     each sample's meta its prompt and whether the answer was cut (`finish`: length).
 
+    With `--pairs spin` each is a pair: the real answer is chosen, the own one rejected; equal ones
+    are left out and counted.
+
     Example: `omni-train sample runs/mine/sft --prompts data/chat --out data/own -n 4`
     """
     from omni.generation.settings import Generation
     from omni.load import CheckpointError
 
-    from .sample import sample_answers
+    from ..recipe.sampled import PAIRS
+    from .sample import described, sample_answers
 
     try:
+        if pairs not in PAIRS:
+            raise ValueError(f"--pairs is spin or left out, not {pairs!r}")
         how = Generation(max_new_tokens, (), temperature, top_p, n, seed)
-        manifest = sample_answers(checkpoint, prompts, out, how, batch, device)
+        manifest = sample_answers(checkpoint, prompts, out, how, batch, device, pairs)
     except (CheckpointError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    count, left = manifest["splits"]["train"]["samples"], manifest["skipped"]
-    print(f"{out}: {count} answers; {left['count']} prompts left out")
-    for reason in left["first"]:
-        print(f"  {reason}")
+    print("\n".join(described(str(out), manifest)))

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data_shards.read.entry import read_shard
 from data_shards.shards.manifest import read_manifest, sha256
-from data_shards.shards.sample import Sample
 from data_shards.shards.shard import Bad, find_shards
 from data_shards.shards.write import ShardSet
-from data_shards.sources.base import facts
 from omni.features.cache import weights_hash
 from omni.files.jsonl import append_lines, read_lines
 from omni.generation.answer import complete, prompts
@@ -21,27 +19,15 @@ from omni.generation.settings import Generation
 from omni.load import load
 from omni.media.decode import MediaError
 from omni.processing.identity import identify
-from omni.processing.messages import Message, MessageError, assistant, fill
+from omni.processing.messages import MessageError
 from omni.processing.processor import PlaceholderError
 
-SOURCE = "sample"
-
-
-class Prompt(NamedTuple):
-    """What is asked: a sample up to its last answer; `name` is "path:key"."""
-
-    name: str
-    messages: list[Message]
-    sample: Sample
-
-    def shown(self) -> list[Message]:
-        """Return the messages with their media."""
-        return fill(self.messages, self.sample.parts)
+from .samples import SOURCE, Answer, Prompt, equal, samples_of
 
 
 def sample_answers(
     checkpoint: Path, folders: Sequence[Path], out: Path, generation: Generation,
-    batch: int = 8, device: str = "cpu",
+    batch: int = 8, device: str = "cpu", pairs: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Answer the train prompts of some folders of shards; return the manifest of `out`.
 
@@ -56,12 +42,14 @@ def sample_answers(
         generation: how.
         batch: prompts that are answered at once.
         device: where the model runs.
+        pairs: "spin": each answer beside the real one, as a preference; see `samples_of`.
 
     Raises:
         CheckpointError: see `omni.load.load`.
         FileNotFoundError: a folder holds no shards.
         FileExistsError: `out` holds something else.
-        ValueError: no prompt can be answered; names the first reason.
+        ValueError: no prompt can be answered, which names the first reason; or every answer equals
+            the real one.
     """
     shards = [path for folder in folders for path in find_shards(folder)]
     found = read_manifest(out) if out.is_dir() else None
@@ -70,33 +58,68 @@ def sample_answers(
     model, processor = load(checkpoint)
     request = {
         "source": SOURCE, "weights": weights_hash(model), "processor": processor.fingerprint,
-        "generation": json.loads(generation.key), "prompts": {str(p): sha256(p) for p in shards},
+        "generation": json.loads(generation.key), "pairs": pairs,
+        "prompts": {str(p): sha256(p) for p in shards},
     }  # fmt: skip
-    if found and all(found.get(name) == value for name, value in request.items()):
-        return found
+    if found:
+        other = [name for name, value in request.items() if found.get(name, "") != value]
+        if not other:
+            return found
+        print(f"{out}: sampled anew, as the answers there are of other {', '.join(other)}")
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
     kept = out.parent / f".{out.name}.answers" / f"{digest}.jsonl"
     model.to(device)  # type: ignore[arg-type]
     skipped: dict[str, str] = {}
     _answer(model, processor, shards, generation, batch, kept, skipped)
-    answers = {line["prompt"]: line["answers"] for line in read_lines(kept)}
+    answers = {line["prompt"]: [Answer(**one) for one in line["answers"]]
+               for line in read_lines(kept)}  # fmt: skip
     if not answers:
         first = next(iter(skipped.items()), ("there", "are no samples"))
         raise ValueError(f"no prompt can be answered; {': '.join(first)}")
-    licenses: dict[str, str] = {}
-    with ShardSet(out) as made:
-        for prompt in _prompts(shards, skipped):
-            for sample in _samples(prompt, answers.get(prompt.name, []), licenses):
-                made.add(sample)
-        manifest = made.commit({
-            **request, "checkpoint": str(checkpoint), "licenses": licenses,
-            "skipped": {"count": len(skipped), "first": [*map(": ".join, skipped.items())][:20]},
-        })  # fmt: skip
+    manifest = _write(out, find_prompts(shards, skipped), answers, pairs, skipped, {
+        **request, "checkpoint": str(checkpoint),
+    })  # fmt: skip
     kept.unlink()
     return manifest
 
 
-def _prompts(shards: Sequence[Path], skipped: dict[str, str]) -> Iterator[Prompt]:
+def described(title: str, manifest: Mapping[str, Any]) -> list[str]:
+    """Return lines about what was sampled."""
+    left, count = manifest["skipped"], manifest["splits"]["train"]["samples"]
+    figures = [f"{count} answers", f"{left['count']} prompts left out"]
+    if manifest.get("pairs"):
+        figures.append(f"{manifest['equal']} equal to the real answer left out")
+    return [f"{title}: {'; '.join(figures)}", *(f"  {reason}" for reason in left["first"])]
+
+
+def _write(
+    out: Path, found: Iterator[Prompt], answers: Mapping[str, Sequence[Answer]], pairs: str,
+    skipped: dict[str, str], about: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Write what answers become as shards at `out`; return the manifest."""
+    licenses: dict[str, str] = {}
+    alike = written = 0
+    with ShardSet(out) as made:
+        for prompt in found:
+            given = answers.get(prompt.name, [])
+            for sample in samples_of(prompt, given, pairs, skipped):
+                licenses[sample.meta["of"]] = sample.meta["license"]
+                made.add(sample)
+                written += 1
+            alike += sum(equal(prompt.real, answer) for answer in given)
+        if not written:
+            first = "".join(f"; {name}: {reason}" for name, reason in islice(skipped.items(), 1))
+            raise ValueError(
+                f"no pair can be made: {alike} answers equal the real ones, and {len(skipped)} "
+                f"prompts are left out{first}"
+            )
+        return made.commit({
+            **about, "licenses": licenses, "equal": alike,
+            "skipped": {"count": len(skipped), "first": [*map(": ".join, skipped.items())][:20]},
+        })  # fmt: skip
+
+
+def find_prompts(shards: Sequence[Path], skipped: dict[str, str]) -> Iterator[Prompt]:
     """Yield every prompt in order; what is none is named in `skipped`, with the reason."""
 
     def bad(one: Bad) -> None:
@@ -108,7 +131,7 @@ def _prompts(shards: Sequence[Path], skipped: dict[str, str]) -> Iterator[Prompt
             while messages and messages[-1]["role"] == "assistant":
                 messages = messages[:-1]
             if messages and messages[-1]["role"] == "user":
-                yield Prompt(name, messages, sample)
+                yield Prompt(name, messages, sample.messages[len(messages) :], sample)
             else:
                 skipped[name] = "it asks nothing"
 
@@ -119,7 +142,7 @@ def _answer(
 ) -> None:  # fmt: skip
     """Append the answers to the prompts that have none, batch by batch."""
     done = {line["prompt"] for line in read_lines(kept)}
-    left = (prompt for prompt in _prompts(shards, skipped) if prompt.name not in done)
+    left = (prompt for prompt in find_prompts(shards, skipped) if prompt.name not in done)
     usable = (prompt for prompt in left if _usable(processor, prompt, skipped))
     while some := [*islice(usable, batch)]:
         asked = [prompt.shown() for prompt in some]
@@ -141,24 +164,3 @@ def _usable(processor: Any, prompt: Prompt, skipped: dict[str, str]) -> bool:
         skipped[prompt.name] = str(error)
         return False
     return True
-
-
-def _samples(
-    prompt: Prompt, answers: Sequence[dict[str, str]], licenses: dict[str, str]
-) -> Iterator[Sample]:
-    """Yield a sample for each answer, with the media of its prompt."""
-    meta, shown = prompt.sample.meta, {*_refs(prompt.messages)}
-    licence, source = str(meta.get("license", "unknown")), str(meta.get("source", "unknown"))
-    licenses[source] = licence
-    parts = {name: data for name, data in prompt.sample.parts.items() if name in shown}
-    for number, answer in enumerate(answers):
-        more = {"prompt": prompt.name, "number": number, "finish": answer["finish"]}
-        if "identity" in meta:
-            more["identity"] = meta["identity"]
-        about = facts(SOURCE, licence, "sampled", of=source, **more)
-        yield Sample([*prompt.messages, assistant(answer["text"])], parts, about)
-
-
-def _refs(messages: Sequence[Message]) -> Iterator[str]:
-    for message in messages:
-        yield from (part[part["type"]] for part in message["content"] if part["type"] != "text")

@@ -15,6 +15,7 @@ from omni.media.decode import MediaError
 from omni.processing.messages import MessageError
 from omni.processing.processor import PlaceholderError
 
+from ..recipe.sampled import Sampled, source_of
 from ..recipe.schema import Recipe
 
 HOW = Generation(max_new_tokens=48, stop=("\n\n",))
@@ -68,7 +69,9 @@ def heldout_shards(
     """Find the held-out shards beside the train shards of some sources."""
     found = {}
     for name in sources:
-        local = [pattern for pattern in recipe.sources[name] if not is_url(pattern)]
+        source = source_of(recipe.sources[name])
+        given = [] if isinstance(source, Sampled) else source  # its answers are to train on
+        local = [pattern for pattern in given if not is_url(pattern)]
         folders = sorted({path.parent for path in find_shards(local)}) if local else []
         found[name] = [
             shard for folder in folders for shard in sorted(folder.glob("heldout-*.tar"))

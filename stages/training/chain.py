@@ -16,7 +16,9 @@ from ..engine.kernels import check_attention
 from ..engine.precision import check_precision
 from ..metrics.trackers import check_trackers
 from ..recipe.places import Places
+from ..recipe.sampled import Sampled, source_of
 from ..recipe.schema import Recipe, RecipeError, StageConfig, stage_settings
+from ..sampling.derive import sample_sources
 from .checkpoint import DONE, finished
 from .preflight import find_mistakes
 from .probes import probe_stage
@@ -44,6 +46,7 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
                 )
             if not done:
                 try:
+                    sample_sources(recipe, stage, accelerator)
                     train_stage(recipe, stage, settings, parent, target, accelerator)
                 finally:
                     accelerator.free_memory()  # it holds every model and optimizer it prepared
@@ -134,7 +137,15 @@ def _settings(recipe: Recipe, stage: StageConfig, parent: Path | None) -> dict[s
 
 def _shards_identity(recipe: Recipe, stage: StageConfig) -> dict[str, list[str]]:
     """Return, per source, hashes that change when its shards are built anew."""
-    return {name: [*manifests(recipe.sources[name])] for name in stage.data.mixture}
+    return {name: _source_identity(recipe, name) for name in stage.data.mixture}
+
+
+def _source_identity(recipe: Recipe, name: str) -> list[str]:
+    source = source_of(recipe.sources[name])
+    if not isinstance(source, Sampled):
+        return [*manifests(source)]
+    # of what its answers follow from: they may not be sampled yet
+    return [_identity(Path(recipe.output) / source.from_), *manifests(source.prompts)]
 
 
 def _identity(parent: Path | None) -> str:

@@ -23,7 +23,9 @@ from omni.weights import WeightsError
 
 from ..objectives import kind_of, objective_class
 from ..recipe.places import Places
+from ..recipe.sampled import Sampled, source_of
 from ..recipe.schema import Recipe, StageConfig, plan_config
+from ..sampling.derive import check_prompts
 from ..trainable.lora import adapt
 from ..trainable.patterns import PatternError, param_groups
 from .prepare import extend, load_parent
@@ -126,10 +128,16 @@ class _Preflight:
             if self.model:
                 _check_positions(self.model, config.max_length or 0)
         for name in stage.data.mixture:
+            source = source_of(self.recipe.sources[name])
+            if isinstance(source, Sampled):
+                with self.noting(stage, name, "sample", root="sources"):
+                    if self.model:
+                        check_prompts(source, self.processor, rendering)
+                continue
             with self.noting(stage, name, root="sources"):
                 if name not in self._indices:
-                    manifests(self.recipe.sources[name])
-                    self._indices[name] = Index.open(self.recipe.sources[name])
+                    manifests(source)
+                    self._indices[name] = Index.open(source)
             with self.noting(stage, "data"):
                 if self.model and name in self._indices:
                     check_media(name, self._indices[name], self.processor)

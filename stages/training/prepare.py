@@ -18,7 +18,8 @@ from omni.model.forward import load_text_tokenizer
 from omni.weights import WeightsError
 
 from ..objectives import kind_of, objective_class
-from ..recipe.schema import Recipe, StageConfig, plan_config
+from ..recipe.sampled import Sampled, source_of
+from ..recipe.schema import Recipe, StageConfig, plan_config, shards_of
 from ..trainable.new_tokens import add_tokens
 
 
@@ -80,7 +81,7 @@ def data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]
     """Return what the checkpoint remembers of the stage's data: source, licences, split."""
     records = {}
     for name in stage.data.mixture:
-        found = manifests(recipe.sources[name]).values()
+        found = manifests(shards_of(recipe, name)).values()
         licenses = {f"{k}: {v}" for m in found for k, v in m.get("licenses", {}).items()}
         records[f"data.{name}"] = {
             "source": ", ".join(m.get("source", "unknown") for m in found)
@@ -91,9 +92,24 @@ def data_records(recipe: Recipe, stage: StageConfig) -> dict[str, dict[str, str]
     return records
 
 
+def open_source(recipe: Recipe, name: str) -> Index:
+    """Index the shards of a source.
+
+    Raises:
+        FileNotFoundError: there are none, or they are not sampled yet.
+    """
+    source, patterns = source_of(recipe.sources[name]), shards_of(recipe, name)
+    if isinstance(source, Sampled) and not Path(patterns[0]).parent.is_dir():
+        raise FileNotFoundError(
+            f"source {name!r} is what stage {source.from_!r} answers, and is sampled by the run "
+            "before the first stage that is trained on it; it is not yet"
+        )
+    return Index.open(patterns)
+
+
 def make_plan(recipe: Recipe, stage: StageConfig, processor: Any, ranks: int) -> Plan:
     """Plan the stage's data for a number of ranks."""
-    sources = {name: Index.open(recipe.sources[name]) for name in stage.data.mixture}
+    sources = {name: open_source(recipe, name) for name in stage.data.mixture}
     rendering = objective_class(kind_of(stage.objective)).rendering
     lengths = {name: index.lengths(processor, rendering) for name, index in sources.items()}
     return Plan(sources, plan_config(recipe, stage, ranks), lengths)

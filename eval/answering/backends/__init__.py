@@ -1,6 +1,7 @@
 """Who answers: a checkpoint of ours, any model of transformers, or an endpoint."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,21 @@ def check_spec(
         raise ValueError(
             "--min-pixels and --max-pixels are for models of transformers that take pictures of "
             "any size; a checkpoint of ours shows its encoder what it was trained on"
+        )
+
+
+def check_sampling(spec: str, sampling: Mapping[str, Any]) -> None:
+    """Refuse a way to answer that cannot be, or that the model would not heed.
+
+    Raises:
+        ValueError: see `Generation`; or a budget of thinking for an endpoint.
+    """
+    from omni.generation.settings import Generation
+
+    if Generation(**sampling).thinking and spec.startswith("openai:"):
+        raise ValueError(
+            "an endpoint chooses its tokens itself: a budget of thinking is for checkpoints and "
+            "hf: models"
         )
 
 

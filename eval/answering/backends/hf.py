@@ -56,7 +56,7 @@ def open_transformers(
     def answer_batch(batch: Any, generation: Generation, keys: Sequence[str]) -> list[Reply]:
         batch = batch.to(model.device, model.dtype)
         found = complete(model, processor, batch, generation, keys=keys)
-        return [Reply(completion.text, completion.finish) for completion in found]
+        return [Reply(one.text, one.finish, thinking=one.thinking) for one in found]
 
     answerer = Answerer(
         answer_batch,

@@ -54,7 +54,7 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
 
     def answer_batch(batch: Any, generation: Generation, keys: Sequence[str]) -> list[Reply]:
         found = complete(model, processor, batch, generation, keys=keys)
-        return [Reply(completion.text, completion.finish) for completion in found]
+        return [Reply(one.text, one.finish, thinking=one.thinking) for one in found]
 
     kinds = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
     return Answerer(

@@ -1,0 +1,101 @@
+"""A source that an earlier stage makes: `{sample: {from: STAGE, prompts: [data/chat], n: 4}}`."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+from omni.entry import EntryError
+from omni.generation.settings import Generation
+from omni.nearest import nearest
+
+FOLDER = "sampled"  # of a run
+PAIRS = ("", "spin")
+SHAPE = "write [data/chat/train-*.tar], or {sample: {from: STAGE, prompts: [data/chat]}}"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What an earlier stage answers, sampled before the first stage that is trained on it.
+
+    As `omni-train sample` does it: batched, gone on with after a kill, and done again where
+    weights, prompts or settings are others. The shards are OUTPUT/sampled/NAME.
+    """
+
+    from_: str
+    """the stage whose checkpoint answers"""
+    prompts: list[str]
+    """shards, or folders of them; a prompt is a sample up to its last answer"""
+    n: int = 1
+    """answers to each prompt"""
+    temperature: float = 1.0
+    """0: the most likely token"""
+    top_p: float = 1.0
+    """draw from the tokens that are so likely"""
+    max_new_tokens: int = 256
+    """of an answer"""
+    seed: int = 0
+    """other ones draw other answers"""
+    batch: int = 8
+    """prompts at once; changes no answer"""
+    pairs: str = ""
+    """spin: pairs of the real answer and an own one, for the objective of that name; equal ones are
+    left out and counted"""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.from_, str) or not self.from_:
+            raise EntryError(f"from is the name of a stage, not {self.from_!r}", "from")
+        if not _strings(self.prompts):
+            raise EntryError(f"prompts is a list of shards, not {self.prompts!r}", "prompts")
+        if self.pairs not in PAIRS:
+            hint = nearest(self.pairs, PAIRS[1:])
+            raise EntryError(f"pairs is spin or left out, not {self.pairs!r}; {hint}", "pairs")
+        if type(self.batch) is not int or self.batch < 1:
+            raise EntryError(f"batch is a whole number from 1, not {self.batch!r}", "batch")
+        for name in ("n", "temperature", "top_p", "max_new_tokens", "seed"):
+            try:
+                Generation(**{name: getattr(self, name)})
+            except ValueError as error:
+                raise EntryError(error, name) from error
+
+    @property
+    def generation(self) -> Generation:
+        """How answers are generated."""
+        return Generation(self.max_new_tokens, (), self.temperature, self.top_p, self.n, self.seed)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the answers but weights and prompts' bytes."""
+        return {name.rstrip("_"): value for name, value in asdict(self).items() if name != "batch"}
+
+
+def source_of(entry: Any) -> list[str] | Sampled:
+    """Return what a recipe's entry under `sources` says: shards, or what samples them.
+
+    Raises:
+        EntryError: it is neither, or has an unknown key (the nearest is named).
+    """
+    if _strings(entry):
+        return list(entry)
+    if not isinstance(entry, Mapping):
+        raise EntryError(f"{entry!r} is no source: {SHAPE}")
+    for key in entry:
+        if key != "sample":
+            raise EntryError(f"unknown key {key!r}; {nearest(key, ['sample'])}", str(key))
+    if not isinstance(entry.get("sample"), Mapping):
+        raise EntryError(f"sample is a mapping: {SHAPE}", "sample")
+    says = {str(key): value for key, value in entry["sample"].items()}
+    known = {field.name.rstrip("_"): field for field in fields(Sampled)}
+    for key in says:
+        if key not in known:
+            raise EntryError(f"unknown key {key!r}; {nearest(key, known)}", "sample", key)
+    for key, field in known.items():
+        if key not in says and field.default is MISSING:
+            raise EntryError(f"the key {key!r} is required", "sample")
+    try:
+        return Sampled(**{known[key].name: value for key, value in says.items()})
+    except EntryError as error:
+        raise EntryError(error, "sample", *error.keys) from error
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
