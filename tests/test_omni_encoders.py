@@ -26,12 +26,17 @@ OPEN_CLIP = {
 }
 VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
        "intermediate_size": 48, "image_size": 32, "patch_size": 8}  # fmt: skip
+QWEN2_VL = {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 24}
+NAFLEX = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "intermediate_size": 48, "patch_size": 8, "num_patches": 16}  # fmt: skip
 SPECS = {
     "timm conv": {"kind": "timm", "architecture": "test_efficientnet", "image_size": 96},
     "timm vit": {"kind": "timm", "architecture": "test_vit", "image_size": 48,
                  "model_args": {"img_size": 48}},
     "open_clip": {"kind": "open_clip", "architecture": "tiny"},
     "transformers": {"kind": "transformers", "model_config": VIT},
+    "qwen2_vl": {"kind": "qwen2_vl", "model_config": QWEN2_VL, "max_pixels": 28 * 28 * 20},
+    "naflex": {"kind": "naflex", "model_config": NAFLEX, "max_patches": 40},
     "whisper": None,
 }  # fmt: skip
 

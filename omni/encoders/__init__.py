@@ -38,7 +38,9 @@ from ..entry import EntryError
 from ..nearest import nearest
 from .audio import WhisperEncoder
 from .check import check_encoder
+from .naflex import NaflexEncoder
 from .open_clip import OpenClipEncoder
+from .qwen2_vl import Qwen2VlEncoder
 from .timm import TimmEncoder
 from .transformers import TransformersEncoder
 
@@ -49,6 +51,8 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "timm": TimmEncoder,
     "open_clip": OpenClipEncoder,
     "transformers": TransformersEncoder,
+    "qwen2_vl": Qwen2VlEncoder,
+    "naflex": NaflexEncoder,
     "whisper": WhisperEncoder,
 }
 

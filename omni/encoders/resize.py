@@ -7,6 +7,7 @@
 import json
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,6 +60,45 @@ def to_pixels(config: dict[str, Any], image: Image.Image) -> torch.Tensor:
     )
 
 
+def author_settings(folder: Path, who: str, instead: str = "") -> dict[str, Any]:
+    """Return the settings of a folder's image processor, with its class.
+
+    Args:
+        folder: of weights, which has one.
+        who: names the encoder in errors.
+        instead: what else a user could do, for the error.
+
+    Raises:
+        ValueError: transformers does not know it.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder)
+    except Exception as error:  # whatever a file may hold
+        raise ValueError(
+            f"{who}: the preprocessing that {folder} holds cannot be read "
+            f"({' '.join(str(error).split())}); mend it{instead}"
+        ) from error
+    return settings_of(processor)
+
+
+def settings_of(processor: Any) -> dict[str, Any]:
+    """Return what `image_processor` makes an image processor of transformers from again."""
+    return json.loads(processor.to_json_string()) | {
+        "image_processor_type": type(processor).__name__
+    }
+
+
+@lru_cache
+def image_processor(settings: str) -> Any:
+    """Make the image processor of transformers from the JSON of `settings_of`."""
+    import transformers
+
+    found = json.loads(settings)
+    return getattr(transformers, found["image_processor_type"]).from_dict(found)
+
+
 def check_square(config: dict[str, Any], who: str) -> None:
     """Make sure that images of every shape become squares of the size that a config says.
 
@@ -94,11 +134,7 @@ def _open_clip(settings: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor
 
 
 def _transformers(settings: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor]:
-    """Make the image processor that `AutoImageProcessor` chose when the tower was attached."""
-    import transformers
-
-    kind = getattr(transformers, settings["processor"]["image_processor_type"])
-    processor = kind.from_dict(settings["processor"])
+    processor = image_processor(json.dumps(settings["processor"]))
     return lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0]
 
 
