@@ -50,6 +50,38 @@ def budget_sizes(height: np.ndarray, width: np.ndarray, patch: int, most: int) -
     return found[0], found[1]
 
 
+def tile_shapes(most: int) -> list[tuple[int, int]]:
+    """Return all (rows, columns) of at most so many tiles."""
+    sides = range(1, most + 1)
+    return [(rows, columns) for rows in sides for columns in sides if rows * columns <= most]
+
+
+def tile_grids(
+    height: np.ndarray, width: np.ndarray, side: int, shapes: list[tuple[int, int]]
+) -> Sizes:
+    """Choose rows and columns of tiles: the most pixels of the image, then the least around it.
+
+    LLaVA-NeXT's rule, an image being scaled to fit into the tiles as it is.
+
+    Returns:
+        rows and columns, (n,) each; 0 where an image is so thin that no pixel of it is left.
+    """
+    found = np.zeros((2, len(height)), np.int64)
+    for start in range(0, len(height), _CHUNK):
+        span = slice(start, start + _CHUNK)
+        high, wide = height[span].astype(np.float64), width[span].astype(np.float64)
+        area, best = high * wide, found[:, span]
+        shown, wasted = np.zeros(len(area)), np.full(len(area), np.inf)
+        for rows, columns in shapes:
+            scale = np.minimum(columns * side / wide, rows * side / high)
+            pixels = np.minimum(np.trunc(wide * scale) * np.trunc(high * scale), area)
+            around = rows * columns * side**2 - pixels
+            better = (pixels > shown) | ((pixels == shown) & (around < wasted) & (pixels > 0))
+            best[:, better] = [[rows], [columns]]
+            shown, wasted = np.where(better, pixels, shown), np.where(better, around, wasted)
+    return found[0], found[1]
+
+
 def stretch(size: tuple[int, int], used: tuple[int, int]) -> float:
     """Tell how many times as wide for its height, or as high for its width, an image becomes."""
     ratio = (used[1] * size[0]) / (used[0] * size[1])

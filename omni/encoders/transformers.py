@@ -11,7 +11,7 @@ import torch
 from ..entry import EntryError
 from ..nearest import nearest
 from .image import IMAGENET, ImageEncoder, square, to_grid
-from .resize import LETTERBOX, WAYS, author_settings, check_square, choose
+from .resize import LETTERBOX, WAYS, author_settings, check_square, choose, own_way
 from .stored import is_sketch, stored_preprocessing
 
 
@@ -74,7 +74,7 @@ class TransformersEncoder(ImageEncoder):
         features = _measured(cls, described, who)
         described |= {"grid": list(features.shape[1:3]), "width": features.shape[3]}
         author = None
-        if folder and stored and spec.get("resize") not in WAYS:
+        if folder and stored and not own_way(spec.get("resize"), who):
             author = _author(folder, described, who)
         described["resize"] = choose(spec.get("resize"), author, who)
         check_square(described, who)
