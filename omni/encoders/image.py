@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..media.decode import load_image
+from .boxes import Placement, place
 from .ragged import Ragged
 from .resize import LETTERBOX, is_tiled, tiles_of, to_pixels
 
@@ -64,6 +65,11 @@ class ImageEncoder(nn.Module):
     def split(config: dict[str, Any], pixel_values: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         """Undo `collate`: the inputs of each square alone."""
         return [(pixels,) for pixels in pixel_values.split(1)]
+
+    @staticmethod
+    def place(config: dict[str, Any], width: int, height: int) -> Placement:
+        """Tell where a picture lies in what is shown of it; see `omni.encoders.boxes.place`."""
+        return place(config, width, height)
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encode pixels (N, 3, S, S) to patches (N, H, W, D)."""

@@ -13,6 +13,7 @@ from torch import nn
 from ..entry import EntryError
 from ..media.decode import load_image
 from ..nearest import nearest
+from .boxes import Placement
 from .image import square
 from .ragged import Ragged
 from .resize import author_settings, image_processor
@@ -171,6 +172,14 @@ class NativeEncoder(nn.Module):
         used = cls.used(config, facts["height"], facts["width"])
         grids = np.stack(used, axis=1) // config["model_config"]["patch_size"]
         return np.arange(len(facts)), grids
+
+    @classmethod
+    def place(cls, config: dict[str, Any], width: int, height: int) -> Placement:
+        """Tell where a picture lies in what is shown of it: it fills all of that."""
+        patch = config["model_config"]["patch_size"]
+        rows, columns = cls._grid(config, (width, height))
+        shown = columns * patch, rows * patch
+        return Placement.of((width, height), shown, shown)
 
     def load_pretrained(self, folder: Path) -> None:
         """Load the tower of a folder that holds it alone, or a whole model.
