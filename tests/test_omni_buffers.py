@@ -3,8 +3,10 @@
 import copy
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -47,7 +49,13 @@ def timm(name):
 ALL = {f"timm {n}": timm(n) for n in TIMM} | {
     f"transformers {n}": {"kind": "transformers", "model_config": {"model_type": n, **VIT}}
     for n in TRANSFORMERS
-}
+} | {
+    "qwen2_vl": {"kind": "qwen2_vl",
+                 "model_config": {"depth": 1, "embed_dim": 32, "num_heads": 2, "hidden_size": 8}},
+    "naflex": {"kind": "naflex", "model_config": {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 48, "num_patches": 16}},
+}  # fmt: skip
 
 
 def reloaded(model, folder, dtype=torch.float32):
@@ -64,14 +72,17 @@ def assert_same(model, other, name):
     off = [k for k in tensors if k.split(".")[0] != "language_model"
            and not torch.equal(tensors[k], found[k])]  # fmt: skip
     assert not off
-    size = model.config.modalities[name]["encoder"]["image_size"]
-    pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    config = model.config.modalities[name]["encoder"]
+    cls = ENCODERS[config["kind"]]
+    noise = np.random.default_rng(0).integers(0, 255, (2, 70, 50, 3), dtype=np.uint8)
+    batch = cls.collate([cls.preprocess(config, Image.fromarray(one)) for one in noise])
+    media = [batch[i].to(model.dtype) if i not in cls.host_inputs else batch[i] for i in cls.inputs]
     with torch.no_grad():
-        features = model.encode(name, pixels)
+        features = model.encode(name, *media)
         assert features.isfinite().all()
         # a convolution takes another kernel where loaded weights lie elsewhere in memory
         close = 1e-6 if any(isinstance(m, nn.BatchNorm2d) for m in model.modules()) else 0
-        torch.testing.assert_close(other.encode(name, pixels), features, atol=close, rtol=0)
+        torch.testing.assert_close(other.encode(name, *media), features, atol=close, rtol=0)
 
 
 @pytest.mark.parametrize("which", ALL)

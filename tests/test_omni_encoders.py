@@ -28,12 +28,18 @@ VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_atte
 HUBERT = {"model_type": "hubert", "hidden_size": 16, "num_hidden_layers": 1,
           "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": (8,) * 7,
           "num_conv_pos_embeddings": 5, "num_conv_pos_embedding_groups": 2}  # fmt: skip
+QWEN2_VL = {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 24}
+NAFLEX = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "intermediate_size": 48, "patch_size": 8, "num_patches": 16}  # fmt: skip
 SPECS = {
     "timm conv": {"kind": "timm", "architecture": "test_efficientnet", "image_size": 96},
     "timm vit": {"kind": "timm", "architecture": "test_vit", "image_size": 48,
                  "model_args": {"img_size": 48}},
     "open_clip": {"kind": "open_clip", "architecture": "tiny"},
     "transformers": {"kind": "transformers", "model_config": VIT},
+    "tiles": {"kind": "transformers", "model_config": VIT, "resize": {"by": "tiles", "most": 4}},
+    "qwen2_vl": {"kind": "qwen2_vl", "model_config": QWEN2_VL, "max_pixels": 28 * 28 * 20},
+    "naflex": {"kind": "naflex", "model_config": NAFLEX, "max_patches": 40},
     "whisper": None,
     "transformers_audio": {"kind": "transformers_audio", "model_config": HUBERT},
 }  # fmt: skip
@@ -209,7 +215,7 @@ def test_an_encoder_runs_without_memory_or_arithmetic(attached, make_picture, ma
     config = processor.modalities[name]["encoder"]
     cls = ENCODERS[config["kind"]]
     medium = make_sound(0.5) if cls.media == "audio" else make_picture(0)
-    [item] = cls.split(config, *cls.preprocess(config, medium).values())
+    item, *_ = cls.split(config, *cls.preprocess(config, medium).values())
     real = model.encoders[name].eval()(*item)
     with torch.device("meta"):
         sketch = build_encoder(config).eval()

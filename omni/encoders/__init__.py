@@ -23,7 +23,9 @@ and, without weights, so that data can be tokenised alone, where `config` is wha
   (rows, columns), from its `inputs` by name;
 * `grids_of(config, facts)`: the same of many files by their facts alone, an array with the fields
   of `omni.media.facts.Facts`: the file of each item, (G,), and the grids, (G, axes). So data can be
-  planned without decoding any.
+  planned without decoding any;
+* `place(config, width, height)`: of those for pictures, where one lies in what is shown of it, for
+  boxes: a `boxes.Placement`.
 
 `forward(*inputs)` returns a `Ragged`: the features of all items without padding, and their grids,
 which are those of `grids` and lie on the host. An item's features do not depend on its batch.
@@ -38,7 +40,9 @@ from ..entry import EntryError
 from ..nearest import nearest
 from .audio import WhisperEncoder
 from .check import check_encoder
+from .naflex import NaflexEncoder
 from .open_clip import OpenClipEncoder
+from .qwen2_vl import Qwen2VlEncoder
 from .timm import TimmEncoder
 from .transformers import TransformersEncoder
 from .transformers_audio import TransformersAudioEncoder
@@ -50,6 +54,8 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "timm": TimmEncoder,
     "open_clip": OpenClipEncoder,
     "transformers": TransformersEncoder,
+    "qwen2_vl": Qwen2VlEncoder,
+    "naflex": NaflexEncoder,
     "whisper": WhisperEncoder,
     "transformers_audio": TransformersAudioEncoder,
 }

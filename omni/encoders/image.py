@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from ..media.decode import load_image
+from .boxes import Placement, place
 from .ragged import Ragged
-from .resize import LETTERBOX, to_pixels
+from .resize import LETTERBOX, is_tiled, tiles_of, to_pixels
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
@@ -34,8 +35,12 @@ class ImageEncoder(nn.Module):
 
     @staticmethod
     def preprocess(config: dict[str, Any], ref: Any) -> dict[str, torch.Tensor]:
-        """Decode one image to `{"pixel_values": (1, 3, S, S)}`; raises MediaError."""
-        return {"pixel_values": to_pixels(config, load_image(ref))[None]}
+        """Decode one image to `{"pixel_values": (K, 3, S, S)}`, K > 1 where it is cut into tiles.
+
+        Raises:
+            MediaError: no readable image, or none that can be shown so.
+        """
+        return {"pixel_values": to_pixels(config, load_image(ref))}
 
     @staticmethod
     def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -44,18 +49,27 @@ class ImageEncoder(nn.Module):
 
     @staticmethod
     def grids(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
-        """Tell the feature grid (rows, columns) of each image."""
+        """Tell the feature grid (rows, columns) of each square."""
         return [tuple(config["grid"])] * len(tensors["pixel_values"])
 
     @staticmethod
     def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell the grids of images from their facts; see `omni.encoders`."""
-        return np.arange(len(facts)), np.tile(np.array([config["grid"]]), (len(facts), 1))
+        image = np.arange(len(facts))
+        if is_tiled(config):
+            rows, columns = tiles_of(config, facts["height"], facts["width"])
+            image = np.repeat(image, 1 + rows * columns)
+        return image, np.tile(np.array([config["grid"]]), (len(image), 1))
 
     @staticmethod
     def split(config: dict[str, Any], pixel_values: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-        """Undo `collate`: the inputs of each image alone."""
+        """Undo `collate`: the inputs of each square alone."""
         return [(pixels,) for pixels in pixel_values.split(1)]
+
+    @staticmethod
+    def place(config: dict[str, Any], width: int, height: int) -> Placement:
+        """Tell where a picture lies in what is shown of it; see `omni.encoders.boxes.place`."""
+        return place(config, width, height)
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encode pixels (N, 3, S, S) to patches (N, H, W, D)."""

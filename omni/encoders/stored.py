@@ -19,6 +19,50 @@ def stored_tensors(file: Path, encoder: nn.Module) -> dict[str, torch.Tensor]:
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
+def load_part(
+    model: nn.Module, folder: Path, prefixes: tuple[str, ...], unused: tuple[str, ...]
+) -> None:
+    """Load a module from the safetensors of a folder that holds it, alone or in a whole model.
+
+    Args:
+        model: a module with or without values.
+        folder: with one file or several.
+        prefixes: that the module's tensors may have there; the one that fits most is taken.
+        unused: tensors with these prefixes, after the other, need not be the module's.
+
+    Raises:
+        ValueError: a tensor is missing, has another shape, or is not the module's.
+    """
+    own, files = model.state_dict(), {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as found:
+            files |= dict.fromkeys(found.keys(), file)
+    prefix = max(prefixes, key=lambda p: sum(p + name in files for name in own))
+    held = {k.removeprefix(prefix): file for k, file in files.items() if k.startswith(prefix)}
+    if missing := [name for name in own if name not in held]:
+        raise ValueError(f"{folder}: lacks {len(missing)} tensors of it, first {missing[0]}")
+    if foreign := [n for n in held if n not in own and not n.startswith(unused)]:
+        raise ValueError(
+            f"{folder}: holds {len(foreign)} tensors that its config does not speak of, first "
+            f"{prefix}{foreign[0]}"
+        )
+    state = {}
+    for file in {held[name] for name in own}:
+        with safe_open(file, "pt") as found:
+            for name in (name for name in own if held[name] == file):
+                shape = tuple(found.get_slice(prefix + name).get_shape())
+                if shape != (wanted := tuple(own[name].shape)):
+                    raise ValueError(
+                        f"{folder}: {prefix}{name} has shape {shape}, not {wanted} as its config "
+                        "says"
+                    )
+                state[name] = (
+                    torch.empty(shape, device="meta") if is_sketch(model)
+                    else found.get_tensor(prefix + name)
+                )  # fmt: skip
+    model.load_state_dict(state)
+
+
 def is_sketch(module: nn.Module) -> bool:
     """Tell whether a module has no values, see `omni.model.sketch`."""
     return any(parameter.is_meta for parameter in module.parameters())

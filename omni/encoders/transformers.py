@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from ..entry import EntryError
 from ..nearest import nearest
 from .image import IMAGENET, ImageEncoder, square, to_grid
-from .resize import LETTERBOX, WAYS, check_square, choose
+from .resize import LETTERBOX, WAYS, author_settings, check_square, choose, own_way
 from .stored import is_sketch, stored_preprocessing
 
 
@@ -75,7 +74,7 @@ class TransformersEncoder(ImageEncoder):
         features = _measured(cls, described, who)
         described |= {"grid": list(features.shape[1:3]), "width": features.shape[3]}
         author = None
-        if folder and stored and spec.get("resize") not in WAYS:
+        if folder and stored and not own_way(spec.get("resize"), who):
             author = _author(folder, described, who)
         described["resize"] = choose(spec.get("resize"), author, who)
         check_square(described, who)
@@ -179,17 +178,7 @@ def _author(folder: Path, described: dict[str, Any], who: str) -> dict[str, Any]
     Raises:
         ValueError: transformers does not know it.
     """
-    from transformers import AutoImageProcessor
-
-    try:
-        processor = AutoImageProcessor.from_pretrained(folder)
-    except Exception as error:  # whatever a file may hold
-        raise ValueError(
-            f"{who}: the preprocessing that {folder} holds cannot be read "
-            f"({' '.join(str(error).split())}); mend it, or use resize: {' or '.join(WAYS)}"
-        ) from error
-    settings = json.loads(processor.to_json_string())
-    settings["image_processor_type"] = type(processor).__name__
+    settings = author_settings(folder, who, f", or use resize: {' or '.join(WAYS)}")
     ways = [{"by": "transformers", "processor": one}
             for one in _of_size(settings, described["image_size"])]  # fmt: skip
     for way in ways:
