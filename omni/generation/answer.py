@@ -1,6 +1,6 @@
 """Answers to a batch of conversations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from .prefix import Shared, repeated, share
 from .sampling import Sampler
 from .settings import Completion, Generation
 from .thinking import TAGS, first_stop, opening
+from .watch import Watcher, settled
 
 if TYPE_CHECKING:
     from transformers import TextStreamer
@@ -67,6 +68,7 @@ def complete(
     generation: Generation = Generation(),  # noqa: B008 - frozen
     streamer: "TextStreamer | None" = None,
     keys: Sequence[str] | None = None,
+    watcher: Watcher | None = None,
 ) -> list[Completion]:
     """Answer what `prompts` made, or any model what its processor made, padded on the left.
 
@@ -81,6 +83,7 @@ def complete(
         generation: how.
         keys: (B,) what tells the prompts apart where tokens are drawn. Without, their tokens do,
             so that prompts of equal words draw alike, whatever media they show.
+        watcher: sees the answers grow, and may end some.
 
     Returns:
         B · n completions, the n of one prompt after another; their tensors are on the CPU.
@@ -97,17 +100,26 @@ def complete(
         begun = [opening(end) for end in
                  tokenizer.batch_decode(given["input_ids"][:, -PROMPT_END:])]  # fmt: skip
         stops = _Stops(tokenizer, prompt, stop, begun)
+
+        def written(row: int, new: torch.Tensor) -> Completion:
+            # clones, as tensors of inference cannot take part in training
+            length = stops.lengths.get(row, new.shape[1])
+            logprobs = sampler.logprobs_of(row)[:length].clone()
+            return _completion(tokenizer, new[row, :length].clone(), logprobs, ends, stop,
+                               begun[row])  # fmt: skip
+
+        last = torch.tensor(ends, dtype=torch.int64)
+        criteria = [
+            *([stops] if stop else []),
+            *([_Watched(stops, watcher, last, generation, written)] if watcher else []),
+        ]
         output = model.generate(
             **given, max_new_tokens=generation.max_new_tokens, do_sample=False, num_beams=1,
             streamer=streamer, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0,
-            logits_processor=[sampler], stopping_criteria=[stops] if stop else None,
+            logits_processor=[sampler], stopping_criteria=criteria or None,
         )  # fmt: skip
-        new, logprobs = output[:, prompt:].cpu(), sampler.logprobs
-    lengths = [stops.lengths.get(row, new.shape[1]) for row in range(len(new))]
-    rows = zip(new, logprobs, lengths, begun, strict=True)
-    # clones, as tensors of inference cannot take part in training
-    return [_completion(tokenizer, tokens[:length].clone(), found[:length].clone(), ends, stop, tag)
-            for tokens, found, length, tag in rows]  # fmt: skip
+        new = output[:, prompt:].cpu()
+        return [written(row, new) for row in range(len(new))]
 
 
 def _completion(
@@ -173,6 +185,36 @@ class _Stops:
         """Whether the stop strings of a row are all in its thinking."""
         text = self.begun[row] + _spell(self.tokenizer, input_ids[row, self.prompt :].tolist())
         return first_stop(text, self.stop) < 0
+
+
+class _Watched:
+    """Tells a watcher of each row of `generate` what is new, until the row ends."""
+
+    def __init__(
+        self, stops: _Stops, watcher: Watcher, ends: torch.Tensor, generation: Generation,
+        written: Callable[[int, torch.Tensor], Completion],
+    ) -> None:  # fmt: skip
+        self.stops, self.watcher, self.ends, self.written = stops, watcher, ends, written
+        self.most = generation.max_new_tokens
+        self.cleans = bool(getattr(stops.tokenizer, "clean_up_tokenization_spaces", False))
+        self.open = dict.fromkeys(range(len(stops.begun)))
+        self.left: set[int] = set()  # rows that the watcher ended
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        new = input_ids[:, self.stops.prompt :].cpu()
+        ended = torch.isin(new[:, -1], self.ends).tolist()
+        for row in tuple(self.open):
+            if ended[row] or row in self.stops.lengths or new.shape[1] == self.most:
+                del self.open[row]
+                self.watcher.ended(row, self.written(row, new))
+            elif self.watcher.wrote(row, self._settled(row, new[row])):
+                del self.open[row]
+                self.left.add(row)
+        return torch.tensor([row in self.left for row in range(len(new))], device=input_ids.device)
+
+    def _settled(self, row: int, tokens: torch.Tensor) -> str:
+        text = self.stops.begun[row] + _spell(self.stops.tokenizer, tokens.tolist())
+        return settled(text, self.stops.stop, self.cleans)
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
