@@ -101,12 +101,11 @@ def complete(
                  tokenizer.batch_decode(given["input_ids"][:, -PROMPT_END:])]  # fmt: skip
         stops = _Stops(tokenizer, prompt, stop, begun)
 
+        @torch.inference_mode(False)  # tensors of inference cannot take part in training
         def written(row: int, new: torch.Tensor) -> Completion:
-            # clones, as tensors of inference cannot take part in training
             length = stops.lengths.get(row, new.shape[1])
-            logprobs = sampler.logprobs_of(row)[:length].clone()
-            return _completion(tokenizer, new[row, :length].clone(), logprobs, ends, stop,
-                               begun[row])  # fmt: skip
+            tokens, logprobs = new[row, :length].clone(), sampler.logprobs_of(row)[:length].clone()
+            return _completion(tokenizer, tokens, logprobs, ends, stop, begun[row])
 
         last = torch.tensor(ends, dtype=torch.int64)
         criteria = [

@@ -17,6 +17,7 @@ from .ticket import (
     Event,
     Failed,
     FullError,
+    GoneError,
     LateError,
     Ticket,
     Wrote,
@@ -221,7 +222,7 @@ class _Rows:
             ticket.gone = True
             self.engine._leave(ticket, Failed(LateError("the deadline passed in mid-answer")))
         elif ticket.gone and ticket in self.engine._running:
-            self.engine._leave(ticket, Failed(EngineError("cancelled")))
+            self.engine._leave(ticket, Failed(GoneError("cancelled")))
         if not ticket.gone:
             self._first(ticket)
             ticket.report(Wrote(choice, text))

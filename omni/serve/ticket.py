@@ -31,6 +31,10 @@ class LateError(EngineError):
     """The deadline passed before the answer was whole."""
 
 
+class GoneError(EngineError):
+    """Nobody waits for the answer any more."""
+
+
 class Wrote(NamedTuple):
     """What is sure of an answer's text so far, from its beginning on."""
 
