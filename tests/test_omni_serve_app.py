@@ -363,7 +363,7 @@ def test_a_slot_is_free_once_the_client_is_gone(talker, stream):
             kit.plain.stream("POST", "/v1/chat/completions", json=endless, timeout=2) as found,
         ):
             assert stream and next(found.iter_lines())
-        until(lambda: not kit.engine._running)
+        until(lambda: not kit.engine.running)
         page = kit.plain.get("/metrics").text
         assert "omni_answer_seconds_count 0.0" in page  # it was not written to its end
         assert kit.client.chat.completions.create(model="tiny", **HI, **HOW).choices
@@ -391,9 +391,9 @@ def test_a_full_queue_is_a_429(talker, monkeypatch):
         ask = partial(kit.client.chat.completions.create, model="tiny", **HI, **HOW)
         asked = [threading.Thread(target=ask) for _ in range(2)]
         asked[0].start()
-        until(lambda: kit.engine._running)
+        until(lambda: kit.engine.running)
         asked[1].start()
-        until(lambda: kit.engine._waiting)
+        until(lambda: kit.engine.waiting)
         with pytest.raises(openai.RateLimitError) as caught:
             ask()
         assert int(caught.value.response.headers["retry-after"]) >= 1

@@ -122,7 +122,7 @@ def test_answers_in_company_are_those_alone_and_texts_only_grow(engine, talker, 
     kit.gate.clear()
     others = replace(GREEDY, max_new_tokens=3)
     asked = [Asked(kit.engine, processor, talks[0], others)]
-    until(lambda: not kit.engine._waiting)  # the first runs alone, so the rest meet
+    until(lambda: not kit.engine.waiting)  # the first runs alone, so the rest meet
     asked += [Asked(kit.engine, processor, talk, generation) for talk in talks]
     kit.gate.set()
     for one, expected in zip(asked[1:], alone, strict=True):
@@ -183,7 +183,7 @@ def test_who_goes_away_frees_the_slot_within_a_token(engine, talker, talks):
     long = replace(GREEDY, max_new_tokens=4000)
     kit.gate.clear()
     first = Asked(kit.engine, talker[1], talks[0])
-    until(lambda: not kit.engine._waiting)
+    until(lambda: not kit.engine.waiting)
     asked = [Asked(kit.engine, talker[1], talks[0], long) for _ in range(2)]
     kit.gate.set()
     first.wait()
@@ -216,7 +216,7 @@ def test_a_full_queue_says_when_to_come_back(engine, talker, talks):
     kit = engine(waiting=2)
     kit.gate.clear()
     asked = [Asked(kit.engine, talker[1], talks[0])]
-    until(lambda: not kit.engine._waiting)
+    until(lambda: not kit.engine.waiting)
     asked += [Asked(kit.engine, talker[1], talks[0]) for _ in range(2)]
     with pytest.raises(FullError, match="2 requests are waiting") as caught:
         Asked(kit.engine, talker[1], talks[0])
@@ -240,7 +240,7 @@ def test_what_breaks_a_batch_costs_itself_alone(engine, talker, talks):
 
     kit.patch.setattr(kit.model, "generate", breaking)
     first = Asked(kit.engine, talker[1], talks[0])
-    until(lambda: not kit.engine._waiting)
+    until(lambda: not kit.engine.waiting)
     good, bad = (Asked(kit.engine, talker[1], talks[n]) for n in (0, 1))
     kit.gate.set()
     assert first.wait().found[0].text == good.wait().found[0].text
@@ -259,7 +259,7 @@ def test_a_dead_worker_answers_nobody_and_leaves_nobody_waiting(engine, talker, 
 
     kit.patch.setattr(kit.model, "generate", die)
     asked = [Asked(kit.engine, talker[1], talks[0])]
-    until(lambda: not kit.engine._waiting)
+    until(lambda: not kit.engine.waiting)
     asked.append(Asked(kit.engine, talker[1], talks[0]))
     assert kit.engine.alive
     kit.gate.set()

@@ -66,6 +66,16 @@ class Engine:
         """Whether the worker can still answer."""
         return self._worker.is_alive() and not self._closed
 
+    @property
+    def running(self) -> int:
+        """How many tickets are being answered."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many tickets wait for their turn."""
+        return len(self._waiting)
+
     def check_room(self) -> None:
         """Raise what `submit` would, before anything is spent on a request.
 

@@ -1,6 +1,8 @@
 """omni-serve: a checkpoint behind an OpenAI-compatible API."""
 
+import importlib
 import importlib.util
+import json
 import socket
 import sys
 from pathlib import Path
@@ -9,11 +11,15 @@ from typing import Annotated
 import typer
 
 from ..load import CheckpointError, check_checkpoint, load
-from .command import announce
+from .bench import BENCHES
+from .command import RunByDefault, announce
 from .limits import RequestLimits
 from .sources import Sources
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+app = typer.Typer(
+    cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    help="Serve a checkpoint to OpenAI's clients: `omni-serve runs/quickstart/sft`.",
+)  # fmt: skip
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 LIMITS = RequestLimits()
 
@@ -22,7 +28,7 @@ class ServeError(RuntimeError):
     """Something that the user can mend; one line says what."""
 
 
-@app.command()
+@app.command("run")
 def serve(
     checkpoint: Annotated[Path, typer.Argument(help="folder that a stage saved")],
     host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
@@ -79,6 +85,36 @@ def serve(
     except (ServeError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="which; without one they are listed")] = "",
+    count: Annotated[int, typer.Option(min=0, help="requests; 0: as many as it is made for")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="another one makes other requests")] = 0,
+) -> None:
+    """Measure on a tiny model what the server promises; without NAME, list the benches.
+
+    The last line is json, and the exit status says whether the promise holds.
+
+    Example: `omni-serve bench hostile`
+    """
+    if not name:
+        for known, what in BENCHES.items():
+            print(f"{known:12} {what}")
+        return
+    if name not in BENCHES:
+        print(f"error: no bench {name}; there are {', '.join(BENCHES)}", file=sys.stderr)
+        raise typer.Exit(2)
+    try:
+        _check_extra()
+    except ServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    run = importlib.import_module(f"omni.serve.bench.{name}").run
+    found = run(**({"count": count} if count else {}), seed=seed)
+    print(json.dumps(found), flush=True)
+    raise typer.Exit(0 if found["ok"] else 1)
 
 
 def _check_extra() -> None:
