@@ -25,7 +25,7 @@ PAGES = {page.name: page.read_text()
          }  # fmt: skip
 APPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 BENCHES = {"omni-shards": "data_shards.bench", "omni-train": "stages.bench",
-           "omni-eval": "eval.bench"}  # fmt: skip
+           "omni-eval": "eval.bench", "omni-serve": "omni.serve.bench"}  # fmt: skip
 PACKAGES = ("omni", "data_shards", "eval", "stages")
 FOLDERS = (*PACKAGES, "scripts", "tests", "docs")
 RUNS_MODULES = ("torchrun", "python")

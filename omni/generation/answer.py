@@ -1,6 +1,6 @@
 """Answers to a batch of conversations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from .prefix import Shared, repeated, share
 from .sampling import Sampler
 from .settings import Completion, Generation
 from .thinking import first_stop, opening, spell
+from .watch import Watcher, settled
 
 if TYPE_CHECKING:
     from transformers import TextStreamer
@@ -69,6 +70,7 @@ def complete(
     generation: Generation = Generation(),  # noqa: B008 - frozen
     streamer: "TextStreamer | None" = None,
     keys: Sequence[str] | None = None,
+    watcher: Watcher | None = None,
 ) -> list[Completion]:
     """Answer what `prompts` made, or any model what its processor made, padded on the left.
 
@@ -83,10 +85,16 @@ def complete(
         generation: how.
         keys: (B,) what tells the prompts apart where tokens are drawn. Without, their tokens do,
             so that prompts of equal words draw alike, whatever media they show.
+        watcher: sees the answers grow, and may end some.
 
     Returns:
         B · n completions, the n of one prompt after another; their tensors are on the CPU.
+
+    Raises:
+        ValueError: a watcher of answers whose thinking has a budget.
     """
+    if watcher and isinstance(generation.thinking, Budget):
+        raise ValueError("answers whose thinking has a budget cannot be watched while they grow")
     tokenizer = processor.tokenizer
     ids, words = getattr(processor, "ends", ([], ""))
     stop, ends = (*generation.stop, *([words] if words else [])), _ends(model, tokenizer, ids)
@@ -98,39 +106,46 @@ def complete(
         sampler = Sampler(generation, keys, given["input_ids"].device)
         begun = [opening(end) for end in
                  tokenizer.batch_decode(given["input_ids"][:, -PROMPT_END:])]  # fmt: skip
-        most, processors, criteria = generation.max_new_tokens, [sampler], []
-        forcing = stops = None
+        forcing = None
         if isinstance(generation.thinking, Budget):
-            forcing = Forcing(generation.thinking, most, tokenizer, sampler, prompt, begun, ends,
-                              stop)  # fmt: skip
-            most, processors, criteria = forcing.new_tokens, [sampler, forcing], [forcing.ended]
-        elif stop:
-            stops = _Stops(tokenizer, prompt, stop, begun)
-            criteria = [stops]
+            forcing = Forcing(generation.thinking, generation.max_new_tokens, tokenizer, sampler,
+                              prompt, begun, ends, stop)  # fmt: skip
+        stops = _Stops(tokenizer, prompt, stop, begun)
+
+        @torch.inference_mode(False)  # tensors of inference cannot take part in training
+        def written(row: int, new: torch.Tensor) -> Completion:
+            length = (forcing or stops).lengths.get(row, new.shape[1])
+            tokens, logprobs = new[row, :length].clone(), sampler.logprobs_of(row)[:length].clone()
+            if forcing:
+                return _forced(forcing, row, tokens, logprobs)
+            return _completion(tokenizer, tokens, logprobs, ends, stop, begun[row])
+
+        last = torch.tensor(ends, dtype=torch.int64)
+        criteria = (
+            [forcing.ended]
+            if forcing
+            else [
+                *([stops] if stop else []),
+                *([_Watched(stops, watcher, last, generation, written)] if watcher else []),
+            ]
+        )
         output = model.generate(
-            **given, max_new_tokens=most, do_sample=False, num_beams=1,
+            **given, max_new_tokens=forcing.new_tokens if forcing else generation.max_new_tokens,
+            do_sample=False, num_beams=1,
             streamer=streamer, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0,
-            logits_processor=processors, stopping_criteria=criteria or None,
+            logits_processor=[sampler, forcing] if forcing else [sampler],
+            stopping_criteria=criteria or None,
         )  # fmt: skip
-        new, logprobs = output[:, prompt:].cpu(), sampler.logprobs
-    if forcing:
-        return [_forced(forcing, row, *both) for row, both in
-                enumerate(zip(new, logprobs, strict=True))]  # fmt: skip
-    ended = stops.lengths if stops else {}
-    lengths = [ended.get(row, new.shape[1]) for row in range(len(new))]
-    rows = zip(new, logprobs, lengths, begun, strict=True)
-    # clones, as tensors of inference cannot take part in training
-    return [_completion(tokenizer, tokens[:length].clone(), found[:length].clone(), ends, stop, tag)
-            for tokens, found, length, tag in rows]  # fmt: skip
+        new = output[:, prompt:].cpu()
+        return [written(row, new) for row in range(len(new))]
 
 
 def _forced(
     forcing: Forcing, number: int, tokens: torch.Tensor, logprobs: torch.Tensor
 ) -> Completion:
     """Return a row whose thinking had a budget."""
-    length = forcing.lengths[number]
     return Completion(
-        forcing.text(number), tokens[:length].clone(), logprobs[:length].clone(),
+        forcing.text(number), tokens, logprobs,
         "stop" if forcing.rows[number].stopped else "length", len(forcing.rows[number].thought),
     )  # fmt: skip
 
@@ -189,6 +204,36 @@ class _Stops:
         """Whether the stop strings of a row are all in its thinking."""
         text = self.begun[row] + spell(self.tokenizer, input_ids[row, self.prompt :].tolist())
         return first_stop(text, self.stop) < 0
+
+
+class _Watched:
+    """Tells a watcher of each row of `generate` what is new, until the row ends."""
+
+    def __init__(
+        self, stops: _Stops, watcher: Watcher, ends: torch.Tensor, generation: Generation,
+        written: Callable[[int, torch.Tensor], Completion],
+    ) -> None:  # fmt: skip
+        self.stops, self.watcher, self.ends, self.written = stops, watcher, ends, written
+        self.most = generation.max_new_tokens
+        self.cleans = bool(getattr(stops.tokenizer, "clean_up_tokenization_spaces", False))
+        self.open = dict.fromkeys(range(len(stops.begun)))
+        self.left: set[int] = set()  # rows that the watcher ended
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        new = input_ids[:, self.stops.prompt :].cpu()
+        ended = torch.isin(new[:, -1], self.ends).tolist()
+        for row in tuple(self.open):
+            if ended[row] or row in self.stops.lengths or new.shape[1] == self.most:
+                del self.open[row]
+                self.watcher.ended(row, self.written(row, new))
+            elif self.watcher.wrote(row, self._settled(row, new[row])):
+                del self.open[row]
+                self.left.add(row)
+        return torch.tensor([row in self.left for row in range(len(new))], device=input_ids.device)
+
+    def _settled(self, row: int, tokens: torch.Tensor) -> str:
+        text = self.stops.begun[row] + spell(self.stops.tokenizer, tokens.tolist())
+        return settled(text, self.stops.stop, self.cleans)
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

@@ -34,10 +34,9 @@ class Sampler:
         ]  # fmt: skip
         self.steps: list[torch.Tensor] = []
 
-    @property
-    def logprobs(self) -> torch.Tensor:
-        """(B · n, T) float32, of the token that each row was given at each step, on the CPU."""
-        return torch.stack(self.steps, 1).cpu()
+    def logprobs_of(self, row: int) -> torch.Tensor:
+        """(T,) float32, of the token that a row was given at each step so far, on the CPU."""
+        return torch.stack([step[row] for step in self.steps]).cpu()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return scores (B · n, V) whose largest is the token to take."""

@@ -1,0 +1,7 @@
+"""Measurements of what the server promises; each is a module with `run(count, seed)`."""
+
+BENCHES = {
+    "hostile": "1,000 hostile requests: each refused with a reason, neighbours' answers unchanged",
+    "load": "many clients at once: answers equal to one by one, at twice the throughput or more",
+    "disconnect": "tokens that are still written for a client that has gone away",
+}

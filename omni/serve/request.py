@@ -1,0 +1,162 @@
+"""A request's JSON -> what is asked, how it is to be answered, and in which form."""
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..generation.settings import SEEDS, Generation
+from .content import Content, read_messages
+from .fields import Fields
+from .limits import RequestLimits
+from .refusal import RequestError, short
+from .sources import Sources
+
+LABELS = ("user", "metadata", "safety_identifier", "prompt_cache_key")  # change no answer
+MOST_STOPS, LONGEST_STOP = 16, 200  # strings, characters
+
+
+@dataclass
+class Asked:
+    """One request. `prompt` is the text to continue, or the messages to answer.
+
+    `limited` tells that the request itself said how many tokens it wants at most.
+    """
+
+    prompt: Content | str
+    generation: Generation
+    limited: bool
+    stream: bool
+    usage: bool
+    logprobs: bool
+    seconds: float
+
+
+def read_json(body: bytes) -> Any:
+    """Parse a body.
+
+    Raises:
+        RequestError: it is not JSON.
+    """
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no number of JSON")
+
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except RecursionError as error:
+        raise RequestError("the body is nested too deeply") from error
+    except ValueError as error:
+        raise RequestError(f"the body is not JSON: {error}") from error
+
+
+def read_chat(body: Any, model: str, limits: RequestLimits, sources: Sources) -> Asked:
+    """Read a request to /v1/chat/completions.
+
+    Raises:
+        RequestError: names what is wrong, why, and what is allowed.
+    """
+    fields = Fields(body)
+    messages = fields.take("messages", list)
+    logprobs = fields.take("logprobs", bool, default=False)
+    fields.allow(
+        top_logprobs=(0,), tools=([],), tool_choice=("none", "auto"), functions=([],),
+        parallel_tool_calls=(True, False), response_format=({"type": "text"},),
+        modalities=(["text"],),
+    )  # fmt: skip
+    most = ("max_completion_tokens", "max_tokens")
+    return _asked(
+        fields, model, limits, most, logprobs, lambda: read_messages(messages, limits, sources)
+    )
+
+
+def read_completion(body: Any, model: str, limits: RequestLimits) -> Asked:
+    """Read a request to /v1/completions.
+
+    Raises:
+        RequestError: as `read_chat`.
+    """
+    fields = Fields(body)
+    prompt = fields.take("prompt", str, list)
+    if isinstance(prompt, list):
+        if len(prompt) != 1 or type(prompt[0]) is not str:
+            raise RequestError("must be a string, or a list of one", "prompt")
+        prompt = Fields({"prompt": prompt[0]}).take("prompt", str)
+    if not prompt or len(prompt) > limits.max_characters:
+        raise RequestError(f"must have 1 to {limits.max_characters:,} characters", "prompt")
+    fields.allow(best_of=(1,), echo=(False,), logprobs=(0,), suffix=("",))
+    return _asked(fields, model, limits, ("max_tokens",), False, lambda: prompt)
+
+
+def _asked(
+    fields: Fields, model: str, limits: RequestLimits, most: tuple[str, ...], logprobs: bool,
+    prompt: Callable[[], Content | str],
+) -> Asked:  # fmt: skip
+    """Read what both kinds of request may hold, and the prompt last, as that takes longest."""
+    wanted = fields.take("model", str, default=model)
+    if wanted != model:
+        raise RequestError(
+            f"{short(wanted)} is not served here, but {model} is", "model", 404, "model_not_found"
+        )
+    for name in LABELS:
+        fields.take(name, str, dict, default=None)
+    fields.allow(
+        frequency_penalty=(0,), presence_penalty=(0,), logit_bias=({},), store=(False,),
+        service_tier=("auto", "default"),
+    )  # fmt: skip
+    stream = fields.take("stream", bool, default=False)
+    usage = _usage(fields, stream)
+    seconds = fields.take("deadline", float, default=limits.deadline)
+    if not 0 < seconds <= limits.deadline:
+        raise RequestError(f"must be above 0 s, at most {limits.deadline:g}", "deadline")
+    generation, limited = _generation(fields, limits, most)
+    fields.close()
+    return Asked(prompt(), generation, limited, stream, usage, logprobs, seconds)
+
+
+def _usage(fields: Fields, stream: bool) -> bool:
+    options = Fields(fields.take("stream_options", dict, default={}), "stream_options")
+    if options.left and not stream:
+        raise RequestError("is for streams only", "stream_options")
+    usage = options.take("include_usage", bool, default=False)
+    options.allow(include_obfuscation=(False,))
+    options.close()
+    return usage
+
+
+def _generation(
+    fields: Fields, limits: RequestLimits, names: tuple[str, ...]
+) -> tuple[Generation, bool]:
+    given = {name: fields.take(name, int, default=None) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len({*given.values()}) > 1:
+        raise RequestError(f"{' and '.join(given)} differ; give one of them", next(iter(given)))
+    name, most = next(iter(given.items()), (names[0], limits.max_new_tokens))
+    if not 1 <= most <= limits.max_new_tokens:
+        raise RequestError(f"must be 1 to {limits.max_new_tokens}, not {short(most)}", name)
+    n = fields.take("n", int, default=1)
+    if not 1 <= n <= limits.max_n:
+        raise RequestError(f"must be 1 to {limits.max_n}, not {short(n)}", "n")
+    found = Generation(max_new_tokens=most, n=n, stop=_stop(fields))
+    for field in ("temperature", "top_p", "seed"):
+        value = fields.take(field, int if field == "seed" else float, default=None)
+        try:
+            found = found if value is None else replace(found, **{field: value})
+        except ValueError as error:
+            raise RequestError(str(error).removeprefix(field).strip(), field) from error
+        if field == "seed" and value is None:  # nobody asked for the same answer again
+            found = replace(found, seed=secrets.randbelow(SEEDS))
+    return found, bool(given)
+
+
+def _stop(fields: Fields) -> tuple[str, ...]:
+    stop = fields.take("stop", str, list, default=[])
+    strings = [stop] if isinstance(stop, str) else stop
+    if len(strings) > MOST_STOPS or not all(
+        type(one) is str and 0 < len(one) <= LONGEST_STOP for one in strings
+    ):
+        raise RequestError(
+            f"must be at most {MOST_STOPS} strings of 1 to {LONGEST_STOP} characters", "stop"
+        )
+    return tuple(strings)

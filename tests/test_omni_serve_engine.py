@@ -1,0 +1,269 @@
+"""The engine: answers that do not depend on their batch, texts that only grow, slots that free."""
+
+import threading
+import time
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from omni.generation.answer import complete, prompts
+from omni.generation.settings import Generation
+from omni.generation.watch import settled
+from omni.processing.identity import identify
+from omni.processing.messages import audio, image, user
+from omni.serve.engine import Engine
+from omni.serve.ticket import DeadError, Ended, Failed, FullError, LateError, Wrote
+
+GREEDY = Generation(max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def talker(make_model, specs):
+    """A tiny model that says many things, as its head is random and its own."""
+    model, processor = make_model(vision=specs.vision, audio=specs.audio)
+    torch.manual_seed(0)
+    model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(260, 32))
+    return model, processor
+
+
+@pytest.fixture(scope="module")
+def talks(make_picture, make_sound):
+    one, tone = image(make_picture(1)), audio(make_sound(0.4))
+    look = 4 * "See which of the two is red, and say so at once. "
+    return [
+        [user("Two and two?")],
+        [user(one, look, "A. left")],
+        [user(one, look, "B. right")],
+        [user(tone, one, "And now, what is said?")],
+        [user("é" * 40)],
+    ]
+
+
+@pytest.fixture
+def engine(talker):
+    """An engine whose batches wait for `gate`, which a test may close."""
+    model, processor = talker
+    gate = threading.Event()
+    gate.set()
+    made, real = [], model.generate
+
+    def gated(*args, **kwargs):
+        gate.wait(20)
+        return real(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "generate", gated)
+
+        def make(**options):
+            made.append(Engine(model, processor, **options))
+            return SimpleNamespace(engine=made[-1], gate=gate, model=model, patch=patch)
+
+        yield make
+        gate.set()
+        for one in made:
+            one.close()
+
+
+class Asked:
+    """One question to an engine, and what it reports."""
+
+    def __init__(self, engine, processor, talk, generation=GREEDY, seconds=60.0):
+        self.events, self.done = [], threading.Event()
+        self.texts = {n: [] for n in range(generation.n)}
+        self.found = {}
+        prompt = processor.encode(talk, generation=True)
+        key = identify(talk).whole
+        self.ticket = engine.submit(prompt, key, generation, self.report, seconds)
+
+    def report(self, event):
+        self.events.append(event)
+        if isinstance(event, Wrote):
+            self.texts[event.choice].append(event.text)
+        elif isinstance(event, Ended):
+            self.found[event.choice] = event.completion
+        if isinstance(event, Failed) or len(self.found) == len(self.texts):
+            self.done.set()
+
+    def wait(self):
+        assert self.done.wait(30)
+        return self
+
+    @property
+    def error(self):
+        return self.events[-1].error
+
+
+def until(what):
+    for _ in range(1000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be")
+
+
+MODES = {
+    "greedy": GREEDY,
+    "drawn": replace(GREEDY, temperature=0.8, top_p=0.9, seed=3),
+    "several": replace(GREEDY, temperature=1.2, seed=5, n=3),
+    "stop": replace(GREEDY, stop=("e", "zz")),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_answers_in_company_are_those_alone_and_texts_only_grow(engine, talker, talks, mode):
+    model, processor = talker
+    generation = MODES[mode]
+    alone = [complete(model, processor, prompts(processor, [talk]), generation,
+                      keys=[identify(talk).whole]) for talk in talks]  # fmt: skip
+    kit = engine()
+    kit.gate.clear()
+    others = replace(GREEDY, max_new_tokens=3)
+    asked = [Asked(kit.engine, processor, talks[0], others)]
+    until(lambda: not kit.engine.waiting)  # the first runs alone, so the rest meet
+    asked += [Asked(kit.engine, processor, talk, generation) for talk in talks]
+    kit.gate.set()
+    for one, expected in zip(asked[1:], alone, strict=True):
+        one.wait()
+        for choice, wanted in enumerate(expected):
+            found = one.found[choice]
+            assert found.ids.tolist() == wanted.ids.tolist()
+            assert (found.text, found.finish) == (wanted.text, wanted.finish)
+            growing = [*one.texts[choice], found.text]
+            assert all(b.startswith(a) for a, b in pairwise(growing))
+    assert kit.engine.metrics.registry.get_sample_value("omni_answer_seconds_count") == len(asked)
+
+
+def test_requests_of_one_kind_share_a_batch_within_the_budget(engine, talker, talks):
+    kit = engine(max_batch=3, token_budget=2000)
+    seen, generate = [], kit.model.generate
+
+    def counting(**given):
+        seen.append(len(given["input_ids"]))
+        return generate(**given)
+
+    kit.patch.setattr(kit.model, "generate", counting)
+    kit.gate.clear()
+    first = Asked(kit.engine, talker[1], talks[0])
+    until(lambda: seen)
+    drawn = [replace(GREEDY, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    asked = [Asked(kit.engine, talker[1], talks[0], g) for g in (*drawn, *[GREEDY] * 4)]
+    long = Asked(kit.engine, talker[1], talks[0], replace(GREEDY, n=8))
+    kit.gate.set()
+    for one in (first, *asked, long):
+        one.wait()
+    assert seen == [1, 2, 1, 3, 1, 8]  # more answers than a batch may hold go alone, as one
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "sure"),
+    [
+        ("One two", (), "One two"),
+        ("  One two \n", (), "One two"),
+        ("caf\ufffd", (), "caf"),
+        ("One\nUs", ("\nUser",), "One"),
+        ("One \nUs", ("\nUser", "Us now"), "One"),
+        ("a END", ("D!",), "a EN"),
+        ("a EN", ("ENDED", "EN."), "a"),
+        ("x\ufffd", ("xé",), ""),
+    ],
+)
+def test_what_may_still_change_is_not_sure(text, stop, sure):
+    assert settled(text, stop) == sure
+
+
+def test_a_cleaning_tokenizer_may_still_take_spaces_out():
+    assert settled("What do no", (), cleans=True) == "Wh"  # it may become "What don't"
+
+
+def test_who_goes_away_frees_the_slot_within_a_token(engine, talker, talks):
+    kit = engine()
+    long = replace(GREEDY, max_new_tokens=4000)
+    kit.gate.clear()
+    first = Asked(kit.engine, talker[1], talks[0])
+    until(lambda: not kit.engine.waiting)
+    asked = [Asked(kit.engine, talker[1], talks[0], long) for _ in range(2)]
+    kit.gate.set()
+    first.wait()
+    until(lambda: all(len(one.events) >= 2 for one in asked))
+    kit.engine.cancel(asked[0].ticket)
+    count = len(asked[0].events)
+    asked[0].wait()
+    assert len(asked[0].events) <= count + 2  # the token that was under way, and the end
+    kit.engine.cancel(asked[1].ticket)
+    assert Asked(kit.engine, talker[1], talks[0]).wait().found  # nobody waits for 4,000 tokens
+
+
+@pytest.mark.parametrize("when", ["waiting", "answering"])
+def test_a_deadline_ends_what_is_late(engine, talker, talks, when):
+    kit = engine()
+    long = replace(GREEDY, max_new_tokens=4000)
+    if when == "waiting":
+        busy = Asked(kit.engine, talker[1], talks[1], long)
+        until(lambda: len(busy.events) > 1)
+        late = Asked(kit.engine, talker[1], talks[0], seconds=0.2).wait()
+        assert "waiting" in str(late.error)
+        kit.engine.cancel(busy.ticket)
+    else:
+        late = Asked(kit.engine, talker[1], talks[0], long, seconds=0.5).wait()
+    assert isinstance(late.error, LateError)
+    assert Asked(kit.engine, talker[1], talks[0]).wait().found
+
+
+def test_a_full_queue_says_when_to_come_back(engine, talker, talks):
+    kit = engine(waiting=2)
+    kit.gate.clear()
+    asked = [Asked(kit.engine, talker[1], talks[0])]
+    until(lambda: not kit.engine.waiting)
+    asked += [Asked(kit.engine, talker[1], talks[0]) for _ in range(2)]
+    with pytest.raises(FullError, match="2 requests are waiting") as caught:
+        Asked(kit.engine, talker[1], talks[0])
+    assert caught.value.after >= 1
+    kit.engine.cancel(asked[-1].ticket)
+    asked[-1] = Asked(kit.engine, talker[1], talks[0])  # there is room again
+    kit.gate.set()
+    assert all(one.wait().found for one in asked)
+
+
+def test_what_breaks_a_batch_costs_itself_alone(engine, talker, talks):
+    kit = engine()
+    kit.gate.clear()
+    generate, rows = kit.model.generate, len(talker[1].encode(talks[1], generation=True))
+
+    def breaking(**given):
+        kit.gate.wait(20)
+        if given["input_ids"].shape[1] >= rows:  # the long one is there
+            raise RuntimeError("it broke")
+        return generate(**given)
+
+    kit.patch.setattr(kit.model, "generate", breaking)
+    first = Asked(kit.engine, talker[1], talks[0])
+    until(lambda: not kit.engine.waiting)
+    good, bad = (Asked(kit.engine, talker[1], talks[n]) for n in (0, 1))
+    kit.gate.set()
+    assert first.wait().found[0].text == good.wait().found[0].text
+    assert str(bad.wait().error) == "the model failed: RuntimeError: it broke"
+    assert kit.engine.alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_worker_answers_nobody_and_leaves_nobody_waiting(engine, talker, talks):
+    kit = engine()
+    kit.gate.clear()
+
+    def die(**given):
+        kit.gate.wait(20)
+        raise KeyboardInterrupt
+
+    kit.patch.setattr(kit.model, "generate", die)
+    asked = [Asked(kit.engine, talker[1], talks[0])]
+    until(lambda: not kit.engine.waiting)
+    asked.append(Asked(kit.engine, talker[1], talks[0]))
+    assert kit.engine.alive
+    kit.gate.set()
+    assert all(isinstance(one.wait().error, DeadError) for one in asked)
+    until(lambda: not kit.engine.alive)
+    with pytest.raises(DeadError, match="restart"):
+        Asked(kit.engine, talker[1], talks[0])
