@@ -17,7 +17,9 @@ def run(name: str, count: str = ""):
     return result.exit_code, json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", BENCHES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "load" else []) for n in BENCHES]
+)
 def test_what_the_server_promises_holds(name):
     code, found = run(name)
     if name == "load":  # how much faster, a busy machine decides
