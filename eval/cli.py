@@ -77,7 +77,7 @@ def evaluate(
     one row has a score.
     `torchrun --nproc-per-node 2 -m eval.cli …` shares the questions out.
     """
-    announce(f"evaluating {checkpoint or model} into {out}")
+    announce(f"evaluating {checkpoint or model} into {out}", aside=True)
     from rich.console import Console
 
     from omni.load import CheckpointError

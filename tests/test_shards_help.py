@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from data_shards.bench import BENCHES
 from data_shards.cli import app
 
-ELSEWHERE = ("stamps", "speech")  # made of what is fetched, or by a model
+ELSEWHERE = {"stamps", "pictures", "easyvqa", "photos", "recordings", "vqa", "speech"}
+"""made of what is fetched, or by a model"""
 
 
 def examples(command) -> Iterator[list[str]]:
