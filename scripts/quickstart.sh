@@ -2,12 +2,14 @@
 # The whole way once: parts and data -> shards -> four stages -> benchmark table.
 # Run it again to continue after an interruption; what is finished is reused.
 #   OUT=runs/other SEED=1 ./scripts/quickstart.sh [key=value ...]   changes of the recipe
+# Every row of the table is asked 60 questions; LIMIT= ./scripts/quickstart.sh asks all there are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
 out="${OUT:-runs/quickstart}"
 data="${DATA:-data}"
 seed="${SEED:-0}"
+limit="${LIMIT-60}"
 began=$SECONDS
 
 # real stamps where they can be had, drawn shapes otherwise; decided once, kept in .source
@@ -38,6 +40,6 @@ trap - EXIT
 
 omni-train quickstart "output=$out" "seed=$seed" \
   "sources={captions: ['$data/captions'], images: ['$data/images'], words: ['$data/words'], spoken: ['$data/spoken'], text: ['$data/text']}" "$@"
-omni-eval "$out/sft" --suite mini --data "$data" --out "$out/eval" --parent "$(sed -n 's/^text: //p' "$out/recipe.yaml")"
+omni-eval "$out/sft" --suite mini ${limit:+--limit "$limit"} --data "$data" --out "$out/eval" --parent "$(sed -n 's/^text: //p' "$out/recipe.yaml")"
 omni-train report "$out"
 echo "$((SECONDS - began)) s in all, after set-up"
