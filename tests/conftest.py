@@ -410,3 +410,14 @@ def at_update():
             yield
 
     return patched
+
+
+@pytest.fixture(scope="module")
+def talker(make_model, specs):
+    """A tiny model that says many things, as its head is random and its own."""
+    import torch
+
+    model, processor = make_model(vision=specs.vision, audio=specs.audio)
+    torch.manual_seed(0)
+    model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(260, 32))
+    return model, processor

@@ -24,15 +24,6 @@ MODES = {
 
 
 @pytest.fixture(scope="module")
-def talker(make_model, specs):
-    """A tiny model that says many things, as its head is random and its own."""
-    model, processor = make_model(vision=specs.vision, audio=specs.audio)
-    torch.manual_seed(0)
-    model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(260, 32))
-    return model, processor
-
-
-@pytest.fixture(scope="module")
 def talks(make_picture, make_sound):
     """Prompts of all lengths and media; those of one beginning share it where that is wanted."""
     one, two, tone = image(make_picture(1)), image(make_picture(2)), audio(make_sound(0.4))

@@ -16,15 +16,6 @@ from omni.processing.messages import audio, image, user
 HOW = Generation(max_new_tokens=6, temperature=1.0, seed=2)
 
 
-@pytest.fixture(scope="module")
-def talker(make_model, specs):
-    """A tiny model that says many things, as its head is random and its own."""
-    model, processor = make_model(vision=specs.vision, audio=specs.audio)
-    torch.manual_seed(0)
-    model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(260, 32))
-    return model, processor
-
-
 @pytest.fixture
 def scripted(talker, monkeypatch):
     """Return a function: what each row goes on with after a text -> its completions."""

@@ -34,15 +34,6 @@ LIMITS = RequestLimits(
 HOW = {"max_tokens": 8, "temperature": 0}
 
 
-@pytest.fixture(scope="module")
-def talker(make_model, specs):
-    """A tiny model that says many things, as its head is random and its own."""
-    model, processor = make_model(vision=specs.vision, audio=specs.audio)
-    torch.manual_seed(0)
-    model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(260, 32))
-    return model, processor
-
-
 @contextlib.contextmanager
 def serving(talker, key="", sources=None, **options):
     """Serve over a socket, in threads of this process."""

@@ -7,7 +7,6 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from omni.generation.answer import complete, prompts
 from omni.generation.settings import Generation
@@ -18,15 +17,6 @@ from omni.serve.engine import Engine
 from omni.serve.ticket import DeadError, Ended, Failed, FullError, LateError, Wrote
 
 GREEDY = Generation(max_new_tokens=12)
-
-
-@pytest.fixture(scope="module")
-def talker(make_model, specs):
-    """A tiny model that says many things, as its head is random and its own."""
-    model, processor = make_model(vision=specs.vision, audio=specs.audio)
-    torch.manual_seed(0)
-    model.language_model.lm_head.weight = torch.nn.Parameter(torch.randn(260, 32))
-    return model, processor
 
 
 @pytest.fixture(scope="module")
