@@ -51,7 +51,7 @@ def evaluate(
     dtype: options.DType = "",
     min_pixels: options.MinPixels = None,
     max_pixels: options.MaxPixels = None,
-    max_batch: options.MaxBatch = 16,
+    max_batch: options.MaxBatch = 32,
     token_budget: options.TokenBudget = 4096,
 ) -> None:
     """Measure a checkpoint on held-out data or public benchmarks and print a table.
