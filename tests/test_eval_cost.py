@@ -56,7 +56,7 @@ def test_one_video_stands_for_all():
 
 
 def test_only_what_is_shown_twice_is_moved_from_its_place_by_length():
-    costs = {f"{number}": 100 + number for number in range(8)}
+    costs = {f"{number}": 1000 + number for number in range(8)}
     media = {key: key for key in costs} | {"7": "same", "0": "same"}
     batches = plan_batches(costs, media, token_budget=10_000, max_batch=2)
     assert batches == [["6", "5"], ["4", "3"], ["2", "1"], ["7", "0"]]
