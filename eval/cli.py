@@ -51,7 +51,7 @@ def evaluate(
     dtype: options.DType = "",
     min_pixels: options.MinPixels = None,
     max_pixels: options.MaxPixels = None,
-    max_batch: options.MaxBatch = 16,
+    max_batch: options.MaxBatch = 32,
     token_budget: options.TokenBudget = 4096,
 ) -> None:
     """Measure a checkpoint on held-out data or public benchmarks and print a table.
@@ -169,13 +169,14 @@ def _run(
     from .answering.ranks import join
     from .harness import Harness
     from .lmms.judge import open_judge
+    from .lmms.official import Official
     from .progress import AnswerProgress
     from .run import choose, evaluate, write_result
     from .suites.registry import asked_suite, found_data
 
     # whatever is wrong with what was given should not cost the time to load a model
     asked = asked_suite(suite, heldout, score, task)
-    choose(asked, rows, max_new_tokens)
+    chosen = choose(asked, rows, max_new_tokens)
     check_sampling(spec, sampling)
     if parent and spec.startswith(PREFIXES):
         raise ValueError("--parent measures a CHECKPOINT of ours, not other models")
@@ -187,6 +188,8 @@ def _run(
     with _alone_in(out, ranks), Harness(asked, data) as harness:
         limits = {"max_batch": max_batch, "token_budget": token_budget, "ranks": ranks,
                   "sampling": sampling, "system": system, **loading}  # fmt: skip
+        if any(isinstance(row, Official) for row in chosen):
+            harness.start()  # it imports lmms-eval while the model is loaded
         opened = _open(console, spec, model_name, heldout or shown, limits)
         with AnswerProgress(console) as progress:
             opened.answerer.progress = progress.answered

@@ -37,7 +37,7 @@ def thinking(
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
-    max_batch: options.MaxBatch = 16,
+    max_batch: options.MaxBatch = 32,
     token_budget: options.TokenBudget = 4096,
 ) -> None:
     """Measure what thinking longer is worth, by budget forcing (s1, arXiv 2501.19393).

@@ -1,6 +1,7 @@
 """Many conversations, few batches: longest first, within a token budget, never answered twice."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,7 @@ class Answerer:
     reads: frozenset[str] = frozenset(MEDIA)
     """Kinds of media that the model takes."""
     token_budget: int = 4096
-    max_batch: int = 16
+    max_batch: int = 32
     progress: Callable[[int], None] = lambda done: None
     ranks: Ranks = Ranks()  # noqa: RUF009
     store: AnswerStore = field(default_factory=AnswerStore)
@@ -286,15 +287,17 @@ def plan_batches(
     """Keys grouped longest first, so that padding is small and the worst batch comes early.
 
     A batch costs (its longest) × (its size); one conversation above the budget goes alone. Costs
-    within a fifth count as equal, and of those the ones with the same `media` meet: what begins
-    alike may run once, see `omni.generation.prefix`.
+    within a tenth count as equal, and of those the ones meet whose `media` others have too: what
+    begins alike may run once, see `omni.generation.prefix`.
     """
     batches: list[list[str]] = []
     longest = 0
-    place = {about: number for number, about in enumerate(dict.fromkeys(media.values()))}
+    shown = Counter(media.values())
+    several = (about for about, times in shown.items() if times > 1)
+    place = {about: number for number, about in enumerate(several, 1)}
 
     def order(key: str) -> tuple[int, int, int]:
-        return -round(4 * log2(costs[key] + 1)), place[media[key]], -costs[key]
+        return -round(8 * log2(costs[key] + 1)), place.get(media[key], 0), -costs[key]
 
     for key in sorted(costs, key=order):
         size = len(batches[-1]) + 1 if batches else 0

@@ -21,7 +21,7 @@ from ..scoring.right import Outcome, Scored, exact, open_answers
 from .heldout import HeldOut, derangement
 
 SEED = 20_240
-CONTROLLED = 100  # docs of a row that are also asked blind or shuffled
+CONTROLLED = 40  # units of a row that are also asked blind or shuffled
 
 
 class MissingDataError(LookupError):

@@ -100,7 +100,7 @@ ROWS = (
     ),
     Own(
         "spoken_question", spoken_docs("spoken_question", category=question_type), open_answers,
-        ("blind", "shuffled_images", *HEARD), 12,
+        ("blind", "shuffled_images", *HEARD), 12, 120,
         rule=voices_rule("spoken_question"), controlled=CONTROLLED,
     ),
     Own(
@@ -113,7 +113,7 @@ ROWS = (
     ),
     Own(
         "human_word", spoken_docs("human_word", "recordings", speaker_of), transcripts, HEARD, 24,
-        200, rule=speakers_rule("human_word"), controlled=CONTROLLED,
+        120, rule=speakers_rule("human_word"), controlled=CONTROLLED,
     ),
     Own(
         "human_transcription", spoken_docs("human_sentence", "recordings", speaker_of),

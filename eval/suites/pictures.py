@@ -85,7 +85,7 @@ ROWS = (
         open_answers,
         CONTROLS,
         6,
-        300,
+        150,
         chance=easyvqa_chance,
         controlled=CONTROLLED,
     ),

@@ -21,7 +21,7 @@ from .mine import load_mine, rows_of
 from .sources import files_of, open_source
 from .task import PREFIX, open_task, task_rows
 
-CONTROLLED = 0.4  # of a mini row's units are also asked blind; all of them would take too long
+SHARE = 0.4  # of a mini row's units, at most `own.CONTROLLED`, are also asked blind
 CAP = 128  # new tokens: what the yaml files of most benchmarks ask for at most
 
 
@@ -44,7 +44,7 @@ def _mini(held: HeldOut, benchmark: Benchmark, limit: int | None, scratch: Path)
 
 def _mini_row(benchmark: Benchmark) -> Official:
     units = BUILDERS[benchmark.name][1]
-    most = round(CONTROLLED * units)
+    most = min(round(SHARE * units), own.CONTROLLED)
     return Official(f"mini-{benchmark.name}", benchmark, _mini, units=units, controlled=most)
 
 

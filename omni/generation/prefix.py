@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import OmniProcessor
 
-LEAST = 0.25  # of all prompt tokens; sparing fewer does not pay for a second forward pass
+LEAST = 0.125  # of all prompt tokens; sparing fewer does not pay for a second forward pass
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def shares(model: "OmniForConditionalGeneration") -> bool:
 
 
 def share(processor: "OmniProcessor", prompts: list[Encoded]) -> Shared | None:
-    """Split prompts where that spares at least a quarter of their tokens, padding included."""
+    """Split prompts where that spares at least an eighth of their tokens, padding included."""
     groups = _groups(processor, prompts)
     rests = [len(prompts[row]) - g.common for g in groups if len(g.rows) > 1 for row in g.rows]
     if not rests:
@@ -94,13 +94,13 @@ class _Group:
 
 
 def _groups(processor: "OmniProcessor", prompts: list[Encoded]) -> list[_Group]:
-    """Put each prompt where half of it is in common, and who is there keeps three quarters."""
+    """Put each prompt where a quarter is in common, and who is there keeps three quarters."""
     groups: list[_Group] = []
     for row, prompt in enumerate(prompts):
         found = [(min(g.common, _common(processor, prompts[g.rows[0]], prompt)), g) for g in groups]
         most, group = max(found, key=lambda pair: pair[0], default=(0, _Group([], 0)))
         fits = len(group.rows) == 1 or 4 * most >= 3 * group.common
-        if fits and 2 * most >= len(prompt):
+        if fits and 4 * most >= len(prompt):
             group.rows.append(row)
             group.common = most
         else:

@@ -224,16 +224,18 @@ class OmniProcessor(SavesCode, ProcessorCalls):
                 )
 
     def text_length(
-        self, messages: list[Message], facts: Mapping[str, Any] = MappingProxyType({})
-    ) -> int:
-        """Count the tokens of a training conversation without those of its media.
+        self, messages: list[Message], facts: Mapping[str, Any] = MappingProxyType({}),
+        generation: bool = False,
+    ) -> int:  # fmt: skip
+        """Count the tokens of a conversation without those of its media.
 
-        `len(encode(messages))` is that plus `media_lengths` of each file, because a placeholder
-        is a token of its own wherever it stands.
+        `len(encode(messages, generation))` is that plus `media_lengths` of each file, because a
+        placeholder is a token of its own wherever it stands.
 
         Args:
-            messages: media are names.
+            messages: media are names, or anything but videos.
             facts: `count` and `rate` of each video by its name; its times are text.
+            generation: whether the header of an answer ends it.
 
         Raises:
             MessageError, PlaceholderError: as `encode`.
@@ -242,7 +244,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         shown: Counter[str] = Counter()
         standing = stand_ins(self.tokenizer, _texts(messages))
         flat = _flatten(messages, partial(self._sketch, shown, facts), standing)
-        texts = [text for text, _ in self._segments(flat, False)]
+        texts = [text for text, _ in self._segments(flat, generation)]
         ids = Counter(i for row in tokenize(self.tokenizer, texts, standing) for i in row)
         for name, config in self.modalities.items():
             if ids[config["token_id"]] != shown[name]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from omni.generation.settings import Generation
-from omni.processing.messages import media_refs
 
-from ..answerer import Answerer, Messages
+from ..answerer import Answerer
+from ..cost import TokenCost
 from ..reply import Reply
 from ..store import settings_digest, weights_fingerprint
 from .opened import Opened
@@ -66,25 +66,3 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
         reads=frozenset(kinds | ({"video"} if "image" in kinds else set())),
         **limits,
     )
-
-
-class TokenCost:
-    """Estimates tokens from text length and media counts; encodes only one example of each kind.
-
-    Exact counts would decode every image and sound twice. Order and budget need no more than this.
-    """
-
-    characters_per_token = 4
-
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
-        self.per_medium: dict[tuple[str, ...], int] = {}  # kinds in a conversation -> their tokens
-
-    def __call__(self, messages: Messages) -> int:
-        letters = sum(len(part.get("text", "")) for turn in messages for part in turn["content"])
-        words = letters // self.characters_per_token
-        kinds = tuple(kind for kind, _ in media_refs(messages))
-        if kinds and kinds not in self.per_medium:
-            encoded = self.processor.encode(messages, generation=True)
-            self.per_medium[kinds] = max(0, len(encoded) - words)
-        return words + self.per_medium.get(kinds, 0)
