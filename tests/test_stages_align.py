@@ -7,6 +7,7 @@ import torch
 from data_shards.sources.demo.shapes import draw
 from omni.processing.messages import assistant, audio, image, user
 from omni.processing.processor import IGNORE_INDEX
+from stages.objectives.align import _ctc
 from stages.objectives.task import Task
 from stages.trainable.patterns import param_groups
 
@@ -110,3 +111,24 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_parts(make_model, specs):
         assert whole.item() == pytest.approx(sum(parts), rel=0.02)  # each counts alone
         assert sum(documents).item() / total == pytest.approx(sum(parts), rel=0.1)
         assert len(documents) == 4
+
+
+def test_spelling_is_ctc_over_all_words_of_the_table():
+    rng = torch.Generator().manual_seed(0)
+    table = torch.nn.functional.normalize(torch.randn(200, 16, generator=rng), dim=1)
+    answers = [torch.tensor(a) for a in ([5, 6, 6], [7], [150, 5])]
+    owner = torch.arange(3).repeat_interleave(torch.tensor([9, 4, 6]))
+    frequency = torch.zeros(200).index_fill(0, torch.cat(answers).unique(), 1)
+    frequency[0] = 1  # so that the blank is 1
+    made = torch.randn(19, 16, generator=rng)
+    tokens, other = (made.clone().requires_grad_() for _ in range(2))
+    loss = _ctc(tokens, owner, answers, table, frequency, scale=9.0)
+    scores = (9.0 * torch.nn.functional.normalize(other, dim=1) @ table.T).log_softmax(1)
+    whole = torch.nn.functional.ctc_loss(
+        torch.nn.utils.rnn.pad_sequence(scores.split([9, 4, 6])), torch.cat(answers),
+        torch.tensor([9, 4, 6]), torch.tensor([3, 1, 2]), blank=1, reduction="none",
+    )  # fmt: skip
+    torch.testing.assert_close(loss, whole)
+    for found in (loss, whole):
+        (found * torch.tensor([1.0, 3.0, 0.5])).sum().backward()
+    torch.testing.assert_close(tokens.grad, other.grad, rtol=1e-4, atol=1e-6)

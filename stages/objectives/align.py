@@ -153,16 +153,22 @@ def _ctc(
     """Let each document's frames spell its answer.
 
     The blank is the first row of the table that no answer uses, an end-of-text token in most.
+    CTC itself sees the blank, the words of these answers, and all other words as one class that
+    none of them uses: the same loss and gradient, without a copy of (N, V) for each of its steps.
     """
     present = owner.unique().tolist()
-    scores = F.log_softmax(scale * F.normalize(tokens, dim=1) @ table.T, dim=1)  # (N, V)
-    frames = [scores[owner == d] for d in present]
     targets = [answers[d] for d in present]
-    blank = int((frequency == 0).nonzero()[0])
+    spelt = torch.cat(targets).unique()
+    classes = torch.cat([(frequency == 0).nonzero()[:1, 0], spelt])
+    tokens = scale * F.normalize(tokens, dim=1)
+    scores = tokens @ table[classes].T - (tokens @ table.T).logsumexp(1, keepdim=True)  # (N, C)
+    others = (1 - scores.exp().sum(1, keepdim=True)).clamp(min=1e-9).log()
+    scores = torch.cat([scores, others], dim=1)
+    frames = [scores[owner == d] for d in present]
     return F.ctc_loss(
-        torch.nn.utils.rnn.pad_sequence(frames),  # (frames, docs, V)
-        torch.cat(targets),
+        torch.nn.utils.rnn.pad_sequence(frames),  # (frames, docs, C + 1)
+        1 + torch.searchsorted(spelt, torch.cat(targets)),
         torch.tensor([len(f) for f in frames]),
         torch.tensor([len(t) for t in targets]),
-        blank=blank, reduction="none", zero_infinity=True,
+        blank=0, reduction="none", zero_infinity=True,
     )  # fmt: skip
