@@ -7,5 +7,6 @@ BENCHES = {
     "resume": "losses and weights after kills and SIGTERM, bit by bit",
     "elastic": "one rank, two, and back; two ranks' sharded checkpoint on one",
     "mixed": "two ranks, one with text only and one with image and audio; no hang, same gradients",
+    "stages": "staged against joint, aligned first, voices, emoji: scores on held-out data",
     "offender": "a sample that makes NaN and one too big for memory are named and left out",
 }
