@@ -1,0 +1,183 @@
+"""GeneralPoints (arXiv 2501.17161): a formula of the numbers on cards that makes a target."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from omni.entry import EntryError
+from omni.nearest import nearest
+from omni.processing.messages import Message, audio, image, user
+
+from . import published, verifier
+from .base import State, Verdict, draws, in_heldout
+from .solver import solvable, solve
+from .wordings import wordings_of
+
+RANKS = ("A", *map(str, range(2, 11)), "J", "Q", "K")
+JACK, KING, TEN = 11, 13, 10
+TRIES = 20_000  # hands drawn before none is taken to exist
+SUITS = {"black": ("S", "C"), "red": ("H", "D"), "any": ("S", "C", "H", "D")}
+CHOICES = {
+    "variant": ("text", "image", "spoken"),
+    "faces": ("ten", "ranks"),
+    "hands": ("any", "face", "paired"),
+    "suits": tuple(SUITS),
+    "answer": ("json", "formula"),
+    "split": ("all", "train", "heldout"),
+}
+
+
+@dataclass(frozen=True)
+class GeneralPoints:
+    """Cards whose numbers, each used once, are to make a target.
+
+    Attributes:
+        variant: how the cards are shown: text, image or spoken.
+        faces: what J, Q and K count: ten, or their ranks 11, 12 and 13.
+        target: what the formula is to equal.
+        cards: how many there are, 2 to 6.
+        low, high: ranks of the cards, 1 (ace) to 13 (king).
+        hands: any; face: with a face card at least; paired: the same, and solvable whatever face
+            cards count, so that a seed gives the same hand under both rules.
+        suits: black, red or any.
+        side: of the image, in pixels; 1200 in the paper.
+        answer: json as published, or the formula alone.
+        wordings: how many wordings of the prompt there are.
+        attempts: answers to a prompt; 5 as published.
+        split: hands that training may see, those that it may not, or all.
+        heldout: share of the hands that training may not see.
+        voices: that read spoken cards, as of the source `speech`.
+        legacy: pay as the published code does, with its faults.
+    """
+
+    variant: str = "text"
+    faces: str = "ten"
+    target: int = 24
+    cards: int = 4
+    low: int = 1
+    high: int = 13
+    hands: str = "any"
+    suits: str = "black"
+    side: int = 224
+    answer: str = "json"
+    wordings: int = 1
+    attempts: int = 5
+    split: str = "all"
+    heldout: float = 0.15
+    voices: str = "hibari,pico"
+    legacy: bool = False
+
+    name: ClassVar[str] = "generalpoints"
+    exhausted: ClassVar[float] = verifier.EXHAUSTED
+
+    def __post_init__(self) -> None:
+        for option, known in CHOICES.items():
+            if (value := getattr(self, option)) not in known:
+                raise EntryError(
+                    f"{option} {value!r} is none; {nearest(str(value), known)}", option
+                )
+        most = len(wordings_of(self.variant))
+        ranges = {"cards": (2, 6), "low": (1, KING), "high": (self.low, KING), "side": (64, 4096),
+                  "wordings": (1, most), "attempts": (1, 100), "target": (0, 10**6)}  # fmt: skip
+        for option, (least, greatest) in ranges.items():
+            value = getattr(self, option)
+            if type(value) is not int or not least <= value <= greatest:
+                raise EntryError(
+                    f"{option} is a whole number from {least} to {greatest}, not {value!r}", option
+                )
+        if not isinstance(self.heldout, float | int) or not 0 <= self.heldout < 1:
+            raise EntryError(
+                f"heldout is a share from 0 to below 1, not {self.heldout!r}", "heldout"
+            )
+        if self.hands != "any" and self.high < JACK:
+            raise EntryError(
+                f"hands {self.hands} have a face card, and high is {self.high}", "high"
+            )
+        if self.legacy and (self.cards != published.CARDS or self.answer != "json"):
+            raise EntryError("the published code plays with 4 cards and json", "legacy")
+
+    def state(self, seed: int) -> State:
+        rng = draws(self.name, seed)
+        hand = self._hand(rng)
+        tones = rng.integers(len(SUITS[self.suits]), size=self.cards)  # the same in red and black
+        return {
+            "seed": seed,
+            "cards": [RANKS[rank - 1] for rank in hand],
+            "suits": [SUITS[self.suits][tone] for tone in tones],
+            "wording": int(rng.integers(1 << 30)) % self.wordings,
+        }
+
+    def _hand(self, rng: np.random.Generator) -> list[int]:
+        """Draw ranks until they can be solved; published: of a face hand three, and a face card."""
+        for _ in range(TRIES):
+            hand = rng.integers(self.low, self.high + 1, size=self.cards)
+            if self.hands != "any":
+                hand[-1] = rng.integers(max(self.low, JACK), self.high + 1)
+                rng.shuffle(hand)
+            ranks = [int(rank) for rank in hand]
+            if self._may_be(ranks):
+                return ranks
+        raise ValueError(f"{TRIES:,} hands of {self.cards} cards from {self.low} to {self.high}, "
+                         f"and none that can make {self.target} (split {self.split})")  # fmt: skip
+
+    def _may_be(self, ranks: Sequence[int]) -> bool:
+        if self.split != "all":
+            held = in_heldout(identity(ranks), self.heldout)
+            if held != (self.split == "heldout"):
+                return False
+        rules = ("ten", "ranks") if self.hands == "paired" else (self.faces,)
+        return all(solvable(counts(ranks, rule), self.target) for rule in rules)
+
+    def numbers(self, state: State) -> list[int]:
+        """Return what the cards count under this rule."""
+        return counts([RANKS.index(card) + 1 for card in state["cards"]], self.faces)
+
+    def prompt(self, state: State) -> tuple[list[Message], dict[str, bytes]]:
+        wording = wordings_of(self.variant)[int(state.get("wording", 0)) % self.wordings]
+        text = wording.text(self.target, self.faces, state["cards"], self.answer)
+        if self.variant == "image":
+            from .cards import table
+
+            return [user(image("img0.png"), text)], {"img0.png": table(state, self.side)}
+        if self.variant == "spoken":
+            from .spoken import read_cards
+
+            sound = read_cards(state, self.voices, self.split)
+            return [user(audio("aud0.flac"), text)], {"aud0.flac": sound}
+        return [user(text)], {}
+
+    def verify(self, state: State, answer: str) -> Verdict:
+        shown = None if self.variant == "text" else state["cards"]
+        if self.legacy:
+            return published.verify(answer, self.numbers(state), self.target, shown)
+        return verifier.verify(answer, self.answer, self.numbers(state), self.target, shown)
+
+    def solution(self, state: State) -> str:
+        formula = solve(self.numbers(state), self.target)
+        if formula is None:
+            raise ValueError(f"no formula of {state['cards']} makes {self.target}")
+        if self.answer == "formula":
+            return formula
+        return written(state["cards"], self.numbers(state), f"{formula}={self.target}", self.legacy)
+
+
+def written(cards: Sequence[str], numbers: Sequence[int], formula: str, legacy: bool) -> str:
+    """Return an answer as json; for the published code as it reads cards, which valid json is not."""
+    row: dict[str, Any] = {"cards": list(cards), "number": list(numbers), "formula": formula}
+    if not legacy:
+        return json.dumps(row)
+    named = ", ".join(f"'{card}'" for card in cards)
+    return f'{{"cards": [{named}], "number": {list(numbers)}, "formula": "{formula}",}}'
+
+
+def counts(ranks: Sequence[int], faces: str) -> list[int]:
+    """Return what ranks from 1 to 13 count where face cards are ten, or their ranks."""
+    return [min(rank, TEN) for rank in ranks] if faces == "ten" else list(ranks)
+
+
+def identity(ranks: Sequence[int]) -> str:
+    """Return what hands of the same cards have in common, in whatever order."""
+    return " ".join(RANKS[rank - 1] for rank in sorted(ranks))
