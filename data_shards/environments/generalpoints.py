@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from omni.entry import EntryError
-from omni.nearest import nearest
 from omni.processing.messages import Message, audio, image, user
 
 from . import published, verifier
 from .base import State, Verdict, draws, in_heldout
+from .options import check_options
 from .solver import solvable, solve
 from .wordings import wordings_of
 
@@ -74,24 +74,13 @@ class GeneralPoints:
     exhausted: ClassVar[float] = verifier.EXHAUSTED
 
     def __post_init__(self) -> None:
-        for option, known in CHOICES.items():
-            if (value := getattr(self, option)) not in known:
-                raise EntryError(
-                    f"{option} {value!r} is none; {nearest(str(value), known)}", option
-                )
-        most = len(wordings_of(self.variant))
-        ranges = {"cards": (2, 6), "low": (1, KING), "high": (self.low, KING), "side": (64, 4096),
-                  "wordings": (1, most), "attempts": (1, 100), "target": (0, 10**6)}  # fmt: skip
-        for option, (least, greatest) in ranges.items():
-            value = getattr(self, option)
-            if type(value) is not int or not least <= value <= greatest:
-                raise EntryError(
-                    f"{option} is a whole number from {least} to {greatest}, not {value!r}", option
-                )
-        if not isinstance(self.heldout, float | int) or not 0 <= self.heldout < 1:
-            raise EntryError(
-                f"heldout is a share from 0 to below 1, not {self.heldout!r}", "heldout"
-            )
+        check_options(self, CHOICES, {
+            "cards": (2, 6), "low": (1, KING), "high": (1, KING), "side": (64, 4096),
+            "wordings": (1, len(wordings_of(self.variant))), "attempts": (1, 100),
+            "target": (0, 10**6),
+        })  # fmt: skip
+        if self.high < self.low:
+            raise EntryError(f"high is {self.high}, below low, which is {self.low}", "high")
         if self.hands != "any" and self.high < JACK:
             raise EntryError(
                 f"hands {self.hands} have a face card, and high is {self.high}", "high"
@@ -165,7 +154,7 @@ class GeneralPoints:
 
 
 def written(cards: Sequence[str], numbers: Sequence[int], formula: str, legacy: bool) -> str:
-    """Return an answer as json; for the published code as it reads cards, which valid json is not."""
+    """Return an answer as json; for the published code as that reads cards, not valid json."""
     row: dict[str, Any] = {"cards": list(cards), "number": list(numbers), "formula": formula}
     if not legacy:
         return json.dumps(row)
