@@ -3,10 +3,11 @@
 import json
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from omni.processing.messages import Message, image, user
 
+from ..sources.base import digest
 from .answers import Unread, check_length, last_object
 from .base import State, Verdict, draws, in_heldout
 from .cities import CITIES, FORMS
@@ -49,33 +50,25 @@ _ACTION = re.compile(r"""\s*(forward|stop|turn_direction)\(\s*["']?\s*([a-z ]*?)
 
 @dataclass(frozen=True)
 class Navigation:
-    """A route with landmarks; each answer is one action, and only the right one leads on.
+    """A route with landmarks; an answer is one action, and only the right one leads on."""
 
-    Attributes:
-        variant: what is seen is told (text) or drawn (image: front, right; back, left).
-        actions: absolute turns to one of 8 compass words, relative ones to the left or right.
-        city: whose landmarks, or in images whose colours, there are: first or second.
-        legs: straight parts of a route, 1 to 5.
-        blocks: most places of a part, 1 to 5.
-        side: of the image, in pixels.
-        answer: json as published, or the action alone.
-        wordings: how many wordings of the task there are.
-        attempts: answers at a step; 2 as published.
-        split: routes that training may see, those that it may not, or all.
-        heldout: share of the routes that training may not see.
-    """
-
-    variant: str = "text"
-    actions: str = "absolute"
-    city: str = "first"
-    legs: int = 3
-    blocks: int = 3
-    side: int = 224
-    answer: str = "json"
-    wordings: int = 1
-    attempts: int = 2
-    split: str = "all"
-    heldout: float = 0.15
+    variant: Annotated[
+        str, "what is seen is text, or an image of four views: front, right; back, left"
+    ] = "text"
+    actions: Annotated[
+        str, "absolute: turns to one of 8 compass words; relative: to the left or right"
+    ] = "absolute"
+    city: Annotated[
+        str, "whose landmarks there are, or in images whose colours: first or second"
+    ] = "first"
+    legs: Annotated[int, "straight parts of a route, 1 to 5"] = 3
+    blocks: Annotated[int, "most places of a part, 1 to 5"] = 3
+    side: Annotated[int, "of the image, in pixels"] = 224
+    answer: Annotated[str, "json as published, or action: that alone"] = "json"
+    wordings: Annotated[int, "how many wordings of the task there are, 1 to 4"] = 1
+    attempts: Annotated[int, "answers at a step; 2 as published"] = 2
+    split: Annotated[str, "routes that training may see, those that it may not, or all"] = "all"
+    heldout: Annotated[float, "share of the routes that training may not see"] = 0.15
 
     name: ClassVar[str] = "navigation"
     exhausted: ClassVar[float] = EXHAUSTED
@@ -92,11 +85,15 @@ class Navigation:
             else CITIES[self.city].landmarks  # fmt: skip
         for _ in range(TRIES):
             route = draw_route(rng, self.legs, self.blocks, named)
-            held = in_heldout(shape_of(route), self.heldout)
+            held = in_heldout(self.identity({"route": route}), self.heldout)
             if self.split == "all" or held == (self.split == "heldout"):
                 wording = int(rng.integers(1 << 30)) % self.wordings
                 return {"seed": seed, "route": route, "step": 0, "wording": wording}
         raise ValueError(f"{TRIES:,} routes, and none of the split {self.split}")
+
+    def identity(self, state: State) -> str:
+        """Return what is held out: the route, whatever its landmarks are called."""
+        return f"route {digest(shape_of(state['route'])):016x}"
 
     def action(self, step: Step) -> str:
         """Return the right action of a step, as it is written."""
