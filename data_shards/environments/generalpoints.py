@@ -14,7 +14,7 @@ from . import published, verifier
 from .base import State, Verdict, draws, in_heldout
 from .options import check_options
 from .solver import solvable, solve
-from .wordings import wordings_of
+from .wordings import MOST, wordings_of
 
 RANKS = ("A", *map(str, range(2, 11)), "J", "Q", "K")
 JACK, KING, TEN = 11, 13, 10
@@ -61,9 +61,11 @@ class GeneralPoints:
     def __post_init__(self) -> None:
         check_options(self, CHOICES, {
             "cards": (2, 6), "low": (1, KING), "high": (1, KING), "side": (64, 4096),
-            "wordings": (1, len(wordings_of(self.variant))), "attempts": (1, 100),
+            "wordings": (1, MOST), "attempts": (1, 100),
             "target": (0, 10**6),
         })  # fmt: skip
+        if type(self.legacy) is not bool:
+            raise EntryError(f"legacy is true or false, not {self.legacy!r}", "legacy")
         if self.high < self.low:
             raise EntryError(f"high is {self.high}, below low, which is {self.low}", "high")
         if self.hands != "any" and self.high < JACK:
