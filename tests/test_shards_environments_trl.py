@@ -5,6 +5,7 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import GRPOConfig, GRPOTrainer
+from trl.chat_template_utils import qwen3_chat_template
 
 from data_shards.environments import make_environment
 from data_shards.environments.trl import TrlEnvironment, trl_rows, verified
@@ -49,32 +50,29 @@ def test_the_tool_pays_its_last_attempt_and_no_more_than_are_left():
         assert all("failed" in words for words in told[:1] if said[0] != solution)
 
 
-def test_trl_trains_with_our_verifier(tmp_path):
+@pytest.mark.parametrize("way", ["reward", "tool"])
+def test_trl_trains_with_our_verifier(tmp_path, way):
     """On a text model: of ours its GRPO asks for one image token, where each modality has one."""
     torch.manual_seed(0)
     tokenizer = load_text_tokenizer("tiny:llama")
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template = qwen3_chat_template  # one whose tool calls TRL can read
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
         num_attention_heads=2, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    _, rows = rows_of()
-    seen = []
-
-    def reward(prompts, completions, **columns):
-        seen.append(verified(prompts, completions, **columns))
-        return seen[-1]
-
     arguments = GRPOConfig(
         str(tmp_path), max_steps=1, per_device_train_batch_size=2, num_generations=2,
         max_completion_length=4, report_to=[], use_cpu=True, bf16=False, save_strategy="no",
         disable_tqdm=True, logging_steps=1,
     )  # fmt: skip
+    given = {"reward_funcs": verified} if way == "reward" else {
+        "environment_factory": TrlEnvironment
+    }  # fmt: skip
     trainer = GRPOTrainer(
-        LlamaForCausalLM(config), reward_funcs=reward, args=arguments,
-        train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        LlamaForCausalLM(config), args=arguments, train_dataset=Dataset.from_list(rows_of()[1]),
+        processing_class=tokenizer, **given,
     )  # fmt: skip
     trainer.train()
-    assert seen == [[-3.0, -3.0]]
-    assert trainer.state.log_history[0]["reward"] == -3
+    # what it says at random is illegal; and no tool call, so nothing was submitted
+    assert trainer.state.log_history[0]["reward"] == {"reward": -3, "tool": -1}[way]
