@@ -6,40 +6,50 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
-out="${OUT:-runs/quickstart}"
+recipe="${RECIPE:-quickstart}"
+out="${OUT:-runs/$recipe}"
 data="${DATA:-data}"
 seed="${SEED:-0}"
 limit="${LIMIT-60}"
 began=$SECONDS
-
-# real stamps where they can be had, drawn shapes otherwise; decided once, kept in .source
 mkdir -p "$data"
-source=${SOURCE:-$(cat "$data/.source" 2>/dev/null || echo stamps)}
-captions() { omni-shards build "$source" --out "$data/captions" --variants 2 --turns 2 --kinds category,caption; }
-code=0
-captions || code=$?
-if [ $code -eq 3 ] && [ "$source" = stamps ]; then
-  source=shapes
-  echo "the stamps cannot be fetched: going on with drawn shapes; every figure below is on shapes"
-  captions
-elif [ $code -ne 0 ]; then
-  exit $code
-fi
-echo "$source" > "$data/.source"
-omni-shards build "$source" --out "$data/images" --turns 2
+
+# made FOLDER SOURCE [OPTION ...]: drawn shapes take the place of pictures that cannot be fetched (3).
+# What was decided is kept in a file, so that a second run goes on with the same.
+made() {
+  local name=$1 source code=0 options=("${@:3}")
+  source=${SOURCE:-$(cat "$data/.$name.source" 2>/dev/null || echo "$2")}
+  [ "$source" = "$2" ] || options=()
+  omni-shards build "$source" --out "$data/$name" "${options[@]}" || code=$?
+  if [ $code -eq 3 ] && [ "$source" != shapes ]; then
+    echo "$source cannot be fetched: drawn shapes are the $name; every figure on them is on shapes"
+    source=shapes
+    omni-shards build shapes --out "$data/$name"
+  elif [ $code -ne 0 ]; then
+    exit $code
+  fi
+  echo "$source" > "$data/.$name.source"
+}
+
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # an interrupted build must not go on behind the next
-omni-shards build speech --out "$data/words" --text words --voices hibari &
-omni-shards build speech --out "$data/spoken" --text none --questions "$data/images" --voices hibari
+omni-shards build speech --out "$data/words" --text words:all --renditions 8 --heldout-renditions 1 &
+words=$!
+made captions pictures --variants 2 --turns 2 --kinds category,caption
+made images pictures --variants 2 --turns 3
+made easyvqa easyvqa --turns 6 --yes-no 0.33
+omni-shards build vqa --out "$data/vqa" --images "$data/captions"
 omni-shards build text --out "$data/text"
-# of the evaluation alone; where one cannot be fetched (3), its rows say so
-for held in easyvqa photos recordings; do
-  omni-shards build "$held" --out "$data/$held" || [ $? -eq 3 ]
+# of the evaluation alone; where one cannot be fetched, its rows say so
+for asked in photos recordings; do
+  omni-shards build "$asked" --out "$data/$asked" || [ $? -eq 3 ]
 done
-wait $!
+wait $words
+omni-shards build speech --out "$data/spoken" --text none --questions "$data/images" --per-image 1 --heldout-per-image 1
 trap - EXIT
 
-omni-train quickstart "output=$out" "seed=$seed" \
-  "sources={captions: ['$data/captions'], images: ['$data/images'], words: ['$data/words'], spoken: ['$data/spoken'], text: ['$data/text']}" "$@"
+names=(captions images easyvqa vqa words spoken text)
+omni-train "$recipe" "output=$out" "seed=$seed" \
+  "sources={$(for n in "${names[@]}"; do printf "%s: ['%s'], " "$n" "$data/$n"; done)}" "$@"
 omni-eval "$out/sft" --suite mini ${limit:+--limit "$limit"} --data "$data" --out "$out/eval" --parent "$(sed -n 's/^text: //p' "$out/recipe.yaml")"
 omni-train report "$out"
 echo "$((SECONDS - began)) s in all, after set-up"
