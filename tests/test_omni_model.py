@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoProcessor
 
 from omni import OmniForConditionalGeneration, OmniProcessor
+from omni.entry import EntryError
 from omni.generation.answer import answer
 from omni.generation.settings import Generation
 from omni.model.forward import load_text_tokenizer
@@ -236,3 +237,32 @@ def test_apply_chat_template_goes_straight_into_generate(omni_pair, make_picture
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
     assert text == "<|im_start|>user\n<|image|>What is it?<|im_end|>\n<|im_start|>assistant\n"
     assert load_text_tokenizer("tiny:llama").eos_token == "<|im_end|>"
+
+
+def test_tokens_as_words_lie_among_the_embeddings(make_model, specs, make_picture, tmp_path):
+    model, processor = make_model(vision=specs.vision | {"as_words": 30})
+    turn = [user(image(make_picture(1)), "What is it?"), assistant("A dot.")]
+    batch = processor.pack([processor.encode(turn)])
+    embeds = model.embed(batch["input_ids"], dict(batch))
+    table = model.get_input_embeddings().weight.detach()
+    seen = embeds[0][batch["input_ids"][0] == model.config.modalities["vision"]["token_id"]]
+    weights = torch.linalg.lstsq(table.T, seen.T.detach()).solution  # (V, M), of the least size
+    assert torch.allclose(table.T @ weights, seen.T, atol=1e-4)
+    raw = model.features("vision", dict(batch))
+    nearest = (F.normalize(raw, dim=1) @ F.normalize(table, dim=1).T).argmax(1)
+    sharp = model.mixture(raw, 1e5)
+    assert torch.allclose(sharp, table[nearest], atol=1e-4)
+    model(**batch).loss.backward()
+    assert any(p.grad.abs().sum() > 0 for p in model.projectors["vision"].parameters())
+    model.save_pretrained(tmp_path / "m")
+    processor.save_pretrained(tmp_path / "m")
+    loaded = OmniForConditionalGeneration.from_pretrained(tmp_path / "m").eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch).loss, model.eval()(**batch).loss)
+
+
+@pytest.mark.parametrize("sharpness", [-1, float("inf"), float("nan"), "sharp", True, [1]])
+def test_a_sharpness_is_a_number(make_model, specs, sharpness):
+    model, processor = make_model()
+    with pytest.raises(EntryError, match="as_words of modality 'vision' is how sharply"):
+        model.attach("vision", specs.vision | {"as_words": sharpness}, processor)

@@ -16,7 +16,7 @@ from .buffers import build
 from .config import OmniConfig
 from .isolation import check_embeddings, isolates
 from .sketch import on_meta, without_values
-from .spec import blaming, read_spec
+from .spec import AS_WORDS, blaming, read_spec
 
 if TYPE_CHECKING:
     from ..processing.processor import OmniProcessor
@@ -81,7 +81,8 @@ class Attaches(PreTrainedModel):
 
         Args:
             name: what the modality is called, e.g. "vision".
-            spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`.
+            spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`, and
+                `"as_words": SHARPNESS` to let its tokens be mixtures of words.
             processor: gains the modality's placeholder and preprocessing.
 
         Raises:
@@ -102,6 +103,8 @@ class Attaches(PreTrainedModel):
         with blaming(f"encoder {read.kind!r}", "encoder"):
             described = {"kind": read.kind, **(on_meta(describe) if is_sketch else describe())}
         modality = {"encoder": described, "projector": read.projector}
+        if read.as_words:
+            modality[AS_WORDS] = read.as_words
         make = self._sketch_parts if is_sketch else self._build_parts
         with blaming(f"encoder {read.kind!r}", "encoder"):
             encoder, projector = make(name, modality, part)

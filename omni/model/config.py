@@ -13,7 +13,8 @@ class OmniConfig(SavesCode, PreTrainedConfig):
     `modalities` maps a name ("vision", "audio") to
     `{"encoder": {"kind": ..., ...}, "projector": {"kind": ..., ...}, "token_id": int}`;
     the encoder and projector entries are the keyword arguments of the classes that
-    `ENCODERS` and `PROJECTORS` hold under `kind`. `parts` records where every pretrained part
+    `ENCODERS` and `PROJECTORS` hold under `kind`; `as_words`, where it is there, is the sharpness
+    with which its tokens become mixtures of words. `parts` records where every pretrained part
     and every data set came from, with its licence. `isolates` is False for an LLM that does not
     keep the documents of a packed row apart, which then run one by one.
     """

@@ -23,6 +23,7 @@ from .encoded import PlaceholderError
 from .generates import Generates
 from .head import decoder_of, find_labels, logits_at, router_loss, token_losses
 from .isolation import one_by_one
+from .spec import AS_WORDS
 
 
 @dataclass
@@ -256,10 +257,24 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
                 self._check_count(name, len(where), 0)
                 embeds = embeds + self.zero_touch(name)
                 continue
+            if sharpness := self.config.modalities[name].get(AS_WORDS):
+                features = self.mixture(features, sharpness)
             features = features.to(embeds.dtype)
             self._check_count(name, len(where), len(features))
             embeds = embeds.flatten(0, 1).index_copy(0, where, features).view_as(embeds)
         return embeds
+
+    def mixture(self, tokens: torch.Tensor, sharpness: float) -> torch.Tensor:
+        """Return tokens (M, D) as mixtures of the words that they are most like, (M, D).
+
+        What the LLM reads then lies among its own embeddings, whatever the projector makes
+        (Masry et al. 2025, AlignVLM). A word weighs softmax(sharpness * cosine), the score that
+        the objective `align` trains. Costs two products with the table for each token.
+        """
+        table: torch.Tensor = self.get_input_embeddings().weight.detach()  # type: ignore[operator]
+        table = table.to(tokens.dtype)
+        cosines = F.normalize(tokens, dim=1) @ F.normalize(table, dim=1).T
+        return (sharpness * cosines).softmax(1) @ table * self.text_scale()  # (M, V) @ (V, D)
 
     def features(self, name: str, inputs: dict[str, Any]) -> torch.Tensor | None:
         """Encode a modality's media, taken out of `inputs`: (M, D), one for each placeholder."""

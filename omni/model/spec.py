@@ -1,5 +1,6 @@
 """What a recipe says of a modality: its encoder, with or without weights, and its projector."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from ..entry import EntryError
 from ..nearest import nearest
 from ..projectors import PROJECTORS, complete
 
+AS_WORDS = "as_words"
 AXES = {"image": 2, "audio": 1}
 """of an encoder's features, by what it reads"""
 
@@ -20,16 +22,17 @@ class Spec(NamedTuple):
     weights: str | None
     options: dict[str, Any]
     projector: dict[str, Any]
+    as_words: float = 0.0
 
 
 def read_spec(name: str, given: Any) -> Spec:
     """Check the entry of the modality `name`.
 
     Raises:
-        EntryError: a key or a kind that is unknown or missing (the nearest is named), or a
-            projector that is not for what the encoder reads.
+        EntryError: a key or a kind that is unknown or missing (the nearest is named), a projector
+            that is not for what the encoder reads, or no sharpness.
     """
-    _known(f"modality {name!r}", given, ("encoder", "projector"))
+    _known(f"modality {name!r}", given, ("encoder", "projector", AS_WORDS))
     for key in ("encoder", "projector"):
         if not isinstance(given.get(key), Mapping):
             raise EntryError(f"modality {name!r} needs {key}: {{kind: ...}}", key)
@@ -49,7 +52,17 @@ def read_spec(name: str, given: Any) -> Spec:
             f"projector {projector['kind']!r} is not for the features of {kind!r}, which reads "
             f"{cls.media}; use {' or '.join(fit)}", "projector", "kind",
         )  # fmt: skip
-    return Spec(kind, weights, options, projector)
+    return Spec(kind, weights, options, projector, _sharpness(name, given.get(AS_WORDS, 0.0)))
+
+
+def _sharpness(name: str, given: Any) -> float:
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not number or not 0 <= given < math.inf:
+        raise EntryError(
+            f"{AS_WORDS} of modality {name!r} is how sharply its tokens choose words, such as 40; "
+            f"0: they stay as the projector makes them; not {given!r}", AS_WORDS,
+        )  # fmt: skip
+    return float(given)
 
 
 def _known(who: str, given: Any, known: Collection[str], *keys: str) -> None:

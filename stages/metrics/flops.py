@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from data_shards.read.batch import Batch, Documents
 from omni.encoders import build_encoder, encoder_class
 from omni.model.forward import trains
+from omni.model.spec import AS_WORDS
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,8 @@ class Flops:
             found[name] += once * (1 - answered if frozen else 1 + encoders[name].backward)
             tokens = int((batch.tensors["input_ids"] == spec["token_id"]).sum())
             found[name] += projectors[name].flops(tokens)
+            if self.runs_llm and spec.get(AS_WORDS):  # two products with the table, and back
+                found[name] += 2 * 2 * tokens * head.all * (2 if projectors[name].trained else 1)
             if not self.runs_llm:  # scored against the table: see objectives.align
                 per_document = sum(name in m.split("+") for m in batch.documents.modalities)
                 rows = tokens if cls.media == "audio" else per_document

@@ -69,7 +69,8 @@ class StageConfig:
     """sft (through the LLM), align (projectors only, without running the LLM), or, of pairs of
     answers, dpo, hs_dpo, spin or orpo; with options: {kind: align, norm_weight: 0.2}"""
     attach: dict[str, Any] = field(default_factory=dict)
-    """modality -> {encoder: {...}, projector: {...}} added before this stage"""
+    """modality -> {encoder: {...}, projector: {...}} added before this stage; with as_words: 40,
+    each of its tokens is a mixture of the LLM's words: softmax(40 * cosine) of those it is like"""
     warmup: float = 0.05
     """share of the steps over which the learning rate rises"""
     final_lr: float = 0.1
