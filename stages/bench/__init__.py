@@ -7,5 +7,6 @@ BENCHES = {
     "resume": "losses and weights after kills and SIGTERM, bit by bit",
     "elastic": "one rank, two, and back; two ranks' sharded checkpoint on one",
     "mixed": "two ranks, one with text only and one with image and audio; no hang, same gradients",
+    "ratio": "how exactly answers are scored as they were drawn: text, image, audio, turns, top-p",
     "offender": "a sample that makes NaN and one too big for memory are named and left out",
 }
