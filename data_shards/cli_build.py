@@ -162,9 +162,10 @@ def _input(source: type) -> str:
 
 
 def _register() -> None:
+    from .environments.source import WORLDS
     from .sources import SOURCES
 
-    for name, source in SOURCES.items():
+    for name, source in {**SOURCES, **WORLDS}.items():
         build_app.command(name)(_command(name, source))
 
 

@@ -32,6 +32,7 @@ def evaluate(
     heldout: options.Heldout = None,
     score: options.Score = "",
     task: options.Task = None,
+    env: options.Env = None,
     out: options.Out = Path("runs/eval"),
     rows: options.Rows = "",
     limit: options.Limit = None,
@@ -89,7 +90,7 @@ def evaluate(
     try:
         result = _run(
             console, _named(checkpoint, model), suite, data, out, heldout=heldout, score=score,
-            task=task,
+            task=task, env=tuple(env or ()),
             rows=rows, limit=limit, controls=controls, parent=parent,
             model_name=model_name, judge=judge, judge_model=judge_model,
             max_new_tokens=max_new_tokens,
@@ -149,6 +150,7 @@ def _run(
     heldout: Path | None,
     score: str,
     task: Path | None,
+    env: tuple[str, ...],
     parent: str | None,
     rows: str,
     model_name: str,
@@ -174,7 +176,7 @@ def _run(
     from .suites.registry import asked_suite, found_data
 
     # whatever is wrong with what was given should not cost the time to load a model
-    asked = asked_suite(suite, heldout, score, task)
+    asked = asked_suite(suite, heldout, score, task, env)
     choose(asked, rows, max_new_tokens)
     check_sampling(spec, sampling)
     if parent and spec.startswith(PREFIXES):

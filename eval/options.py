@@ -35,6 +35,13 @@ Task = Annotated[
     Path | None,
     typer.Option(help="Instead of --suite: a folder with an lmms-eval task of your own."),
 ]
+Env = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Of --suite ood: an option of the world as training had it, KEY=VALUE; kind is "
+        "generalpoints or navigation. May be repeated: --env variant=image --env attempts=5."
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Where results go; a killed run goes on here.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="At most so many questions a row; for a quick look.")

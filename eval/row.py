@@ -1,14 +1,15 @@
 """One line of a table: the score of a row, and what is to be known of its answers."""
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .answering.reply import Note
 from .lmms.official import Official
 from .rows.own import MissingDataError, Own
 from .scoring.right import Scored
-from .scoring.statistics import detectable
+from .scoring.statistics import compare, detectable
 from .scoring.units import categories
 
 log = logging.getLogger(__name__)
@@ -103,3 +104,12 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
                 "unanswered": unanswered_of(scored), "n": scored.n,
             }  # fmt: skip
     return row
+
+
+def set_against(rows: Sequence[Row], specs: Sequence[Official | Own], scores: Mapping[str, Scored]):
+    """Note the difference from the row that a row is compared with, paired by units."""
+    for row, spec in zip(rows, specs, strict=True):
+        other = spec.against if isinstance(spec, Own) else ""
+        if other in scores and spec.name in scores:
+            found = compare(scores[spec.name].units, scores[other].units)
+            row.details["against"] = {"row": other, **asdict(found)}

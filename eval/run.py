@@ -19,7 +19,7 @@ from .answering.store import AnswerStore, digest
 from .lmms.judge import Judge
 from .lmms.official import Official
 from .report.mean import mean_of_ten
-from .row import as_row, note
+from .row import as_row, note, set_against
 from .rows.examples import worked_examples
 from .rows.own import MissingDataError, Own
 from .scoring.right import Scored
@@ -118,6 +118,7 @@ def evaluate(
             answers += answer_lines(spec.name, scored)
             if isinstance(normal := scored["normal"], Scored):
                 scores[spec.name] = normal
+        set_against(table, chosen, scores)
         result = {
             "suite": suite if isinstance(suite, str) else suite.name,
             "model": model,

@@ -16,6 +16,7 @@ from .base import Checked, Environment, EnvironmentFault, State, Verdict, revise
 
 ENVIRONMENTS = {
     "generalpoints": "data_shards.environments.generalpoints:GeneralPoints",
+    "navigation": "data_shards.environments.navigation:Navigation",
 }
 """kind -> "module:class", imported once it is asked for"""
 
@@ -56,8 +57,9 @@ def make_environment(entry: Any) -> Checked:
     options = dict(entry) if isinstance(entry, Mapping) else {"kind": entry}
     kind = options.pop("kind", None)
     made = environment_class(kind)
-    if is_dataclass(made):
-        known = [field.name for field in fields(made) if field.init]
+    described: Any = made
+    if is_dataclass(described):
+        known = [field.name for field in fields(described) if field.init]
         for name in options:
             if name not in known:
                 raise EntryError(f"{kind} has no option {name!r}; {nearest(name, known)}", name)

@@ -33,12 +33,14 @@ class Verdict:
 
 
 class Environment(Protocol):
-    """A world. `state` depends on the seed alone, and whatever else on the state alone."""
+    """A world. `state` depends on the seed alone, and whatever else on the state alone.
+
+    It may also have `attempts`, the most answers to one prompt (1 if not given); `exhausted`, what
+    one more of them is paid (-1); and, where answers are steps, `advance(state, answer)`, the state
+    after an answer. What `advance` returns unchanged is at its end, or failed.
+    """
 
     name: str
-    attempts: int
-    """most answers to one prompt; `exhausted` is what one more of them would be paid"""
-    exhausted: float
 
     def state(self, seed: int) -> State:
         """Return a state that json can hold."""
@@ -54,10 +56,6 @@ class Environment(Protocol):
 
     def solution(self, state: State) -> str:
         """Return an answer that `verify` finds right."""
-        ...
-
-    def advance(self, state: State, answer: str) -> State:
-        """Return the state after an answer; of a world of one step, the state itself."""
         ...
 
 

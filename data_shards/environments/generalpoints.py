@@ -3,18 +3,18 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from omni.entry import EntryError
-from omni.nearest import nearest
 from omni.processing.messages import Message, audio, image, user
 
 from . import published, verifier
 from .base import State, Verdict, draws, in_heldout
+from .options import check_options
 from .solver import solvable, solve
-from .wordings import wordings_of
+from .wordings import MOST, wordings_of
 
 RANKS = ("A", *map(str, range(2, 11)), "J", "Q", "K")
 JACK, KING, TEN = 11, 13, 10
@@ -32,66 +32,42 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class GeneralPoints:
-    """Cards whose numbers, each used once, are to make a target.
+    """Cards whose numbers, each used once, are to make a target."""
 
-    Attributes:
-        variant: how the cards are shown: text, image or spoken.
-        faces: what J, Q and K count: ten, or their ranks 11, 12 and 13.
-        target: what the formula is to equal.
-        cards: how many there are, 2 to 6.
-        low, high: ranks of the cards, 1 (ace) to 13 (king).
-        hands: any; face: with a face card at least; paired: the same, and solvable whatever face
-            cards count, so that a seed gives the same hand under both rules.
-        suits: black, red or any.
-        side: of the image, in pixels; 1200 in the paper.
-        answer: json as published, or the formula alone.
-        wordings: how many wordings of the prompt there are.
-        attempts: answers to a prompt; 5 as published.
-        split: hands that training may see, those that it may not, or all.
-        heldout: share of the hands that training may not see.
-        voices: that read spoken cards, as of the source `speech`.
-        legacy: pay as the published code does, with its faults.
-    """
-
-    variant: str = "text"
-    faces: str = "ten"
-    target: int = 24
-    cards: int = 4
-    low: int = 1
-    high: int = 13
-    hands: str = "any"
-    suits: str = "black"
-    side: int = 224
-    answer: str = "json"
-    wordings: int = 1
-    attempts: int = 5
-    split: str = "all"
-    heldout: float = 0.15
-    voices: str = "hibari,pico"
-    legacy: bool = False
+    variant: Annotated[str, "how the cards are shown: text, image or spoken"] = "text"
+    faces: Annotated[str, "what J, Q and K count: ten, or their ranks 11, 12 and 13"] = "ten"
+    target: Annotated[int, "what the formula is to equal"] = 24
+    cards: Annotated[int, "how many there are, 2 to 6"] = 4
+    low: Annotated[int, "lowest rank, 1 is the ace"] = 1
+    high: Annotated[int, "highest rank, 13 is the king"] = 13
+    hands: Annotated[
+        str,
+        "any; face: with a face card at least; paired: the same, and solvable whatever face cards "
+        "count, so that a seed is the same hand under both rules",
+    ] = "any"
+    suits: Annotated[str, "black, red or any"] = "black"
+    side: Annotated[int, "of the image, in pixels; 1200 in the paper"] = 224
+    answer: Annotated[str, "json as published, or formula: that alone"] = "json"
+    wordings: Annotated[int, "how many wordings of the prompt there are, 1 to 12"] = 1
+    attempts: Annotated[int, "answers to a prompt; 5 as published"] = 5
+    split: Annotated[str, "hands that training may see, those that it may not, or all"] = "all"
+    heldout: Annotated[float, "share of the hands that training may not see"] = 0.15
+    voices: Annotated[str, "that read spoken cards, as of the source speech"] = "hibari,pico"
+    legacy: Annotated[bool, "pay as the published code does, with its faults"] = False
 
     name: ClassVar[str] = "generalpoints"
     exhausted: ClassVar[float] = verifier.EXHAUSTED
 
     def __post_init__(self) -> None:
-        for option, known in CHOICES.items():
-            if (value := getattr(self, option)) not in known:
-                raise EntryError(
-                    f"{option} {value!r} is none; {nearest(str(value), known)}", option
-                )
-        most = len(wordings_of(self.variant))
-        ranges = {"cards": (2, 6), "low": (1, KING), "high": (self.low, KING), "side": (64, 4096),
-                  "wordings": (1, most), "attempts": (1, 100), "target": (0, 10**6)}  # fmt: skip
-        for option, (least, greatest) in ranges.items():
-            value = getattr(self, option)
-            if type(value) is not int or not least <= value <= greatest:
-                raise EntryError(
-                    f"{option} is a whole number from {least} to {greatest}, not {value!r}", option
-                )
-        if not isinstance(self.heldout, float | int) or not 0 <= self.heldout < 1:
-            raise EntryError(
-                f"heldout is a share from 0 to below 1, not {self.heldout!r}", "heldout"
-            )
+        check_options(self, CHOICES, {
+            "cards": (2, 6), "low": (1, KING), "high": (1, KING), "side": (64, 4096),
+            "wordings": (1, MOST), "attempts": (1, 100),
+            "target": (0, 10**6),
+        })  # fmt: skip
+        if type(self.legacy) is not bool:
+            raise EntryError(f"legacy is true or false, not {self.legacy!r}", "legacy")
+        if self.high < self.low:
+            raise EntryError(f"high is {self.high}, below low, which is {self.low}", "high")
         if self.hands != "any" and self.high < JACK:
             raise EntryError(
                 f"hands {self.hands} have a face card, and high is {self.high}", "high"
@@ -131,9 +107,21 @@ class GeneralPoints:
         rules = ("ten", "ranks") if self.hands == "paired" else (self.faces,)
         return all(solvable(counts(ranks, rule), self.target) for rule in rules)
 
+    def identity(self, state: State) -> str:
+        """Return what is held out: the cards, in whatever order."""
+        return identity(_ranks(state))
+
+    def licence(self, state: State) -> str:
+        """Return the licence of what a prompt shows: of the voice, where one reads."""
+        if self.variant != "spoken":
+            return "Apache-2.0"
+        from .spoken import reading
+
+        return reading(state, self.voices, self.split).license
+
     def numbers(self, state: State) -> list[int]:
         """Return what the cards count under this rule."""
-        return counts([RANKS.index(card) + 1 for card in state["cards"]], self.faces)
+        return counts(_ranks(state), self.faces)
 
     def prompt(self, state: State) -> tuple[list[Message], dict[str, bytes]]:
         wording = wordings_of(self.variant)[int(state.get("wording", 0)) % self.wordings]
@@ -143,9 +131,9 @@ class GeneralPoints:
 
             return [user(image("img0.png"), text)], {"img0.png": table(state, self.side)}
         if self.variant == "spoken":
-            from .spoken import read_cards
+            from .spoken import reading
 
-            sound = read_cards(state, self.voices, self.split)
+            sound = reading(state, self.voices, self.split).data
             return [user(audio("aud0.flac"), text)], {"aud0.flac": sound}
         return [user(text)], {}
 
@@ -165,12 +153,16 @@ class GeneralPoints:
 
 
 def written(cards: Sequence[str], numbers: Sequence[int], formula: str, legacy: bool) -> str:
-    """Return an answer as json; for the published code as it reads cards, which valid json is not."""
+    """Return an answer as json; for the published code as that reads cards, not valid json."""
     row: dict[str, Any] = {"cards": list(cards), "number": list(numbers), "formula": formula}
     if not legacy:
         return json.dumps(row)
     named = ", ".join(f"'{card}'" for card in cards)
     return f'{{"cards": [{named}], "number": {list(numbers)}, "formula": "{formula}",}}'
+
+
+def _ranks(state: State) -> list[int]:
+    return [RANKS.index(card) + 1 for card in state["cards"]]
 
 
 def counts(ranks: Sequence[int], faces: str) -> list[int]:

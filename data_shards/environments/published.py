@@ -8,8 +8,8 @@ was listed; spaces are illegal; violations add up; valid json names no cards.
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import permutations, product
 
 from .base import Verdict
@@ -28,7 +28,7 @@ def verify(
     """Judge an answer as the published code does; the arguments are those of `verifier.verify`."""
     if shown is not None and sorted(_cards(answer)) != sorted(shown):
         return failed(WRONG_CARDS, "you recognized wrong cards")
-    solutions = listed_solutions(tuple(sorted(numbers)), target)
+    solutions = partial(listed_solutions, tuple(sorted(numbers)), target)
     formula = _field(answer, "formula").split("=")[0]
     reward, reasons = step_reward(formula, numbers, target, solutions)
     if reward == CORRECT:
@@ -59,9 +59,12 @@ def _cards(answer: str) -> list[str]:
 
 
 def step_reward(
-    formula: str, numbers: Sequence[int], target: int, solutions: Collection[str]
+    formula: str, numbers: Sequence[int], target: int, solutions: Callable[[], Collection[str]]
 ) -> tuple[float, list[str]]:
-    """Return what a formula is paid where these solutions are listed, and why."""
+    """Return what a formula is paid where these solutions are listed, and why.
+
+    They are asked for where the reward depends on them alone: to list them takes half a second.
+    """
     tokens = re.findall(r"[0-9]+|[+\-*/()]", formula)
     if "".join(tokens) != formula:
         return ILLEGAL, ["illegal characters"]
@@ -72,10 +75,10 @@ def step_reward(
         if _as_float(formula) == target:
             return CORRECT, ["correct"]
     except (FormulaError, ZeroDivisionError):
-        if any(text.startswith(formula) for text in solutions):
+        if any(text.startswith(formula) for text in solutions()):
             return PARTIAL, ["partial solution"]
     for end in range(1, len(tokens) + 1):
-        if not any(text.startswith("".join(tokens[:end])) for text in solutions):
+        if not any(text.startswith("".join(tokens[:end])) for text in solutions()):
             return WRONG_VALUE, ["the formula does not match any solution"]
     return 0.0, [""]
 

@@ -13,7 +13,7 @@ WORDS = dict(zip(("A", *map(str, range(2, 11)), "J", "Q", "K"), NAMES, strict=Tr
 RENDITIONS = 60  # of a hand, over the voices, pitches and speeds
 
 
-def read_cards(state: dict[str, Any], voices: str, split: str) -> bytes:
+def reading(state: dict[str, Any], voices: str, split: str) -> Reading:
     """Return the cards of a state as FLAC, read by one of the voices, which the seed chooses.
 
     Voices are held out as the source `speech` does; only `split` heldout hears them.
@@ -21,14 +21,14 @@ def read_cards(state: dict[str, Any], voices: str, split: str) -> bytes:
     Raises:
         SourceUnavailable: the voices cannot be had here.
     """
-    return reading(state, voices, split).data
-
-
-def reading(state: dict[str, Any], voices: str, split: str) -> Reading:
-    """Return the same with what is known of the voice."""
     text = ", ".join(WORDS[card] for card in state["cards"])
     part = "heldout" if split == "heldout" else "train"
-    return readers_of(voices).read(text, part, int(state["seed"]) % RENDITIONS)
+    return _read(text, voices, part, int(state["seed"]) % RENDITIONS)
+
+
+@lru_cache(maxsize=64)
+def _read(text: str, voices: str, split: str, number: int) -> Reading:
+    return readers_of(voices).read(text, split, number)
 
 
 @lru_cache(maxsize=4)

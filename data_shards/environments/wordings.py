@@ -33,6 +33,8 @@ TASKS = (
     "card counts once. {form}",
 )
 
+MOST = len(TASKS) * 3  # wordings
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -54,5 +56,5 @@ class Wording:
 
 def wordings_of(variant: str) -> tuple[Wording, ...]:
     """Return every wording, first those that differ in all three of their parts."""
-    order = [(i % len(TASKS), i % 3) for i in range(len(TASKS) * 3)]  # 4 and 3 have no divisor
+    order = [(i % len(TASKS), i % 3) for i in range(MOST)]  # 4 and 3 have no divisor
     return tuple(Wording(TASKS[task], part, SEEN[variant][part]) for task, part in order)

@@ -135,6 +135,11 @@ def _details(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         found, name = row["details"], row.get("title") or row["name"]
         texts = [found["rule"]] if found.get("rule") else []
+        if other := found.get("against"):
+            texts.append(
+                f"{other['score']:+.1f} ({other['low']:+.1f} to {other['high']:+.1f}) against "
+                f"{other['row']}, paired by {other['n']} units"
+            )
         if left_out := found.get("left_out"):
             texts.append(f"{len(left_out)} docs left out; the first: {left_out[0]}")
         texts += [f"{len(found[kind])} {text}" for kind, text in COUNTED.items() if found.get(kind)]

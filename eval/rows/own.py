@@ -60,6 +60,8 @@ class Own:
     """what a reader of the figure must know of these data, in words"""
     stop: tuple[str, ...] = ("\n\n",)
     """strings that end an answer"""
+    against: str = ""
+    """the row whose docs of the same units this one is compared with"""
 
     @property
     def title(self) -> str:
@@ -80,18 +82,8 @@ class Own:
         docs = self.sample(held, limit)
         if condition != "normal" and self.controlled and len(docs) > self.controlled:
             docs = random.Random(SEED).sample(docs, self.controlled)
-        texts = answerer(
-            apply_condition(docs, condition, SEED),
-            Generation(self.max_new_tokens, self.stop),
-            names=[f"{self.name}:{doc.name}" for doc in docs],
-        )
-        outcomes = [
-            Outcome(
-                doc.name, doc.question, doc.expected, text, exact(text, doc.expected),
-                category=doc.category,
-            )
-            for doc, text in zip(docs, texts, strict=True)
-        ]  # fmt: skip
+        generation = Generation(self.max_new_tokens, self.stop)
+        outcomes = self.outcomes(answerer, docs, condition, generation)
         scored = self.score(outcomes)
         if self.chance:
             scored.chance = self.chance(held)
@@ -103,6 +95,22 @@ class Own:
                 self.name, scored.outcomes, lambda o: messages[o.doc], scratch.parent
             )  # fmt: skip
         return scored
+
+    def outcomes(
+        self, answerer: Answerer, docs: list[Doc], condition: str, generation: Generation
+    ) -> list[Outcome]:
+        """Ask docs under one condition; an answer is right that is the expected one."""
+        texts = answerer(
+            apply_condition(docs, condition, SEED), generation,
+            names=[f"{self.name}:{doc.name}" for doc in docs],
+        )  # fmt: skip
+        return [
+            Outcome(
+                doc.name, doc.question, doc.expected, text, exact(text, doc.expected),
+                category=doc.category,
+            )
+            for doc, text in zip(docs, texts, strict=True)
+        ]  # fmt: skip
 
     def sample(self, held: HeldOut, limit: int | None = None) -> list[Doc]:
         """The docs of this row: all, or a seeded subset of at most its limit."""

@@ -1,7 +1,7 @@
 """Which rows a suite has, and where it takes their docs from."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..lmms.official import Official, Source
 from ..minisuite import BUILDERS, build_minisuite
 from ..rows import own, spoken
 from ..rows.heldout import HeldOut, heldout_shards, load_heldout
-from . import guard, pictures
+from . import guard, ood, pictures
 from .mine import load_mine, rows_of
 from .sources import files_of, open_source
 from .task import PREFIX, open_task, task_rows
@@ -85,6 +85,11 @@ SUITES: dict[str, Suite] = {
         guard.open_folder,
         "harmful requests and responses, and refusals: thirteen sets from local files",
     ),
+    "ood": Suite(
+        ood.rows_of(ood.entry_of(())),
+        ood.open_world,
+        "a world with verified answers (--env), as trained on and with other rules and looks",
+    ),
     "text": public(TEXT, "eight subjects of MMLU: what was not to be forgotten"),
 }
 
@@ -118,20 +123,30 @@ def heldout_suite(data: Path, scores: str = "") -> Suite:
 
 
 def asked_suite(
-    suite: str, heldout: Path | None, scores: str = "", task: Path | None = None
-) -> str | Suite:
+    suite: str, heldout: Path | None, scores: str = "", task: Path | None = None,
+    env: Sequence[str] = (),
+) -> str | Suite:  # fmt: skip
     """The suite of a name, or what is made of one's own data or task.
 
     Raises:
-        ValueError: two of them are given, or a score of what is not; see `heldout_suite`.
+        ValueError: two of them are given, or a score or --env of what is not; see `heldout_suite`
+        and `ood.rows_of`.
     """
     if heldout and task:
         raise ValueError("--heldout and --task are two evaluations; give one of them")
     if scores and not heldout:
         raise ValueError("--score says how --heldout is scored, which is not given")
+    if env and (suite != "ood" or heldout or task):
+        raise ValueError("--env says which world --suite ood asks about, which is not given")
     if task:
         return f"{PREFIX}{task}"
-    return heldout_suite(heldout, scores) if heldout else suite
+    if heldout:
+        return heldout_suite(heldout, scores)
+    return _ood(env) if env else suite
+
+
+def _ood(env: Sequence[str]) -> Suite:
+    return replace(SUITES["ood"], rows=ood.rows_of(ood.entry_of(env)), name="ood")
 
 
 def found_data(suite: str | Suite, data: Path | None) -> tuple[Path | None, Path | None]:
