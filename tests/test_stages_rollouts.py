@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from omegaconf import OmegaConf
 
 from data_shards.environments import Verdict
 from data_shards.read.quarantine import TooManyBad
@@ -13,12 +14,15 @@ from omni.entry import EntryError
 from omni.files.jsonl import read_lines
 from omni.processing.messages import image, user
 from omni.processing.processor import IGNORE_INDEX
+from stages.doctor.planned import plan_stages
+from stages.doctor.verdict import diagnose
 from stages.engine.signals import Interrupted
 from stages.objectives import make_objective
 from stages.objectives.policy import score_labels
-from stages.recipe.read import load_recipe
+from stages.recipe.read import load_recipe, read_places
 from stages.recipe.rollout import RolloutConfig, rollout_of
 from stages.recipe.schema import RecipeError
+from stages.report.page import write_page
 from stages.rollouts.episode import Attempt, Episode, Group
 from stages.rollouts.play import Play
 from stages.rollouts.rows import Rows
@@ -295,7 +299,7 @@ def test_a_reward_function_pays_instead(make_model):
 )
 def test_a_reward_function_of_the_wrong_shape_is_named(make_model, name, rule):
     model, processor = make_model()
-    with pytest.raises(RuntimeError, match=f"reward {__name__}:{name} returned {rule}"):
+    with pytest.raises(ValueError, match=f"reward {__name__}:{name} returned {rule}"):
         steps_of(processor, config_of(reward=f"{__name__}:{name}")).next(model)
 
 
@@ -387,3 +391,26 @@ def test_a_run_ended_between_the_updates_of_a_rollout_or_before_one_goes_on_to_t
     assert whole[2]["ratio.off"] > whole[1]["ratio.off"] < 1e-5  # a second update has moved away
     assert {"reward", "solved", "generated_tokens_per_s", "surprise"} <= whole[1].keys()
     assert json.loads((tmp_path / "a/run/rl/stage.json").read_text())["totals"]["rollout.prompts"]
+
+
+def test_the_report_shows_what_was_learnt_from(tmp_path, monkeypatch):
+    rows = trained(tmp_path, monkeypatch)
+    recipe = OmegaConf.structured(load_recipe(tmp_path / "r.yaml"))
+    (tmp_path / "run/recipe.yaml").write_text(OmegaConf.to_yaml(recipe))
+    page = write_page(tmp_path / "run", tmp_path / "none").read_text()
+    assert page.count("<summary>step") == len(rows) / 2
+    assert "What rl learns from" in page
+    assert "no: &lt;|im_end|&gt;" in page
+    assert "rollouts: mean reward" in page
+
+
+def test_nothing_of_a_rollout_is_planned_and_the_doctor_says_so(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text(RECIPE.format(root=tmp_path))
+    path = tmp_path / "r.yaml"
+    recipe = load_recipe(path)
+    plan_stages(recipe, recipe.stages, 1, None, as_json=True)
+    assert capsys.readouterr().out.strip() == "{}"
+    assert diagnose(recipe, read_places(path), recipe.stages, 2)
+    said = capsys.readouterr().out
+    assert "its prompts can be asked" in said
+    assert said.strip().endswith("go")

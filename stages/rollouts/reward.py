@@ -12,7 +12,7 @@ from omni.processing.messages import Message
 from .episode import Episode
 
 
-class RewardFault(RuntimeError):  # noqa: N818 - reads as what it is
+class RewardFault(ValueError):  # noqa: N818 - reads as what it is
     """A reward function that raised, or did not return a number for each answer."""
 
 

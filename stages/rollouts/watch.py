@@ -1,7 +1,7 @@
 """What a rollout was like, and whether it goes wrong: figures for the log, collapses by name."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +32,21 @@ def figures_of(groups: Sequence[Group], seconds: float) -> dict[str, float]:
         "generation_seconds": seconds,
         "generated_tokens_per_s": tokens / seconds if seconds else 0.0,
     }
+
+
+def examples(processor: Any, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+    """Yield, of each group, its prompt and the episodes that earned most and least: json."""
+    for group in groups:
+        ordered = sorted(group.episodes, key=lambda episode: -episode.reward)
+        yield {
+            "prompt": processor.shown(group.messages),
+            "episodes": [
+                {"reward": episode.reward, "advantage": round(episode.advantage, 4),
+                 "attempts": [{"text": one.text, "reward": one.reward, "reply": one.message}
+                              for one in episode.attempts]}
+                for episode in (ordered[:1] + ordered[1:][-1:])
+            ],
+        }  # fmt: skip
 
 
 @dataclass

@@ -4,6 +4,7 @@ from typing import Any
 
 from data_shards.environments import Checked, EnvironmentFault, make_environment
 from data_shards.read.quarantine import FEW
+from data_shards.sources.base import SourceUnavailable
 from omni.entry import EntryError
 from omni.media.decode import MediaError
 from omni.model.positions import positions_of
@@ -32,7 +33,6 @@ def check_rollouts(stage: StageConfig, model: Any, processor: Any) -> None:
 
     Raises:
         EntryError: says why of the first.
-        SourceUnavailable: what it renders prompts with is not there.
     """
     config = rollout_of(stage.rollout)
     environment = environment_of(config)
@@ -47,6 +47,8 @@ def check_rollouts(stage: StageConfig, model: Any, processor: Any) -> None:
         try:
             play.prompt(seed)
             return
+        except SourceUnavailable as error:  # what prompts are rendered with
+            raise EntryError(error, "environment") from error
         except (EnvironmentFault, MessageError, MediaError, ValueError) as error:
             reasons.append(f"{play.where(seed)}: {error}")
     raise EntryError(f"none of the first {FEW} prompts can be asked; {reasons[0]}", "environment")

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ from ..rollouts.episode import Group, episodes_of, record_of
 from ..rollouts.play import Play
 from ..rollouts.reward import pay, reward_function
 from ..rollouts.rows import Rows
-from ..rollouts.watch import Watch, figures_of
+from ..rollouts.watch import Watch, examples, figures_of
 from ..rollouts.world import environment_of
 from .steps import Step
+
+SHOWN = 2  # groups of a rollout of which the report has the best and the worst episode
 
 
 class RolloutSteps:
@@ -76,7 +79,10 @@ class RolloutSteps:
         if self._step % self.config.updates == 0:
             figures = self._roll_out(model)
         self._step += 1
-        return Step(self._step, self._micro(), figures, self.watch.note(figures) if figures else ())
+        if not figures:
+            return Step(self._step, self._micro())
+        shown = [*islice(examples(self.processor, self.groups), SHOWN)]
+        return Step(self._step, self._micro(), figures, self.watch.note(figures), shown)
 
     def _roll_out(self, model: Any) -> dict[str, float]:
         began, config = time.monotonic(), self.config

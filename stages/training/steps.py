@@ -21,6 +21,8 @@ class Step(NamedTuple):
     """of how it was made, for the log"""
     warnings: Sequence[str] = ()
     """what went wrong while it was made"""
+    shown: Sequence[Mapping[str, Any]] = ()
+    """examples of what the model answered, for the report"""
 
     def keys(self) -> list[str]:
         """Return "shard:key" of each of its samples."""

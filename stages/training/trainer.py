@@ -153,16 +153,20 @@ class Trainer:
                 loss = self.update(step)
                 self.done = step.number
                 self.metrics.step(step.number, loss, self.optimizer.param_groups, step.figures)
-                self._warn(step)
+                self._tell(step)
                 self._ask_if_due()
                 self._save_if_due(signals.arrived)
         self.metrics.totals.update(self.steps.finish())
 
-    def _warn(self, step: Step) -> None:
+    def _tell(self, step: Step) -> None:
+        """Write down what a step says of itself; print what goes wrong."""
+        name, after = self.stage.name, step.number
+        if step.shown:
+            self.metrics.write({"event": "rollout", "name": name, "after": after,
+                                "shown": [*step.shown]})  # fmt: skip
         for words in step.warnings:
-            self.accelerator.print(f"{self.stage.name}: step {step.number}: {words}")
-            self.metrics.write({"event": "warning", "name": self.stage.name, "after": step.number,
-                                "text": words})  # fmt: skip
+            self.accelerator.print(f"{name}: step {after}: {words}")
+            self.metrics.write({"event": "warning", "name": name, "after": after, "text": words})
 
     def _schedule(self, step: int) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
