@@ -1,6 +1,9 @@
 """Rollouts: one record of what was drawn, the same bits after a kill, faults by name."""
 
 import json
+import threading
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +26,7 @@ from stages.recipe.read import load_recipe, read_places
 from stages.recipe.rollout import RolloutConfig, rollout_of
 from stages.recipe.schema import RecipeError
 from stages.report.page import write_page
-from stages.rollouts.episode import Attempt, Episode, Group
+from stages.rollouts.episode import Attempt, Episode, Group, record_of
 from stages.rollouts.play import Play
 from stages.rollouts.rows import Rows
 from stages.rollouts.watch import PATIENCE, Watch, figures_of
@@ -193,6 +196,42 @@ def test_all_flat_trains_on_nothing_and_is_named(make_model, monkeypatch):
     assert not any(step.micro[0].counts["label_tokens"] for step in found)
     assert [len([w for w in step.warnings if "earn the same" in w]) for step in found] == [
         *[0] * (PATIENCE - 1), 1]  # fmt: skip
+
+
+def test_two_ranks_draw_what_one_draws_and_share_the_rows(make_model, monkeypatch):
+    """Each draws its prompts; both know all answers, and none is learnt from twice."""
+    model, processor = make_model()
+    config = config_of(batch=1, max_tokens=1)
+    alone = steps_of(processor, config)
+    whole = alone.next(model)
+    met, found, box = threading.Barrier(2, timeout=120), {}, [None, None]
+
+    def gather(mine):
+        box[threading.current_thread().rank] = mine[0]  # type: ignore[attr-defined]
+        met.wait()
+        everyone = [*box]
+        met.wait()
+        return everyone
+
+    monkeypatch.setattr("stages.training.rollouts.gather_object", gather)
+
+    def rank(number, model):
+        threading.current_thread().rank = number  # type: ignore[attr-defined]
+        steps = steps_of(processor, config)
+        steps.accelerator = SimpleNamespace(  # type: ignore[assignment]
+            num_processes=2, process_index=number, autocast=nullcontext
+        )
+        found[number] = steps.next(model), steps.groups
+
+    threads = [threading.Thread(target=rank, args=(n, make_model()[0])) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _, groups in found.values():
+        assert record_of(groups) == record_of(alone.groups)
+    packs = [batch.pack for step, _ in found.values() for batch in step.micro]
+    assert sorted(packs) == [batch.pack for batch in whole.micro] == [*range(12)]
 
 
 def episode(ids, reward=0.0, finish="stop", logp=-1.0):
