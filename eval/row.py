@@ -106,7 +106,9 @@ def as_row(spec: Official | Own, found: dict[str, Scored | str]) -> Row:
     return row
 
 
-def set_against(rows: Sequence[Row], specs: Sequence[Official | Own], scores: Mapping[str, Scored]):
+def set_against(
+    rows: Sequence[Row], specs: Sequence[Official | Own], scores: Mapping[str, Scored]
+) -> None:
     """Note the difference from the row that a row is compared with, paired by units."""
     for row, spec in zip(rows, specs, strict=True):
         other = spec.against if isinstance(spec, Own) else ""

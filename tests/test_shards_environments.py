@@ -352,7 +352,8 @@ def test_spoken_and_drawn_shards_hold_their_media(variant, tmp_path):
      ({"cards": True}, "from 2 to 6"), ({"low": 5, "high": 4}, "below low"),
      ({"hands": "face", "high": 9}, "high is 9"), ({"heldout": 1}, "share"),
      ({"wordings": 13}, "from 1 to 12"), ({"legacy": True, "cards": 3}, "4 cards"),
-     ({"legacy": "no"}, "true or false"), ({"card": 3}, "cards"), ({"kind": "generalpoint"}, "generalpoints"),
+     ({"legacy": "no"}, "true or false"), ({"card": 3}, "cards"),
+     ({"kind": "generalpoint"}, "generalpoints"),
      ({"kind": "no.such:World"}, "cannot be imported")],
 )  # fmt: skip
 def test_options_that_cannot_be_are_refused(options, words):

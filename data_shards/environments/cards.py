@@ -1,5 +1,6 @@
 """Playing cards on a green table, drawn as the paper places them."""
 
+from functools import lru_cache
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -29,8 +30,9 @@ def table(state: dict[str, Any], side: int) -> bytes:
     return png(image)
 
 
+@lru_cache(maxsize=52)
 def card(rank: str, suit: str) -> Image.Image:
-    """Draw one card, 270 × 378: the rank large, the suit below it."""
+    """Return one card, 270 × 378, which is not to be changed: the rank large, the suit below it."""
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     pen, ink = ImageDraw.Draw(image), INKS[suit]
     pen.rectangle((0, 0, WIDTH - 1, HEIGHT - 1), outline=EDGE, width=6)
