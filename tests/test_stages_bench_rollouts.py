@@ -3,7 +3,7 @@
 import pytest
 
 from omni.model import scores
-from stages.bench import generalpoints, ratio, rollout
+from stages.bench import generalpoints, ratio, rl_resume, rollout
 from stages.bench.cards import TRAIN, permuted
 
 
@@ -39,6 +39,12 @@ def test_groups_draw_what_single_answers_are(tmp_path):
     result = rollout.run(tmp_path, small=True)
     assert result.ok, result
     assert result.figures["equal_tokens"]
+
+
+@pytest.mark.slow
+def test_a_killed_rollout_stage_ends_with_the_same_bits(tmp_path):
+    result = rl_resume.run(tmp_path / "x", small=True)
+    assert result.ok, result
 
 
 @pytest.mark.slow
