@@ -31,7 +31,7 @@ def write_model(folder: Path, width: int = 192, layers: int = 4) -> int:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: Any = PreTrainedTokenizerFast(
         tokenizer_object=_words(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     config = LlamaConfig(
