@@ -13,7 +13,7 @@ from omni.entry import EntryError
 from omni.processing.messages import assistant, audio, image, user, video
 from omni.processing.processor import IGNORE_INDEX
 from stages.doctor.comparison import packed_equals_unpacked
-from stages.objectives import OBJECTIVES, make_objective, objective_class
+from stages.objectives import OBJECTIVES, ON_ROLLOUTS, make_objective, objective_class
 from stages.objectives.task import Task
 
 META = {"weight": 2.5, "k_correct": 1, "k_incorrect": 3}
@@ -45,6 +45,11 @@ def encode(processor, objective, talks):
             if rendering.documents_per_sample == 2:
                 labels = int((document.labels != IGNORE_INDEX).sum())
                 document.numbers["reference"] = -6.0 * labels + len(found) % 3
+            if objective in ON_ROLLOUTS:
+                drawn = torch.linspace(-6.0, -5.0, int((document.labels != IGNORE_INDEX).sum()))
+                worth = torch.full_like(drawn, -1.0 if n % 2 else -2.0)
+                document.by_label = {"behaviour": drawn, "advantages": worth}
+                document.numbers |= {"budget": 64.0, "temperature": 0.9}
             found.append(document)
     return found
 
@@ -89,6 +94,7 @@ def test_what_fills_a_pack_costs_nothing(make_model, specs, talks, objective):
     encoded = encode(processor, objective, talks[:1])
     for document in encoded:
         document.labels = torch.full_like(document.labels, IGNORE_INDEX)
+        document.by_label = {}
     task = Task(model, objective).train()
     loss = task(processor.pack(encoded), torch.tensor(1.0))
     loss.total.backward()

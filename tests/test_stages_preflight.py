@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
+from omni.model.positions import positions_of
 from omni.processing.messages import assistant, audio, user
 from omni.weights.tiny import write_tiny_llm
 from omni.weights.wheels import WHEELS
@@ -21,7 +22,7 @@ from stages.recipe.read import load_recipe, read_places
 from stages.trainable.lora import adapt
 from stages.trainable.patterns import param_groups
 from stages.training import chain, trainer
-from stages.training.preflight import find_mistakes, positions_of
+from stages.training.preflight import find_mistakes
 from stages.training.prepare import extend, load_parent
 from stages.training.trainer import Trainer
 

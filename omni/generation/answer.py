@@ -71,6 +71,7 @@ def complete(
     streamer: "TextStreamer | None" = None,
     keys: Sequence[str] | None = None,
     watcher: Watcher | None = None,
+    keep: bool = False,
 ) -> list[Completion]:
     """Answer what `prompts` made, or any model what its processor made, padded on the left.
 
@@ -86,6 +87,7 @@ def complete(
         keys: (B,) what tells the prompts apart where tokens are drawn. Without, their tokens do,
             so that prompts of equal words draw alike, whatever media they show.
         watcher: sees the answers grow, and may end some.
+        keep: return what `top_p` left to draw from as well, see `Completion`.
 
     Returns:
         B · n completions, the n of one prompt after another; their tensors are on the CPU.
@@ -103,7 +105,7 @@ def complete(
                  else repeated(model, batch, generation.n))  # fmt: skip
         prompt = given["input_ids"].shape[1]
         keys = _tokens(given)[:: generation.n] if keys is None else keys
-        sampler = Sampler(generation, keys, given["input_ids"].device)
+        sampler = Sampler(generation, keys, given["input_ids"].device, keep)
         begun = [opening(end) for end in
                  tokenizer.batch_decode(given["input_ids"][:, -PROMPT_END:])]  # fmt: skip
         forcing = None
@@ -118,7 +120,8 @@ def complete(
             tokens, logprobs = new[row, :length].clone(), sampler.logprobs_of(row)[:length].clone()
             if forcing:
                 return _forced(forcing, row, tokens, logprobs)
-            return _completion(tokenizer, tokens, logprobs, ends, stop, begun[row])
+            found = _completion(tokenizer, tokens, logprobs, ends, stop, begun[row])
+            return found._replace(kept=sampler.kept_of(row)[: len(found.ids)])
 
         last = torch.tensor(ends, dtype=torch.int64)
         criteria = (

@@ -85,6 +85,18 @@ def share(processor: "OmniProcessor", prompts: list[Encoded]) -> Shared | None:
     )
 
 
+def groups_of(processor: "OmniProcessor", prompts: list[Encoded]) -> Shared:
+    """Split prompts before their last token: what several answers to one have in common.
+
+    Args:
+        processor: the one saved beside the model.
+        prompts: with no medium at the end, as those that end with the header of an answer.
+    """
+    heads = [cut(processor, prompt, 0, len(prompt) - 1) for prompt in prompts]
+    tails = [_after(prompt, head) for prompt, head in zip(prompts, heads, strict=True)]
+    return Shared(processor.pad(heads), processor.pad(tails), torch.arange(len(prompts)))
+
+
 @dataclass
 class _Group:
     """Rows that begin with `common` tokens (and media) of the first of them."""

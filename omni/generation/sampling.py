@@ -20,9 +20,16 @@ class Sampler:
         generation: `temperature`, `top_p`, `n` and `seed` are heeded here.
         keys: (B,) what tells the prompts apart; each has `n` rows in a row.
         device: of the scores. CPU and GPU draw differently.
+        keep: remember which tokens `top_p` left to draw from, for `kept_of`.
     """
 
-    def __init__(self, generation: Generation, keys: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        keys: Sequence[str],
+        device: torch.device,
+        keep: bool = False,
+    ) -> None:
         from transformers.generation.logits_process import TopPLogitsWarper
 
         self.temperature = generation.temperature
@@ -33,10 +40,16 @@ class Sampler:
             for number in range(generation.n)
         ]  # fmt: skip
         self.steps: list[torch.Tensor] = []
+        self._keeps = keep and self.nucleus is not None and bool(self.temperature)
+        self._kept: list[tuple[torch.Tensor, ...]] = []  # of each step: by row, what was left
 
     def logprobs_of(self, row: int) -> torch.Tensor:
         """(T,) float32, of the token that a row was given at each step so far, on the CPU."""
         return torch.stack([step[row] for step in self.steps]).cpu()
+
+    def kept_of(self, row: int) -> tuple[torch.Tensor, ...]:
+        """(T,) of (K,) int32: what a row's tokens were drawn from; () where that was everything."""
+        return tuple(step[row] for step in self._kept)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return scores (B · n, V) whose largest is the token to take."""
@@ -46,6 +59,10 @@ class Sampler:
             scores = (scores - scores.amax(-1, keepdim=True)) / self.temperature
             if self.nucleus is not None:
                 scores = self.nucleus(input_ids, scores)  # type: ignore[arg-type]
+                if self._keeps:
+                    rows, ids = (scores > -torch.inf).cpu().nonzero(as_tuple=True)
+                    counts = rows.bincount(minlength=len(scores)).tolist()
+                    self._kept.append(ids.int().split(counts))
             choices = scores + self._noise(scores.shape[1], scores.device)
         chosen = choices.argmax(-1, keepdim=True)  # (B · n, 1)
         self.steps.append(scores.float().log_softmax(-1).gather(1, chosen)[:, 0])

@@ -85,7 +85,8 @@ class Completion(NamedTuple):
     after `temperature` and `top_p`; of greedy ones, under the plain softmax of the scores.
     `finish` is "stop" at an end marker or a stop string, "length" at `max_new_tokens`. `thinking`
     are its tokens of thinking where that had a budget, else 0; what the budget put there is among
-    `ids`, with log-probability 0.
+    `ids`, with log-probability 0. `kept` are, where they were asked for and `top_p` left some out,
+    the tokens that each of `ids` was drawn from: (T,) of (K,) int32.
     """
 
     text: str
@@ -93,6 +94,7 @@ class Completion(NamedTuple):
     logprobs: "Tensor"
     finish: Literal["stop", "length"]
     thinking: int = 0
+    kept: "tuple[Tensor, ...]" = ()
 
 
 def _number(value: Any) -> bool:

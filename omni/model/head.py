@@ -1,7 +1,7 @@
 """The LM head where there is a label, some positions at a time."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,19 +35,41 @@ def token_losses(
         where: (N,), positions in the flattened (B * T).
         targets: (N,), the token that each of them is to predict.
     """
+
+    def losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits.float(), targets, reduction="none")
+
+    return by_chunks(language_model, decoded, where, losses, targets)
+
+
+def by_chunks(
+    language_model: Any,
+    decoded: Any,
+    where: torch.Tensor,
+    function: Callable[..., torch.Tensor],
+    *columns: torch.Tensor,
+) -> torch.Tensor:
+    """Return what a function makes of the logits at some positions, chunk by chunk if need be.
+
+    Args:
+        language_model: a causal LM of transformers.
+        decoded: what its decoder returned.
+        where: (N,), see `token_losses`.
+        function: takes logits (n, V) and n rows of each of `columns`; returns (n, ...).
+        columns: (N, ...) each.
+    """
     hidden = decoded.last_hidden_state.flatten(0, 1).index_select(0, where)  # (N, D)
     vocabulary = language_model.config.get_text_config().vocab_size
     rows = max(1, LOGITS.get(hidden.device.type, LOGITS["cuda"]) // vocabulary)
 
-    def losses(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = logits_at(language_model, decoded, hidden)
-        return F.cross_entropy(logits.float(), targets, reduction="none")
+    def of(hidden: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        return function(logits_at(language_model, decoded, hidden), *columns)
 
     if len(hidden) <= rows:
-        return losses(hidden, targets)
+        return of(hidden, *columns)
     again: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-    chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
-    parts: list[Any] = [checkpoint(losses, *chunk, **again) for chunk in chunks]
+    chunks = zip(hidden.split(rows), *(column.split(rows) for column in columns), strict=True)
+    parts: list[Any] = [checkpoint(of, *chunk, **again) for chunk in chunks]
     return torch.cat(parts)
 
 

@@ -37,7 +37,7 @@ class ProcessorCalls(ProcessorMixin):
         encode: Any
         modalities: dict[str, Any]
         shown: Any
-        _check_placeholders: Any
+        check_placeholders: Any
         _collate_media: Any
         _readers: Any
         _show: Any
@@ -87,7 +87,7 @@ class ProcessorCalls(ProcessorMixin):
         encoded = [Encoded(torch.tensor(row, dtype=torch.long), torch.tensor([]), m)
                    for row, m in zip(rows, media, strict=True)]  # fmt: skip
         for sample in encoded:
-            self._check_placeholders(sample)
+            self.check_placeholders(sample)
         return self._batch(encoded, options)
 
     def _marked(self, text: str, media: dict, refs: dict[str, Iterator], sampling: dict) -> str:

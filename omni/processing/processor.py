@@ -18,7 +18,7 @@ from ..encoders import encoder_class, readers, tensor_names
 from ..media.video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 from ..model.auto import SavesCode, auto_map
 from ..model.config import OmniConfig
-from ..model.encoded import Encoded, PlaceholderError
+from ..model.encoded import Encoded, PlaceholderError, join_by_label
 from ..model.head import IGNORE_INDEX, find_labels
 from ..projectors import item_lengths, token_counts
 from .calls import ProcessorCalls
@@ -112,7 +112,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
             labels += tokens if is_answer and silent <= 0 else [IGNORE_INDEX] * len(tokens)
             silent -= is_answer
         encoded = Encoded(torch.tensor(ids), torch.tensor(labels), media)
-        self._check_placeholders(encoded)
+        self.check_placeholders(encoded)
         return encoded
 
     def _show(self, media: dict[str, list], shown: Shown | None, part: dict[str, Any]) -> str:
@@ -193,6 +193,25 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         specials = special_tokens(self.tokenizer).within(tail)
         return tail.rindex(specials[-1]) + len(specials[-1]) if specials else len(tail.rstrip())
 
+    def reply(self, prompt: list[Message], message: Message) -> tuple[list[int], list[int]]:
+        """Return the tokens that follow an answer up to the header of the next one.
+
+        An answer that was generated keeps its tokens: to encode its text would make others.
+
+        Args:
+            prompt: what was answered; its media are not read.
+            message: the next turn, of text.
+
+        Returns:
+            What ends an answer, which a generated one may have already, and all that follows it.
+        """
+        talk = [*prompt, assistant("y"), message]
+        standing = stand_ins(self.tokenizer, _texts(talk))
+        found = self._segments(_flatten(talk, lambda part: "", standing), True)
+        (answer, _), (rest, _) = found[-2:]
+        end, following = tokenize(self.tokenizer, [answer[answer.index("y") + 1 :], rest], standing)
+        return end, following
+
     @property
     def end_of_turn(self) -> str:
         """Return what ends an answer: what the template prints after one, before the next turn.
@@ -213,7 +232,8 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         eos = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
         return sorted({*token, *eos}), "" if token else marker.strip()
 
-    def _check_placeholders(self, encoded: Encoded) -> None:
+    def check_placeholders(self, encoded: Encoded) -> None:
+        """Raise PlaceholderError where media and the tokens that stand for them do not agree."""
         for name, config in self.modalities.items():
             found = int((encoded.input_ids == config["token_id"]).sum())
             wanted = sum(n for i in encoded.media.get(name, []) for n in item_lengths(config, i))
@@ -297,7 +317,9 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         `label_positions` (1, N) and, by modality, `NAME_positions` (1, M) say where the model needs
         a label's logits and where it puts features: found here, the host need not synchronise with
         a GPU. Their first dimension is the row's: who cuts a batch into rows keeps them whole.
-        So it is with `numbers` of the samples, (1, n) each by its name, 1 where one has none.
+        So it is with `numbers` of the samples, (1, n) each by its name, 1 where one has none, and
+        with what they have `by_label`: (1, N), or, of tensors of any length, (1, S) of all of them
+        and `NAME_of` (1, S), the label that each value is of.
 
         What several samples show, as one object, is encoded once: then `NAME_features` (1, M)
         says which of the features goes to each placeholder.
@@ -316,6 +338,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
             "position_ids": torch.cat([torch.arange(len(s)) for s in samples])[None],
             **{name: torch.tensor([[s.numbers.get(name, 1.0) for s in samples]])
                for name in {n: None for s in samples for n in s.numbers}},
+            **join_by_label(samples),
             **self._collate_media(samples, sharing=True),
         }  # fmt: skip
 

@@ -8,5 +8,9 @@ BENCHES = {
     "elastic": "one rank, two, and back; two ranks' sharded checkpoint on one",
     "mixed": "two ranks, one with text only and one with image and audio; no hang, same gradients",
     "stages": "staged against joint, aligned first, voices, emoji: scores on held-out data",
+    "ratio": "how exactly answers are scored as they were drawn: text, image, audio, turns, top-p",
+    "rollout": "tokens a CPU-second of groups of answers beside one by one and a plain batch",
+    "rl-resume": "losses and weights of a rollout stage after kills at random moments",
+    "generalpoints": "held-out hands of cards solved before and after reinforcement",
     "offender": "a sample that makes NaN and one too big for memory are named and left out",
 }

@@ -48,6 +48,8 @@ def _epochs(
         extend(model, processor, stage)
     for stage in stages:
         extend(model, processor, stage)
+        if stage.rollout:  # what it learns from is drawn as it trains
+            continue
         plan = make_plan(recipe, stage, processor, ranks)
         rendering = objective_class(kind_of(stage.objective)).rendering
         yield stage, survey_plan(plan, processor, ranks, steps, rendering)

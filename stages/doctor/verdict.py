@@ -49,15 +49,18 @@ def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], coun
         with console.status(f"examining {stage.name}"):
             if own:
                 found = Examination(stage.name, reasons=[f"{m.reason} ({m.where})" for m in own])
-            else:
+            elif not stage.rollout:
                 found = examine(recipe, stage, count)
         console.rule(
             f"{stage.name}: {kind_of(stage.objective)}, {stage.steps:,} steps", align="left"
         )
+        if stage.rollout and not own:
+            console.print("its prompts can be asked; the answers are drawn as it trains")
+            continue
         show(found, recipe, console)
         examined.append(found)
         reasons += [f"{stage.name}: {reason}" for reason in found.reasons]
-    if len(stages) > 1 and all(found.seconds for found in examined):
+    if len(examined) > 1 and all(found.seconds for found in examined):
         console.print(f"\n{_sum(examined)}")
     console.print(Text("no-go: " + "; ".join(reasons) if reasons else "go",
                        style="bold red" if reasons else "bold green"))  # fmt: skip

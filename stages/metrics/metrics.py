@@ -4,9 +4,10 @@ import math
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from accelerate import Accelerator
 from omni.files.jsonl import append_lines
 
 from ..objectives import make_objective
-from ..recipe.schema import Recipe, StageConfig
+from ..recipe.schema import Recipe, StageConfig, sources_of
 from .bar import Bar
 from .flops import Flops
 from .names import COUNTS, OF_GROUP
@@ -50,7 +51,7 @@ class Metrics:
             self.seconds, self.first_loss = then["seconds"], then["first_loss"]
             self.last_losses = then["last_losses"]
         self._device = accelerator.device
-        self._groups = groups_of(stage.data.mixture, model.config.modalities)
+        self._groups = groups_of(sources_of(stage), model.config.modalities)
         self._objective = make_objective(stage.objective)
         self._flops = Flops(model, self._objective.runs_llm)
         self._peak = Peak(accelerator.device, accelerator.mixed_precision)
@@ -99,8 +100,14 @@ class Metrics:
         # operations are left out: a run that goes on starts with an empty feature cache
         self.totals.update({k: n for k, n in tally.counts.items() if not k.startswith(INEXACT)})
 
-    def step(self, step: int, loss: float, groups: Sequence[dict[str, Any]]) -> None:
-        """Log one optimizer update; `groups` are the optimizer's."""
+    def step(
+        self,
+        step: int,
+        loss: float,
+        groups: Sequence[dict[str, Any]],
+        made: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Log one optimizer update; `groups` are the optimizer's, `made` figures of its data."""
         now = time.monotonic()
         took, self._clock = now - self._clock, now
         self.seconds += took
@@ -113,9 +120,14 @@ class Metrics:
             return
         row = {"step": step, "loss": loss, "lr": groups[0]["lr"], **self._row(took, wait)}
         row |= {f"lr.{group['pattern']}": group["lr"] for group in groups}
+        if self.stage.rollout:  # the rest of the step's time is the drawing of answers
+            trained = self._window["tokens"] / max(1e-9, took - wait)
+            row |= {"trained_tokens_per_s": round(trained, 1), **made}
         self.write({"stage": self.stage.name, **row})
         self._trackers.log(row, step)
         line = f"loss {loss:.3f}  lr {row['lr']:.1e}  {row['tokens_per_s']:.0f} tokens/s"
+        if made:
+            line += f"  reward {made['reward']:.2f}  solved {made['solved']:.0%}"
         self._bar.show(step, line, self.seconds)
 
     def _row(self, took: float, wait: float) -> dict[str, float]:

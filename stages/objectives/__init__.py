@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 OBJECTIVES = {
     "align": "stages.objectives.align:Align",
     "dpo": "stages.objectives.dpo:Dpo",
+    "grpo": "stages.objectives.grpo:Grpo",
     "hs_dpo": "stages.objectives.hs_dpo:HsDpo",
     "orpo": "stages.objectives.orpo:Orpo",
+    "reinforce": "stages.objectives.reinforce:Reinforce",
     "sft": "stages.objectives.sft:Sft",
     "spin": "stages.objectives.spin:Spin",
 }
 """kind -> "module:class", imported once it is asked for: recipes are read without torch"""
+ON_ROLLOUTS = ("grpo", "reinforce")
+"""kinds that learn from what the model answers: they are subclasses of `policy.Policy`"""
 
 
 def objective_class(kind: object) -> "type[Objective]":

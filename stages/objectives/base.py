@@ -1,5 +1,6 @@
 """What every objective is: options, documents, a denominator, and a loss by document."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -45,10 +46,25 @@ def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> to
 
     As long as the row, since counting the documents would synchronise with a GPU.
     """
+    owner = label_documents(batch)
+    places = batch["position_ids"].shape[1]
+    return torch.zeros(places, device=owner.device).index_add(0, owner, values)
+
+
+def label_documents(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the number of each label's document, (N,)."""
     document = (batch["position_ids"][0] == 0).cumsum(0) - 1  # (T,)
     # a label's document is that of the token before it
-    owner = document.index_select(0, batch["label_positions"][0])
-    return torch.zeros(len(document), device=document.device).index_add(0, owner, values)
+    return document.index_select(0, batch["label_positions"][0])
+
+
+def frozen_copy(model: Any) -> nn.Module:
+    """Return a copy of a model as it is now, without what its frozen encoders returned so far."""
+    cache, model.feature_cache = model.feature_cache, None
+    try:
+        return copy.deepcopy(model)
+    finally:
+        model.feature_cache = cache
 
 
 def _check_option(name: str, value: Any, kind: Any) -> None:

@@ -1,6 +1,5 @@
 """Direct preference optimisation (arXiv 2305.18290), and what is said of its loss since."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from omni.entry import EntryError
 
+from .base import frozen_copy
 from .preference import REFERENCE, Answers, Preference, answers_of
 
 FIGURES = ("rewards.chosen", "rewards.rejected", "rewards.margin", "rewards.accuracy",
@@ -61,11 +61,7 @@ class Dpo(Preference):
 
     def make_extra(self, model: Any) -> nn.Module:
         """Return a copy of the model as it is now."""
-        cache, model.feature_cache = model.feature_cache, None
-        try:
-            return copy.deepcopy(model)
-        finally:
-            model.feature_cache = cache
+        return frozen_copy(model)
 
     def compare(
         self, answers: Answers, batch: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]

@@ -8,8 +8,9 @@ from typing import NoReturn
 from omni.entry import EntryError
 from omni.nearest import nearest
 
-from ..objectives import check_objective
+from ..objectives import ON_ROLLOUTS, check_objective, kind_of
 from .places import Places
+from .rollout import rollout_of
 from .rule import Lora, Rule, numbers
 from .sampled import FOLDER as SAMPLED
 from .sampled import Sampled, source_of
@@ -103,8 +104,11 @@ def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
     if not re.fullmatch(r"\w[\w-]*", stage.name) or stage.name in FOLDERS:
         fail("a stage is a folder of the run, so its name is of letters, digits, - and _, and "
              f"none of {', '.join(FOLDERS)}", "name")  # fmt: skip
-    if not stage.data.mixture or not (stage.trainable or stage.lora):
+    if not (stage.data.mixture or stage.rollout) or not (stage.trainable or stage.lora):
         fail("needs data.mixture and trainable")
+    if stage.data.mixture and stage.rollout:
+        fail("has both data and a rollout, and learns from one of them: make it two stages",
+             "rollout")  # fmt: skip
     for name in stage.data.mixture:
         if name not in recipe.sources:
             hint = nearest(name, recipe.sources)
@@ -113,6 +117,12 @@ def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
         check_objective(stage.objective)
     except EntryError as error:
         fail(error, "objective", *error.keys)
+    kind = kind_of(stage.objective)
+    if (kind in ON_ROLLOUTS) != bool(stage.rollout):
+        ones = " or ".join(ON_ROLLOUTS)
+        fail(f"objective {kind} learns from data, and a rollout is for {ones}" if stage.rollout
+             else f"objective {kind} learns from what the model answers: add rollout: "
+             "{environment: ...} instead of data", "objective")  # fmt: skip
     for key, value, low, high in (
         ("steps", stage.steps, 1, math.inf), ("warmup", stage.warmup, 0, 1),
         ("final_lr", stage.final_lr, 0, math.inf), ("clip", stage.clip, 0, math.inf),
@@ -126,6 +136,9 @@ def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
         except EntryError as error:
             fail(error, key, *error.keys)
     try:
-        plan_config(recipe, stage, ranks=1)
+        if stage.rollout:
+            rollout_of(stage.rollout)
+        else:
+            plan_config(recipe, stage, ranks=1)
     except EntryError as error:
-        fail(error, "data", *error.keys)
+        fail(error, "rollout" if stage.rollout else "data", *error.keys)

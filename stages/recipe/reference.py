@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import MISSING as REQUIRED
 
 from ..objectives import OBJECTIVES, objective_class
+from .rollout import Length, RolloutConfig
 from .rule import Lora, Rule
 from .sampled import Sampled
 from .schema import DataConfig, ProbeConfig, Recipe, StageConfig
@@ -24,6 +25,8 @@ PARTS = (
     ("sources.NAME.sample", Sampled),
     ("stages[]", StageConfig),
     ("stages[].data", DataConfig),
+    ("stages[].rollout", RolloutConfig),
+    ("stages[].rollout.length", Length),
     ("stages[].trainable.PATTERN", Rule),
     ("stages[].lora.PATTERN", Lora),
     ("probes", ProbeConfig),

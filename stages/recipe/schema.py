@@ -9,6 +9,7 @@ from omegaconf import MISSING
 from data_shards.plan.plan import PlanConfig, check_mixture
 from omni.entry import EntryError
 
+from .rollout import rollout_of
 from .sampled import FOLDER, Sampled, source_of
 
 DEFAULT_BATCH, DEFAULT_LENGTH = 8, 4096
@@ -66,8 +67,11 @@ class StageConfig:
     """added to the vocabulary; the pattern "new_tokens" of trainable trains their rows alone"""
     data: DataConfig = field(default_factory=DataConfig)
     objective: Any = "sft"
-    """sft (through the LLM), align (projectors only, without running the LLM), or, of pairs of
-    answers, dpo, hs_dpo, spin or orpo; with options: {kind: align, norm_weight: 0.2}"""
+    """sft (through the LLM), align (projectors only, without running the LLM), of pairs of answers
+    dpo, hs_dpo, spin or orpo, or, of a rollout, grpo or reinforce; with options:
+    {kind: align, norm_weight: 0.2}"""
+    rollout: dict[str, Any] = field(default_factory=dict)
+    """instead of data: the stage learns from what its own model answers to an environment"""
     attach: dict[str, Any] = field(default_factory=dict)
     """modality -> {encoder: {...}, projector: {...}} added before this stage; with as_words: 40,
     each of its tokens is a mixture of the LLM's words: softmax(40 * cosine) of those it is like"""
@@ -159,6 +163,11 @@ def shards_of(recipe: Recipe, name: str) -> list[str]:
     return source
 
 
+def sources_of(stage: StageConfig) -> list[str]:
+    """Return what the stage's documents come from: sources, or the environment that asks."""
+    return [rollout_of(stage.rollout).kind] if stage.rollout else [*stage.data.mixture]
+
+
 def plan_config(recipe: Recipe, stage: StageConfig, ranks: int) -> PlanConfig:
     """Say how the stage's data are planned for a number of ranks.
 
@@ -187,4 +196,7 @@ def stage_settings(recipe: Recipe, stage: StageConfig) -> dict[str, Any]:
     for name in stage.data.mixture:
         source = source_of(recipe.sources[name])
         sources[name] = source.settings if isinstance(source, Sampled) else source
-    return {"seed": recipe.seed, "text": recipe.text, "sources": sources, **asdict(stage)}
+    settings = asdict(stage)
+    if not stage.rollout:  # as stages without one were written
+        del settings["rollout"]
+    return {"seed": recipe.seed, "text": recipe.text, "sources": sources, **settings}

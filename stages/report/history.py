@@ -11,6 +11,9 @@ from omni.files.jsonl import read_lines
 
 from ..recipe.rule import Lora
 
+# of log.jsonl: where a stage keeps it, and which of its values
+EVENTS = {"rollout": ("rollouts", "shown"), "warning": ("warnings", "text")}
+
 
 @dataclass
 class StageHistory:
@@ -26,6 +29,10 @@ class StageHistory:
     probe: dict[str, Any] | None = None
     asked: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """step -> what the held-out prompts were answered after it, inside the stage"""
+    rollouts: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """step -> examples of the rollout that it learnt from"""
+    warnings: dict[int, str] = field(default_factory=dict)
+    """step -> what went wrong by then"""
 
     @property
     def objective(self) -> str:
@@ -81,6 +88,10 @@ def history(run: Path) -> list[StageHistory]:
     for row in read_lines(run / "log.jsonl"):
         if row.get("event") == "answers" and row["name"] in asked:
             asked[row["name"]][row["after"]] = row["answers"]
+        if row.get("event") in EVENTS and row["name"] in steps:
+            stage = next(stage for stage in stages if stage.name == row["name"])
+            kept, value = EVENTS[row["event"]]
+            getattr(stage, kept)[row["after"]] = row[value]
         if "step" in row and row.get("stage") in steps:
             steps[row["stage"]][row["step"]] = row  # a step done again after a kill: the later
     for stage in stages:

@@ -124,6 +124,14 @@ def _rates(stages: Sequence[StageHistory]) -> list[Markup]:
               one_of("data_wait", "padding")),
         chart("model FLOP/s utilisation", lambda key: key == "mfu" or key.startswith("mfu.")),
         chart("peak memory, GiB", one_of("memory_gb")),
+        *([chart("rollouts: mean reward", one_of("reward")),
+           chart("rollouts: answers solved, cut, and groups that all earn the same",
+                 one_of("solved", "solved_first", "answers_cut", "flat_groups")),
+           chart("rollouts: tokens of an answer", one_of("answer_tokens")),
+           chart("nats per token: entropy, divergence", one_of("entropy", "surprise", "kl")),
+           chart("tokens a second, drawn and trained",
+                 one_of("generated_tokens_per_s", "trained_tokens_per_s"))]
+          if any("reward" in row for stage in stages for row in stage.rows) else []),
     ]  # fmt: skip
 
 

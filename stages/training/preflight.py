@@ -19,12 +19,14 @@ from eval.suites.mine import shards_of
 from omni.entry import EntryError
 from omni.load import CheckpointError
 from omni.model.forward import trains
+from omni.model.positions import positions_of
 from omni.weights import WeightsError
 
 from ..objectives import kind_of, objective_class
 from ..recipe.places import Places
 from ..recipe.sampled import Sampled, source_of
 from ..recipe.schema import Recipe, StageConfig, plan_config
+from ..rollouts.world import check_rollouts
 from ..sampling.derive import check_prompts
 from ..trainable.lora import adapt
 from ..trainable.patterns import PatternError, param_groups
@@ -120,6 +122,10 @@ class _Preflight:
         with self.noting(stage):
             if self.model:
                 self._check_training(stage)
+        if stage.rollout:
+            with self.noting(stage, "rollout"):
+                self._check_rollouts(stage)
+            return
         config = plan_config(self.recipe, stage, self.ranks)
         rendering = objective_class(kind_of(stage.objective)).rendering
         with self.noting(stage, "data"):
@@ -143,6 +149,12 @@ class _Preflight:
                     check_media(name, self._indices[name], self.processor)
                     index = self._indices[name]
                     check_samples(name, index, self.processor, config, rendering)
+
+    def _check_rollouts(self, stage: StageConfig) -> None:
+        if self.recipe.sharding != "none":
+            raise EntryError("the model that answers is whole on every rank: set sharding: none")
+        if self.model:
+            check_rollouts(stage, self.model, self.processor)
 
     def _check_training(self, stage: StageConfig) -> None:
         """Choose what trains, as a stage does, in a copy: adapters are gone after it."""
@@ -170,14 +182,3 @@ def _check_positions(model: Any, max_length: int) -> None:
             f"documents of up to {max_length:,} tokens (max_length) for an LLM that has positions "
             f"for {positions:,}: set data.max_length: {positions}", "max_length",
         )  # fmt: skip
-
-
-def positions_of(config: Any) -> int | None:
-    """Return how many positions an LLM's config speaks of, None where it speaks of none."""
-    config = config.get_text_config()
-    stated = getattr(config, "max_position_embeddings", None)
-    rope = getattr(config, "rope_parameters", None) or {}
-    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
-    if stated and original and factor:  # some state what they have before it is stretched
-        stated = max(stated, int(original * factor))
-    return stated

@@ -93,7 +93,7 @@ def measure(
     model.to(accelerator.device).eval()  # type: ignore[arg-type]
     missing: list[str] = []
     shards = heldout_shards(recipe, stage.data.mixture, missing)
-    limit = plan_config(recipe, stage, 1).max_length or 0
+    limit = 0 if stage.rollout else plan_config(recipe, stage, 1).max_length or 0
     encode = Encode(processor, objective_class(kind_of(stage.objective)).rendering)
     samples = [*_encoded(shards, encode, recipe.probes.samples, limit, missing)]
     with accelerator.autocast():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -16,6 +17,12 @@ class Step(NamedTuple):
 
     number: int
     micro: list[Batch]
+    figures: Mapping[str, float] = MappingProxyType({})
+    """of how it was made, for the log"""
+    warnings: Sequence[str] = ()
+    """what went wrong while it was made"""
+    shown: Sequence[Mapping[str, Any]] = ()
+    """examples of what the model answered, for the report"""
 
     def keys(self) -> list[str]:
         """Return "shard:key" of each of its samples."""
@@ -83,7 +90,7 @@ class LoaderSteps:
         self.loader.exclude(source, where, step - 1, reason)
 
     def again(self, step: Step) -> Step:
-        return Step(step.number, [self.loader.again(batch) for batch in step.micro])
+        return step._replace(micro=[self.loader.again(batch) for batch in step.micro])
 
     def finish(self) -> dict[str, int]:
         """Raises TooManyBad where nothing was learnt of a modality that the data have."""

@@ -31,6 +31,7 @@ from .checkpoint import check_space, load_step, save_model, save_step
 from .guard import Guard
 from .prepare import make_feature_cache, make_loader, make_model
 from .reference import make_reference
+from .rollouts import make_rollouts
 from .steps import LoaderSteps, Step, Steps
 
 
@@ -53,12 +54,36 @@ def train_stage(
     before = frozen_hashes(model)
     set_kernels(model, recipe, accelerator)
     folder = _resume_folder(target)
+    task, steps = _make_task(recipe, stage, model, processor, folder, accelerator)
+    task = distribute(task, accelerator, recipe.sharding)
+    groups = param_groups(model, patterns, stage.weight_decay, stage.warmup)
+    accelerator.print(describe(model, stage.name, groups))
+    accelerator.print(f"{stage.name}: {_joined(task, accelerator)}")
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    trainer = Trainer(recipe, stage, task, processor, optimizer, steps, folder, settings,
+                      accelerator)  # fmt: skip
+    trainer.train()
+    _finish(target, model, processor, before, trainer.metrics, settings, accelerator)
+
+
+def _make_task(
+    recipe: Recipe,
+    stage: StageConfig,
+    model: Any,
+    processor: Any,
+    folder: Path,
+    accelerator: Accelerator,
+) -> tuple[Task, Steps]:
+    """Join the model with the stage's objective; return with it what its steps are made of."""
+    if stage.rollout:
+        task = Task(model, stage.objective)
+        return task, make_rollouts(recipe, stage, model, processor, task.objective, accelerator)
     loader = make_loader(recipe, stage, processor, folder, accelerator)
     objective = objective_class(kind_of(stage.objective))
     stored = objective.compares and recipe.reference == "stored"
     if stored:
         loader.known = make_reference(
-            target.parent / "reference", model, loader, objective.rendering, stage.steps,
+            folder.parent.parent / "reference", model, loader, objective.rendering, stage.steps,
             accelerator,
         )  # fmt: skip
     task = Task(model, stage.objective, stored=stored)
@@ -66,16 +91,7 @@ def train_stage(
         task.objective.prepare(
             row for index in loader.plan.sources.values() for row in index.json_parts() if row
         )
-    task = distribute(task, accelerator, recipe.sharding)
-    groups = param_groups(model, patterns, stage.weight_decay, stage.warmup)
-    accelerator.print(describe(model, stage.name, groups))
-    accelerator.print(f"{stage.name}: {_joined(task, accelerator)}")
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-    steps = LoaderSteps(loader)
-    trainer = Trainer(recipe, stage, task, processor, optimizer, steps, folder, settings,
-                      accelerator)  # fmt: skip
-    trainer.train()
-    _finish(target, model, processor, before, trainer.metrics, settings, accelerator)
+    return task, LoaderSteps(loader)
 
 
 class Trainer:
@@ -136,10 +152,21 @@ class Trainer:
                 self._schedule(step.number)
                 loss = self.update(step)
                 self.done = step.number
-                self.metrics.step(step.number, loss, self.optimizer.param_groups)
+                self.metrics.step(step.number, loss, self.optimizer.param_groups, step.figures)
+                self._tell(step)
                 self._ask_if_due()
                 self._save_if_due(signals.arrived)
         self.metrics.totals.update(self.steps.finish())
+
+    def _tell(self, step: Step) -> None:
+        """Write down what a step says of itself; print what goes wrong."""
+        name, after = self.stage.name, step.number
+        if step.shown:
+            self.metrics.write({"event": "rollout", "name": name, "after": after,
+                                "shown": [*step.shown]})  # fmt: skip
+        for words in step.warnings:
+            self.accelerator.print(f"{name}: step {after}: {words}")
+            self.metrics.write({"event": "warning", "name": name, "after": after, "text": words})
 
     def _schedule(self, step: int) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):

@@ -1,0 +1,143 @@
+"""What a stage that learns from its own answers samples: `rollout: {environment: ...}`."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from omni.entry import EntryError
+from omni.generation.settings import Generation
+from omni.nearest import nearest
+
+LENGTHS = ("exact", "max")
+
+
+@dataclass(frozen=True)
+class Length:
+    """Let each prompt ask for a number of tokens, and the reward heed it (LCPO, arXiv 2503.04697).
+
+    What an answer earns is then of 0 (wrong) or 1 (right), and of its length.
+    """
+
+    kind: str = "exact"
+    """exact: every token more or less than asked for costs alpha; max: only more does"""
+    least: int = 100
+    """fewest tokens that are asked for"""
+    most: int = 4000
+    """most of them"""
+    alpha: float = 3e-4
+    """what a token counts"""
+
+    def __post_init__(self) -> None:
+        if self.kind not in LENGTHS:
+            raise EntryError(f"kind is exact or max, not {self.kind!r}; "
+                             f"{nearest(self.kind, LENGTHS)}", "kind")  # fmt: skip
+        for name in ("least", "most"):
+            _whole(name, getattr(self, name), 1)
+        if self.most < self.least:
+            raise EntryError(f"most ({self.most}) is below least ({self.least})", "most")
+        if type(self.alpha) not in (int, float) or not self.alpha > 0:
+            raise EntryError(f"alpha is a number above 0, not {self.alpha!r}", "alpha")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """What is asked, how often, and how answers are drawn; all of a step are one rollout."""
+
+    environment: Any
+    """what asks and verifies: a kind, {kind: generalpoints, ...} with its options, or
+    "my_module:MyWorld" """
+    prompts: int = 8
+    """prompts of a rollout"""
+    group: int = 8
+    """answers to each of them"""
+    temperature: float = 1.0
+    """above 0: greedy answers are all the same"""
+    top_p: float = 1.0
+    """draw from the tokens that are so likely; what they were drawn from is scored too"""
+    max_new_tokens: int = 256
+    """of an answer"""
+    stop: list[str] = field(default_factory=list)
+    """strings that end an answer"""
+    attempts: int = 1
+    """answers to a prompt one after the other, each after what the verifier replied"""
+    updates: int = 1
+    """steps on each rollout, which are all of it; those after the first heed how far the model has
+    moved"""
+    rounds: int = 1
+    """how often prompts are drawn for a rollout at most, to replace those whose answers all earn
+    the same (dynamic sampling, arXiv 2503.14476); what is too much is kept for the next one"""
+    batch: int = 8
+    """prompts answered at once"""
+    max_tokens: int = 8192
+    """tokens of a micro-batch, or one longer conversation"""
+    max_length: int = 0
+    """longest conversation in tokens; 0: as many as the LLM has positions for"""
+    reward: str = ""
+    """"module:function" that pays instead of the environment, as reward functions of TRL do:
+    called with prompts, completions, completion_ids and the columns of the environment's states, it
+    returns a number for each"""
+    length: dict[str, Any] = field(default_factory=dict)
+    """{kind: exact, least: 100, most: 4000, alpha: 3.0e-4}: prompts ask for a number of tokens"""
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "group", "attempts", "updates", "rounds", "batch", "max_tokens"):
+            _whole(name, getattr(self, name), 2 if name == "group" else 1)
+        _whole("max_length", self.max_length, 0)
+        for name in ("temperature", "top_p", "max_new_tokens", "stop"):
+            try:
+                Generation(**{name: getattr(self, name)})
+            except ValueError as error:
+                raise EntryError(error, name) from error
+        if self.temperature == 0:
+            raise EntryError("temperature is above 0: answers drawn greedily are all the same, and "
+                             "nothing can be learnt of a group of them", "temperature")  # fmt: skip
+        if not isinstance(self.reward, str) or (self.reward and ":" not in self.reward):
+            raise EntryError(f'reward is "module:function", not {self.reward!r}', "reward")
+        if self.length:
+            _make(Length, self.length, "length")
+
+    @property
+    def generation(self) -> Generation:
+        """How an answer is generated."""
+        return Generation(self.max_new_tokens, tuple(self.stop), self.temperature, self.top_p)
+
+    @property
+    def asked(self) -> Length | None:
+        """What is asked of the length of answers."""
+        return _make(Length, self.length, "length") if self.length else None
+
+    @property
+    def kind(self) -> str:
+        """The environment's, which is the source of all that is learnt."""
+        entry = self.environment
+        return str(entry.get("kind") if isinstance(entry, Mapping) else entry)
+
+
+def rollout_of(entry: Mapping[str, Any]) -> RolloutConfig:
+    """Return what a recipe's entry says.
+
+    Raises:
+        EntryError: an unknown key (the nearest is named), or a value that cannot be.
+    """
+    return _make(RolloutConfig, entry)
+
+
+def _make(cls: Any, entry: Any, *keys: str) -> Any:
+    if not isinstance(entry, Mapping):
+        raise EntryError(f"{keys[-1] if keys else 'rollout'} is a mapping, not {entry!r}", *keys)
+    known = {field.name: field for field in fields(cls)}
+    for key in entry:
+        if key not in known:
+            raise EntryError(f"unknown key {key!r}; {nearest(key, known)}", *keys, str(key))
+    for name, one in known.items():
+        if name not in entry and one.default is MISSING and one.default_factory is MISSING:
+            raise EntryError(f"the key {name!r} is required", *keys)
+    try:
+        return cls(**entry)
+    except EntryError as error:
+        raise EntryError(error, *keys, *error.keys) from error
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise EntryError(f"{name} is a whole number from {least}, not {value!r}", name)

@@ -1,0 +1,1 @@
+"""Answers that a model draws to learn from: sampled, verified, paid and packed."""
