@@ -14,8 +14,9 @@ class OmniConfig(SavesCode, PreTrainedConfig):
     `{"encoder": {"kind": ..., ...}, "projector": {"kind": ..., ...}, "token_id": int}`;
     the encoder and projector entries are the keyword arguments of the classes that
     `ENCODERS` and `PROJECTORS` hold under `kind`. `parts` records where every pretrained part
-    and every data set came from, with its licence. `isolates` is False for an LLM that does not
-    keep the documents of a packed row apart, which then run one by one.
+    and every data set came from, with its licence. `heads` maps names to what makes speech,
+    `{"kind": ..., ...}` as `HEADS` holds them under `kind`. `isolates` is False for an LLM that
+    does not keep the documents of a packed row apart, which then run one by one.
     """
 
     model_type = "omni"
@@ -28,6 +29,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         modalities: dict[str, dict[str, Any]] | None = None,
         parts: dict[str, dict[str, Any]] | None = None,
         isolates: bool = True,
+        heads: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ):
         register_classes()
@@ -39,6 +41,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         self.modalities = modalities or {}
         self.parts = parts or {}
         self.isolates = isolates
+        self.heads = heads or {}
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(text_config, name, None))
         kwargs.setdefault("tie_word_embeddings", getattr(text_config, "tie_word_embeddings", False))
