@@ -61,6 +61,7 @@ def train_stage(
             target.parent / "reference", model, loader, objective.rendering, stage.steps,
             accelerator,
         )  # fmt: skip
+    objective.check(model)
     task = Task(model, stage.objective, stored=stored)
     if objective.looks:
         task.objective.prepare(
