@@ -66,10 +66,12 @@ class StageConfig:
     """added to the vocabulary; the pattern "new_tokens" of trainable trains their rows alone"""
     data: DataConfig = field(default_factory=DataConfig)
     objective: Any = "sft"
-    """sft (through the LLM), align (projectors only, without running the LLM), or, of pairs of
-    answers, dpo, hs_dpo, spin or orpo; with options: {kind: align, norm_weight: 0.2}"""
+    """sft (through the LLM), align (projectors only, without running the LLM), of pairs of
+    answers dpo, hs_dpo, spin or orpo, of speech codec, vocoder, flow or speak; with options:
+    {kind: align, norm_weight: 0.2}"""
     attach: dict[str, Any] = field(default_factory=dict)
-    """modality -> {encoder: {...}, projector: {...}} added before this stage"""
+    """modality -> {encoder: {...}, projector: {...}}, or name -> {head: {...}}, added before this
+    stage"""
     warmup: float = 0.05
     """share of the steps over which the learning rate rises"""
     final_lr: float = 0.1
