@@ -1,11 +1,17 @@
 """Objectives of speech: how a step is cut does not matter, and each teaches what it is for."""
 
+import json
+
 import pytest
 import torch
+from accelerate import Accelerator
 
 from data_shards.read.encode import Encode
 from data_shards.shards.sample import Sample
+from data_shards.shards.write import write_shards
 from omni.entry import EntryError
+from omni.generation.speech import Stream, Voice, say
+from omni.load import load
 from omni.processing.messages import MessageError, assistant, audio, user
 from omni.processing.processor import IGNORE_INDEX
 from stages.doctor.comparison import packed_equals_unpacked
@@ -13,6 +19,10 @@ from stages.objectives import OBJECTIVES, objective_class
 from stages.objectives.speak import answered
 from stages.objectives.speech import Sounds
 from stages.objectives.task import Task
+from stages.recipe.places import Places
+from stages.recipe.read import load_recipe, read_places
+from stages.training.chain import run_recipe
+from stages.training.preflight import find_mistakes
 
 OF_SPEECH = [kind for kind in OBJECTIVES if objective_class(kind).needs]
 TRAINED = {
@@ -170,3 +180,54 @@ def test_what_a_model_lacks_is_named(make_model, specs, kind):
 def test_a_sample_without_sound_is_named():
     with pytest.raises(MessageError, match="no sound"):
         Sounds().documents({"messages": [user("x"), assistant("y")]})
+
+
+CHAIN = [
+    "text=tiny:llama", "trackers=[]", "probes.samples=2", "probes.rows=[]",
+    *(f"stages.{name}.steps=3" for name in ("codec", "vocoder", "flow", "speak")),
+    *(f"stages.{name}.data.batch_size=2" for name in ("codec", "vocoder", "flow", "speak")),
+    "stages.codec.attach.speech.encoder.model_config={d_model: 32, encoder_layers: 1, "
+    "encoder_attention_heads: 2, encoder_ffn_dim: 64}",
+    "stages.codec.attach.speech.encoder.books=[16, 8]",
+    "stages.codec.attach.speech.encoder.decoder_hidden=32",
+    "stages.vocoder.attach.vocoder.head={kind: vocoder, hidden: 32, layers: 1}",
+    "stages.flow.attach.flow.head={kind: flow, hidden: 32, layers: 1, middle: 1}",
+    "stages.speak.attach.talk.head={kind: depth, layers: 1, max_frames: 4}",
+]  # fmt: skip
+
+
+@pytest.fixture
+def overrides(samples, tmp_path):
+    write_shards(samples, tmp_path / "say")
+    return [*CHAIN, f"sources.say=[{tmp_path}/say/train-*.tar]", f"output={tmp_path / 'run'}"]
+
+
+def test_the_stages_of_speech_tiny_end_in_a_model_that_speaks(overrides, tmp_path):
+    recipe = load_recipe("speech_tiny", overrides)
+    places = read_places("speech_tiny", overrides)
+    assert isinstance(places, Places)
+    assert find_mistakes(recipe, places, None, recipe.stages) == []
+    run_recipe(recipe, Accelerator(cpu=True))
+    for stage in recipe.stages:
+        facts = json.loads((tmp_path / "run" / stage.name / "stage.json").read_text())
+        assert facts["frozen_ok"]
+        assert ("encoders.speech" in facts["frozen"]) == (stage.name != "codec")
+    model, processor = load(tmp_path / "run" / "speak")
+    [said] = say(model, processor, [[user("Say: one")]], ["one"])
+    voice = Voice(model)
+    stream = Stream(voice)
+    parts = torch.cat([*(stream.push(code) for code in said.codes.split(1)), stream.rest()])
+    torch.testing.assert_close(parts, voice.wave(said.codes), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ("stages.codec.objective=flow", "needs a flow, and the model has none"),
+    ("stages.vocoder.attach.vocoder.head.kind=vocodr", "did you mean 'vocoder'"),
+    ("stages.speak.attach.talk.head.deep=3", "takes no 'deep'"),
+    ("stages.flow.trainable={language_model: 1.0e-3}", "trains encoders, projectors and heads"),
+])  # fmt: skip
+def test_a_mistake_in_a_stage_of_speech_is_found_before_the_first(overrides, change, reason):
+    overrides = [*overrides, change]
+    recipe = load_recipe("speech_tiny", overrides)
+    found = find_mistakes(recipe, read_places("speech_tiny", overrides), None, recipe.stages)
+    assert any(reason in str(mistake) for mistake in found), found
