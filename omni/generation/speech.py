@@ -8,7 +8,7 @@ import torch
 
 from ..heads.causal import State
 from ..heads.depth import DepthHead
-from ..heads.mel import griffin_lim
+from ..heads.mel import BINS, griffin_lim
 from ..processing.messages import Message
 
 if TYPE_CHECKING:
@@ -159,8 +159,10 @@ def _head(model: Any) -> Any:
 
 
 class Voice:
-    """Makes sound of codes: by the flow, or else the codec's decoder; by the vocoder, or else by
-    Griffin-Lim, which needs all frames at once.
+    """Makes sound of codes.
+
+    Frames come from the flow, or else from the codec's decoder; the wave of them from the vocoder,
+    or else from Griffin-Lim, which needs all frames at once.
     """
 
     def __init__(self, model: Any, seed: int = 0):
@@ -176,7 +178,7 @@ class Voice:
             ValueError: a code that its book does not have; end codes are none.
         """
         if self.vocoder is None:
-            return griffin_lim(torch.cat([*Frames(self).of(codes), torch.zeros(0, 80)]))
+            return griffin_lim(torch.cat([*Frames(self).of(codes), torch.zeros(0, BINS)]))
         stream = Stream(self)
         parts = [stream.push(part) for part in codes.split(CHUNK)] if len(codes) else []
         return torch.cat([*parts, stream.rest()])

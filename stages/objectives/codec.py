@@ -36,7 +36,7 @@ class Codec(OfSound):
 
     options_class = CodecOptions
     figures = ("mel", "commitment", "entropy", "dead")
-    trains = ("speech",)
+    hears_codes = False
     _fresh = False  # what was seen in the last step is not learned yet
 
     def step_counts(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:

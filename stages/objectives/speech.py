@@ -1,7 +1,7 @@
 """What objectives of sound have in common: a sample's clips, and losses by frame of codes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -100,16 +100,15 @@ class OfSound(Objective):
     runs_llm = False
     needs = ("codec",)
     rendering = Sounds()
+    hears_codes: ClassVar[bool] = True
+    """whether the codec must be trained before"""
 
     @classmethod
     def check(cls, model: Any) -> None:
         super().check(model)
         codec: CodecEncoder = model.encoders[model.codec]
-        if "speech" not in cls.trains and not codec.norm.weight.is_meta:
+        if cls.hears_codes and not codec.norm.weight.is_meta:
             check_started(codec)
-
-    trains = ()
-    """"speech" where the codec itself is trained"""
 
     def step_counts(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         return {COUNTS: self._counted(model, batch)}

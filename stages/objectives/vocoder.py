@@ -14,7 +14,7 @@ class Vocode(OfSound):
     """How far the spectra of what it makes are from those of the sound; there is no critic."""
 
     needs = ("codec", "vocoder")
-    trains = ("speech",)  # it hears no codes: the codec may be untrained
+    hears_codes = False
 
     def errors(self, model: Any, clips: Clips) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         vocoder: Vocoder = model.heads[model.head_of("vocoder")]
