@@ -72,7 +72,8 @@ def say(
     for codes, ended in utter(model, processor, conversations, texts, speaking):
         for row in (~ended).nonzero()[:, 0].tolist():
             said[row].append(codes[row])
-    books = len(model.encoders[model.codec].books)
+    codec: Any = model.encoders[model.codec]
+    books = len(codec.books)
     return [
         Utterance(torch.stack(rows) if rows else torch.zeros(0, books, dtype=torch.long),
                   "stop" if stopped else "length")

@@ -1,6 +1,6 @@
 """Vectors -> codes of several books, each of what those before it left over, and back."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -119,7 +119,7 @@ class ResidualQuantiser(nn.Module):
     def __init__(self, books: list[int], width: int, decay: float = 0.99):
         super().__init__()
         self.width = width
-        self.books = nn.ModuleList(Book(size, width, decay) for size in books)
+        self.books: Any = nn.ModuleList(Book(size, width, decay) for size in books)
 
     @property
     def started(self) -> bool:
@@ -157,7 +157,7 @@ class ResidualQuantiser(nn.Module):
         rest, codes, lost = x, [], torch.zeros(len(x), device=x.device)
         values = torch.zeros_like(x)
         starts = self.learns and not self.started and len(x) > 0
-        restarts = self.learns and not starts and int(self.books[0].updates) % EVERY == 0  # type: ignore[arg-type]
+        restarts = self.learns and not starts and int(self.books[0].updates) % EVERY == 0
         for number, book in enumerate(self.books):
             kept = keep > number
             if starts:
@@ -183,7 +183,7 @@ class ResidualQuantiser(nn.Module):
         """Move all books by what `take_seen` returned, summed over batches and ranks."""
         sizes = [book.seen.numel() for book in self.books]
         for book, part in zip(self.books, seen.split(sizes), strict=True):
-            book.learn(part.view_as(book.seen))  # type: ignore[operator, arg-type]
+            book.learn(part.view_as(book.seen))
 
 
 def check_codes(codes: torch.Tensor, sizes: list[int]) -> None:
