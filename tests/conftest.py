@@ -45,6 +45,24 @@ AUDIO = {
 }
 
 
+CODEC = {
+    "encoder": {
+        **AUDIO["encoder"],
+        "kind": "codec",
+        "books": [16, 8, 8],
+        "hidden": 48,
+        "decoder_hidden": 32,
+        "decoder_layers": 1,
+    },
+    "projector": {"kind": "codes"},
+}
+HEADS = {
+    "depth": {"layers": 2, "max_frames": 12},
+    "flow": {"hidden": 32, "layers": 1, "middle": 1},
+    "vocoder": {"hidden": 32, "layers": 1},
+}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the tests away from the user's cache."""
@@ -68,8 +86,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def specs() -> SimpleNamespace:
-    """Hold what `attach` takes for a tiny vision and a tiny audio encoder."""
-    return SimpleNamespace(vision=VISION, audio=AUDIO)
+    """Hold what `attach` takes for tiny encoders, a tiny codec among them."""
+    return SimpleNamespace(vision=VISION, audio=AUDIO, codec=CODEC)
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +105,26 @@ def make_model() -> Callable[..., Any]:
         processor = OmniProcessor(load_text_tokenizer("tiny:llama"))
         for name, spec in modalities.items():
             model.attach(name, spec, processor)
+        return model.eval(), processor
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_speaker(make_model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function: kinds of heads -> a model with them and a codec that has seen data."""
+
+    def make(*heads: str) -> Any:
+        import torch
+
+        model, processor = make_model(speech=CODEC)
+        for kind in heads or HEADS:
+            model.attach(f"the_{kind}", {"head": {"kind": kind, **HEADS[kind]}}, processor)
+        quantiser = model.encoders["speech"].quantiser.train()
+        quantiser(
+            torch.randn(300, quantiser.width), torch.full((300,), len(CODEC["encoder"]["books"]))
+        )
+        quantiser.take_seen()
         return model.eval(), processor
 
     return make

@@ -177,7 +177,7 @@ BAD = {
     "a non-empty list": [],
     "content must be": [{"role": "user", "content": "plain"}],
     "system message can only come first": [user("a"), system("b")],
-    "an assistant message holds text only": [user("a"), assistant(image(b"x"))],
+    "an assistant message holds text and audio only": [user("a"), assistant(image(b"x"))],
     "needs the keys": [{"role": "user"}],
     "needs the keys 'role'": [{"role": "user", "text": "x"}],
     "needs the keys 'role' and": [{"from": "human", "value": "x"}],

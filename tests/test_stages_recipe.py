@@ -198,6 +198,12 @@ SHOWN = [*((path, []) for path in SHIPPED),
 
 @pytest.mark.parametrize(("path", "overrides"), SHOWN, ids=str)
 def test_the_recipe_that_is_shown_is_the_one_that_runs(path, overrides, tmp_path):
+    plain = load_recipe(path.stem)
+    last, source = plain.stages[-1].name, next(iter(plain.sources))
+    overrides = [
+        text.replace("stages.sft", f"stages.{last}").replace("{text:", f"{{{source}:")
+        for text in overrides
+    ]
     done = CliRunner().invoke(app, ["--show", path.stem, *overrides])
     assert done.exit_code == 0, done.output
     copy = tmp_path / "copy.yaml"

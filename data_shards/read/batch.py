@@ -120,7 +120,9 @@ def make_batch(
 def _media(encoded: Sequence[Encoded], modalities: dict[str, Any]) -> tuple[int, float]:
     """Count images, frames of videos too, and seconds of sound: once, whoever shows them."""
     images, seconds = 0, 0.0
-    for name in {n for medium in ("image", "audio") for n in [*readers(modalities, medium)][:1]}:
+    used = {name for e in encoded for name, items in e.media.items() if items}
+    reading = (readers(modalities, medium) for medium in ("image", "audio"))
+    for name in {n for names in reading for n in [n for n in names if n in used][:1]}:
         config = modalities[name]["encoder"]
         cls = encoder_class(config)
         items = {id(item): item for e in encoded for item in e.media.get(name, [])}.values()

@@ -9,6 +9,7 @@ An encoder is a module that says
 * `host_inputs`: those of them that the host reads, so they stay with it: lengths, grids. They keep
   their dtype; others, if floating-point, come in that of the model;
 * `width`: of its features, an attribute of the instance;
+* `gives`: "codes" where these are whole numbers, one of each of its `books`; else left out;
 * `describe(folder, **options)`: its whole config, plain JSON and the arguments of its constructor,
   from a folder of weights, or from options where that is None;
 * `load_pretrained(folder)`: fills itself from safetensors;
@@ -40,6 +41,7 @@ from ..entry import EntryError
 from ..nearest import nearest
 from .audio import WhisperEncoder
 from .check import check_encoder
+from .codec import CodecEncoder
 from .naflex import NaflexEncoder
 from .open_clip import OpenClipEncoder
 from .qwen2_vl import Qwen2VlEncoder
@@ -58,6 +60,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "naflex": NaflexEncoder,
     "whisper": WhisperEncoder,
     "transformers_audio": TransformersAudioEncoder,
+    "codec": CodecEncoder,
 }
 
 
@@ -78,6 +81,19 @@ def readers(modalities: Modalities, medium: str) -> Modalities:
     That is the order of their placeholders' ids: files sort the modalities by name.
     """
     return {n: m for n, m in _in_order(modalities) if encoder_class(m["encoder"]).media == medium}
+
+
+def codec_of(modalities: Modalities) -> str | None:
+    """Return the modality whose encoder gives codes, which a model can speak; None: there is none.
+
+    A model has one of them at most.
+    """
+    return next((n for n, m in modalities.items() if gives(m["encoder"]) == "codes"), None)
+
+
+def gives(config: dict[str, Any]) -> str:
+    """Return what leaves the encoder of a config: "features", or "codes" of several books."""
+    return getattr(encoder_class(config), "gives", "features")
 
 
 def tensor_names(modalities: Modalities) -> dict[str, dict[str, str]]:
@@ -116,7 +132,9 @@ __all__ = [
     "ENCODERS",
     "build_encoder",
     "check_encoder",
+    "codec_of",
     "encoder_class",
+    "gives",
     "host_inputs",
     "readers",
     "tensor_names",

@@ -1,5 +1,6 @@
 """Making a model: of a text LLM, then a modality at a time; or its sketch, without weights."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -7,8 +8,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from ..encoders import build_encoder, check_encoder, encoder_class
+from ..encoders import build_encoder, check_encoder, codec_of, encoder_class
 from ..entry import EntryError
+from ..heads import GIVEN, build_head, complete
 from ..projectors import build_projector
 from ..weights import Part, resolve
 from .attention import PACKED_SDPA
@@ -30,6 +32,7 @@ class Attaches(PreTrainedModel):
         language_model: Any
         encoders: nn.ModuleDict
         projectors: nn.ModuleDict
+        heads: nn.ModuleDict
         _computed: dict[str, torch.Tensor]
         end_with: Any
 
@@ -67,34 +70,47 @@ class Attaches(PreTrainedModel):
                 text = AutoModelForCausalLM.from_config(config).config
                 config = OmniConfig(text, parts={"text": part.record()})
             modalities, config.modalities = config.modalities, {}
+            heads, config.heads = config.heads, {}
             model = cls(config)
         for name, modality in modalities.items():
             encoder, projector = model._sketch_parts(name, modality, None)
             model.encoders[name], model.projectors[name] = encoder.to("meta"), projector.to("meta")
         config.modalities = modalities
+        for name, head in heads.items():
+            model.heads[name] = on_meta(partial(build_head, head, model._given(head)))
+        config.heads = heads
         return model
 
     def attach(self, name: str, spec: dict[str, Any], processor: "OmniProcessor") -> None:
-        """Add a modality: an encoder (pretrained when the spec names weights) and a projector.
+        """Add a modality, an encoder (pretrained when the spec names weights) and a projector.
 
-        Nothing else changes; a text-only prompt keeps its logits to the bit.
+        Or add a head, which speaks the codes of a modality that is attached already. Nothing else
+        changes; a text-only prompt keeps its logits to the bit.
 
         Args:
             name: what the modality is called, e.g. "vision".
-            spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`, and
-                `"as_words": SHARPNESS` to let its tokens be mixtures of words.
-            processor: gains the modality's placeholder and preprocessing.
+            spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`, with
+                `"as_words": SHARPNESS` to let its tokens be mixtures of words; or
+                `{"head": {"kind": ...}}`.
+            processor: gains the modality's placeholder and preprocessing; a codec, which turns
+                sound into codes, is from then on what it hears with.
 
         Raises:
             EntryError: the name is taken, a kind is not registered, or the encoder is none whose
                 features this project knows to place; the model is as it was.
             WeightsError: the encoder's weights cannot be had.
         """
-        if name in self.config.modalities:
+        if name in self.config.modalities or name in self.config.heads:
             raise EntryError(f"modality {name!r} is attached already")
         if not name or "." in name or hasattr(self.encoders, name):
             raise EntryError(f"a modality cannot be called {name!r}; choose another name")
+        if isinstance(spec, Mapping) and "head" in spec:
+            return self._attach_head(name, spec)
         read = read_spec(name, spec)
+        is_codec = read.projector["kind"] == "codes"
+        if is_codec and (other := codec_of(self.config.modalities)):
+            raise EntryError(f"modality {other!r} makes codes already; a model has one codec",
+                             "encoder", "kind")  # fmt: skip
         is_sketch = self.device.type == "meta"
         part = resolve(read.weights, weights=not is_sketch) if read.weights else None
         describe = partial(
@@ -116,6 +132,46 @@ class Attaches(PreTrainedModel):
         # not the whole model: an LLM in half precision has tables in single precision
         self.encoders[name] = encoder.to(device=self.device, dtype=self.dtype)
         self.projectors[name] = projector.to(device=self.device, dtype=self.dtype)
+        if is_codec:
+            processor.hears = name
+
+    def _attach_head(self, name: str, spec: Mapping[str, Any]) -> None:
+        if more := sorted(set(spec) - {"head"}):
+            raise EntryError(f"{name!r} is a head, which takes no {more[0]!r}", more[0])
+        head = complete(spec["head"])
+        if other := self.head_of(head["kind"]):
+            raise EntryError(
+                f"{other!r} is a head of kind {head['kind']!r} already", "head", "kind"
+            )
+        made = partial(build_head, head, self._given(head))
+        built = on_meta(made) if self.device.type == "meta" else made()
+        self.config.heads[name] = head
+        self.heads[name] = built.to(device=self.device, dtype=self.dtype)
+
+    def head_of(self, kind: str) -> str | None:
+        """Return the name of the head of a kind, None where none is attached."""
+        return next((n for n, head in self.config.heads.items() if head["kind"] == kind), None)
+
+    def _given(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a head needs of the model, see `omni.heads.GIVEN`.
+
+        Raises:
+            EntryError: there is no codec, or the LLM's layers are not as wide as its tokens.
+        """
+        if (name := codec_of(self.config.modalities)) is None:
+            raise EntryError(f"head {head['kind']!r} speaks the codes of a codec, and none is "
+                             "attached; attach one first: {encoder: {kind: codec, ...}, "
+                             "projector: {kind: codes}}", "head")  # fmt: skip
+        codec: Any = self.encoders[name]
+        table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
+        wide = self.config.text_config.get_text_config(decoder=True).hidden_size
+        if "width" in GIVEN[head["kind"]] and wide != table.shape[1]:
+            raise EntryError(
+                f"head {head['kind']!r} takes hidden states as wide as tokens, and the LLM's are "
+                f"{wide} and {table.shape[1]}", "head", "kind",
+            )  # fmt: skip
+        return {"books": codec.books, "width": table.shape[1],
+                "code_width": codec.quantiser.width}  # fmt: skip
 
     def _build_parts(self, name: str, modality: dict[str, Any], part: Part | None) -> Any:
         """Build a modality's encoder, with its weights and checked, and its projector."""
@@ -139,12 +195,15 @@ class Attaches(PreTrainedModel):
 
     def _match_embedding_scale(self, projector: nn.Module) -> None:
         """Scale the projector's last layer so that its tokens start as large as text tokens."""
+        embeddings = self.get_input_embeddings().get_parameter("weight").detach()
+        std = float(embeddings.std()) * self.text_scale()
+        if hasattr(projector, "scale_to"):
+            projector.scale_to(std)  # type: ignore[operator]
+            return
         linear = [m for m in projector.modules() if isinstance(m, nn.Linear)]
         if not linear:
             raise ValueError("the projector has no nn.Linear, the last of which makes its tokens")
         last = linear[-1]
-        embeddings = self.get_input_embeddings().get_parameter("weight").detach()
-        std = float(embeddings.std()) * self.text_scale()
         with torch.no_grad():
             nn.init.normal_(last.weight, std=2 * std / last.in_features**0.5)
             if last.bias is not None:
@@ -169,10 +228,17 @@ class Attaches(PreTrainedModel):
         self._computed |= {f"projectors.{name}.{key}": table for key, table in tables.items()}
         return encoder, projector
 
+    def _build_head(self, name: str, spec: dict[str, Any]) -> nn.Module:
+        """Build a head with random weights."""
+        head, tables = build(lambda: build_head(spec, self._given(spec)))
+        self._computed |= {f"heads.{name}.{key}": table for key, table in tables.items()}
+        return head
+
     def _projector(self, spec: dict[str, Any], encoder: Any) -> nn.Module:
         # an LLM may look up narrower rows than its layers are wide
         table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
-        return build_projector(spec["projector"], encoder.width, table.shape[1])
+        width = getattr(encoder, "books", encoder.width)
+        return build_projector(spec["projector"], width, table.shape[1])
 
 
 def packing(language_model: Any) -> Any:

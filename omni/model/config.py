@@ -15,8 +15,9 @@ class OmniConfig(SavesCode, PreTrainedConfig):
     the encoder and projector entries are the keyword arguments of the classes that
     `ENCODERS` and `PROJECTORS` hold under `kind`; `as_words`, where it is there, is the sharpness
     with which its tokens become mixtures of words. `parts` records where every pretrained part
-    and every data set came from, with its licence. `isolates` is False for an LLM that does not
-    keep the documents of a packed row apart, which then run one by one.
+    and every data set came from, with its licence. `heads` maps names to what makes speech,
+    `{"kind": ..., ...}` as `HEADS` holds them under `kind`. `isolates` is False for an LLM that
+    does not keep the documents of a packed row apart, which then run one by one.
     """
 
     model_type = "omni"
@@ -29,6 +30,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         modalities: dict[str, dict[str, Any]] | None = None,
         parts: dict[str, dict[str, Any]] | None = None,
         isolates: bool = True,
+        heads: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ):
         register_classes()
@@ -40,6 +42,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         self.modalities = modalities or {}
         self.parts = parts or {}
         self.isolates = isolates
+        self.heads = heads or {}
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(text_config, name, None))
         kwargs.setdefault("tie_word_embeddings", getattr(text_config, "tie_word_embeddings", False))

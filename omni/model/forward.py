@@ -12,7 +12,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto import modeling_auto
 from transformers.utils.generic import can_return_tuple
 
-from ..encoders import host_inputs, tensor_names
+from ..encoders import codec_of, host_inputs, tensor_names
+from ..encoders.ragged import Ragged
 from ..features.cache import FeatureCache
 from ..weights import resolve
 from .attach import Attaches, packing
@@ -38,7 +39,7 @@ class OmniOutput(CausalLMOutputWithPast):
 
 
 class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMixin):
-    """A text LLM plus a dictionary of modalities, each an encoder and a projector.
+    """A text LLM plus a dictionary of modalities, each an encoder and a projector, and of heads.
 
     Media tensors are keyword arguments named by the encoders (`pixel_values`,
     `input_features` + `audio_frames`), all items of the batch in reading order.
@@ -62,6 +63,9 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
         self._computed: dict[str, torch.Tensor] = {}  # buffers to be kept while weights are loaded
         for name, spec in config.modalities.items():
             self.encoders[name], self.projectors[name] = self._build(name, spec)
+        self.heads = nn.ModuleDict()
+        for name, spec in config.heads.items():
+            self.heads[name] = self._build_head(name, spec)
         if wanted in ("eager", "sdpa"):  # others are for packed rows, which encoders have not
             for part in self.encoders.modules():
                 if isinstance(part, PreTrainedModel):
@@ -109,7 +113,8 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
     def train(self, mode: bool = True) -> "OmniForConditionalGeneration":
         """Switch the mode; frozen parts stay in evaluation mode (their batch norms are frozen)."""
         super().train(mode)
-        for part in (self.language_model, *self.encoders.values(), *self.projectors.values()):
+        parts = (self.encoders, self.projectors, self.heads)
+        for part in (self.language_model, *(m for kind in parts for m in kind.values())):
             part.train(mode and trains(part))
         return self
 
@@ -277,15 +282,38 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
         return (sharpness * cosines).softmax(1) @ table * self.text_scale()  # (M, V) @ (V, D)
 
     def features(self, name: str, inputs: dict[str, Any]) -> torch.Tensor | None:
-        """Encode a modality's media, taken out of `inputs`: (M, D), one for each placeholder."""
+        """Encode a modality's media, taken out of `inputs`: (M, D), one for each placeholder.
+
+        Of a codec `NAME_codes` (M, books) will do, as `codes` makes them.
+        """
+        if (codes := inputs.pop(f"{name}_codes", None)) is not None:
+            return self.projectors[name].embed(codes).sum(1)  # type: ignore[operator]
         media, places = self.take_media(name, inputs), inputs.pop(f"{name}_features", None)
         if media is None:
             return None
         features = self.encode(name, *media)
         return features if places is None else features.index_select(0, places.flatten())
 
+    def codes(self, name: str, inputs: dict[str, Any]) -> torch.Tensor | None:
+        """Make codes of a codec's media, taken out of `inputs`: (M, books), one a placeholder.
+
+        Where there is no sound, there is None.
+        """
+        media, places = self.take_media(name, inputs), inputs.pop(f"{name}_features", None)
+        if media is None:
+            return None
+        codes = self.heard(name, *media).values
+        return codes if places is None else codes.index_select(0, places.flatten())
+
     def encode(self, name: str, *media: torch.Tensor) -> torch.Tensor:
         """Turn one modality's media tensors into LLM tokens, all items joined: (sum L, D).
+
+        Args: see `heard`.
+        """
+        return self.projectors[name](self.heard(name, *media))
+
+    def heard(self, name: str, *media: torch.Tensor) -> Ragged:
+        """Run one modality's encoder.
 
         Args:
             name: of the modality.
@@ -299,10 +327,8 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
         )
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             if self.feature_cache and not trained:
-                features = self.feature_cache(encoder, media)
-            else:
-                features = encoder(*media)
-        return self.projectors[name](features)
+                return self.feature_cache(encoder, media)
+            return encoder(*media)
 
     def zero_touch(self, name: str) -> torch.Tensor | float:
         """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""
@@ -310,6 +336,17 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
             return 0.0
         parts = (*self.encoders[name].parameters(), *self.projectors[name].parameters())
         return sum((0.0 * p.flatten()[0] for p in parts if p.requires_grad), 0.0)
+
+    @property
+    def codec(self) -> str:
+        """Return the name of the modality that makes codes.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if (name := codec_of(self.config.modalities)) is None:
+            raise ValueError("the model has no codec")
+        return name
 
     def _check_count(self, name: str, placeholders: int, features: int) -> None:
         if placeholders != features:

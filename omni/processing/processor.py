@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from ..encoders import encoder_class, readers, tensor_names
+from ..encoders import encoder_class, gives, readers, tensor_names
 from ..media.video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 from ..model.auto import SavesCode, auto_map
 from ..model.config import OmniConfig
@@ -39,6 +39,9 @@ class OmniProcessor(SavesCode, ProcessorCalls):
 
     A video is shown as images, each after the time at which it was taken ("1.5s"); `video` says
     how many where a part does not: `fps` per second, `max_frames` at most.
+
+    `hears` names the modality that reads all audio, such as a codec: then sound is codes, those of
+    users as those of answers. Without it, all modalities of audio read what users say.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         modalities: dict | None = None,
         chat_template: str | None = None,
         video: dict | None = None,
+        hears: str | None = None,
     ):
         super().__init__(tokenizer, chat_template=chat_template or default_template(tokenizer))
         self.auto_map = auto_map("AutoProcessor", of="OmniProcessor")
         self.modalities = modalities or {}
         self.video = {"fps": FPS, "max_frames": MAX_FRAMES, **(video or {})}
+        self.hears = hears
 
     def to_dict(self) -> dict[str, Any]:
         """Leave out the class: AutoProcessor then goes by the config, which registers it."""
@@ -98,6 +103,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
             MediaError: a media part cannot be decoded within the limits.
         """
         validate(messages)
+        self._check_voice(messages)
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
         standing = stand_ins(self.tokenizer, _texts(messages))
         show = partial(self._show, media, shown)
@@ -109,11 +115,67 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         silent = sum(m["role"] == "assistant" for m in messages[:labels_from])
         for tokens, (_, is_answer) in zip(rows, found, strict=True):
             ids += tokens
-            labels += tokens if is_answer and silent <= 0 else [IGNORE_INDEX] * len(tokens)
+            taught = is_answer and silent <= 0
+            labels += self._labels(tokens) if taught else [IGNORE_INDEX] * len(tokens)
             silent -= is_answer
         encoded = Encoded(torch.tensor(ids), torch.tensor(labels), media)
         self.check_placeholders(encoded)
         return encoded
+
+    def begun(self, messages: list[Message], text: str) -> Encoded:
+        """Encode a conversation that ends with a user, and the text of an answer so far."""
+        encoded = self.encode(messages, generation=True)
+        standing = stand_ins(self.tokenizer, [text])
+        [ids] = tokenize(self.tokenizer, [hide(text, standing)], standing)
+        encoded.input_ids = torch.cat([encoded.input_ids, torch.tensor(ids, dtype=torch.long)])
+        return encoded
+
+    def _check_voice(self, messages: list[Message]) -> None:
+        """Refuse answers that hold audio where nothing makes codes of it.
+
+        Raises:
+            MessageError: names the message.
+        """
+        for number, message in enumerate(messages):
+            kinds = {part["type"] for part in message["content"]}
+            if message["role"] == "assistant" and "audio" in kinds and not self.speaks:
+                raise MessageError(
+                    f"message {number}: an answer holds audio, and the model has no codec that "
+                    "makes codes of it; attach one ({encoder: {kind: codec, ...}, projector: "
+                    "{kind: codes}})"
+                )
+
+    @property
+    def speaks(self) -> bool:
+        """Whether audio is read as codes, which answers may hold."""
+        config = self.modalities.get(self.hears or "")
+        return config is not None and gives(config["encoder"]) == "codes"
+
+    def _labels(self, tokens: list[int]) -> list[int]:
+        """Return the labels of an answer: its tokens, but for the codes it holds.
+
+        What precedes codes is to end the turn: where a model that speaks stops writing, it says
+        what it wrote.
+        """
+        if not self.speaks:
+            return tokens
+        spoken = [token == self.modalities[self.hears or ""]["token_id"] for token in tokens]
+        first = [now and not before for now, before in zip(spoken, [False, *spoken], strict=False)]
+        return [self._end_id if begins else IGNORE_INDEX if codes else token
+                for token, codes, begins in zip(tokens, spoken, first, strict=True)]  # fmt: skip
+
+    @property
+    def _end_id(self) -> int:
+        """Return the token that begins what ends a turn.
+
+        Raises:
+            MessageError: the template ends turns with nothing, and the tokenizer has no end token.
+        """
+        ids = self.tokenizer(self.end_of_turn, add_special_tokens=False)["input_ids"]
+        if not ids and self.tokenizer.eos_token_id is None:
+            raise MessageError("the chat template ends answers with nothing, so a model could not "
+                               "say where its text ends and its speech begins")  # fmt: skip
+        return ids[0] if ids else self.tokenizer.eos_token_id
 
     def _show(self, media: dict[str, list], shown: Shown | None, part: dict[str, Any]) -> str:
         """Preprocess a medium and return the text with placeholders that stands for it."""
@@ -160,7 +222,10 @@ class OmniProcessor(SavesCode, ProcessorCalls):
 
     def _readers(self, kind: str) -> Mapping[str, dict[str, Any]]:
         """Return the modalities that read a kind of part, whose tokens follow one another."""
-        if found := readers(self.modalities, "image" if kind == "video" else kind):
+        found = readers(self.modalities, "image" if kind == "video" else kind)
+        if kind == "audio" and self.hears in found:
+            return {self.hears: found[self.hears]}
+        if found:
             return found
         have = ", ".join(self.modalities) or "none"
         raise MessageError(f"there is {kind}, but the model has no encoder for it (has: {have})")
@@ -261,6 +326,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
             MessageError, PlaceholderError: as `encode`.
         """
         validate(messages)
+        self._check_voice(messages)
         shown: Counter[str] = Counter()
         standing = stand_ins(self.tokenizer, _texts(messages))
         flat = _flatten(messages, partial(self._sketch, shown, facts), standing)

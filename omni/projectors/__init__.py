@@ -10,7 +10,9 @@ a default (0 may stand for a width), with
   output_width).
 
 The last `nn.Linear` in it makes the tokens: `attach` scales it so that they start as large as text.
-One that learns nothing says `learns = False`, and its tokens are as large as the features.
+One that makes them otherwise has `scale_to(deviation)`. One of codes says `takes = "codes"`, and
+its `input_width` is how many codes each book has. One that learns
+nothing says `learns = False`, and its tokens are as large as the features.
 """
 
 import inspect
@@ -24,6 +26,7 @@ from torch import nn
 from ..encoders import encoder_class
 from ..entry import EntryError
 from ..nearest import nearest
+from .codes import CodeSum
 from .conv_gmlp import ConvGmlp
 from .linear import Identity, Linear
 from .mlp import FrameConcatMlp, PatchConcatMlp
@@ -38,6 +41,7 @@ PROJECTORS: dict[str, type[nn.Module]] = {
     "resampler": Resampler,
     "linear": Linear,
     "identity": Identity,
+    "codes": CodeSum,
 }
 
 
@@ -66,7 +70,7 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
     return {**options, **config}
 
 
-def build_projector(config: dict[str, Any], input_width: int, output_width: int) -> nn.Module:
+def build_projector(config: dict[str, Any], input_width: Any, output_width: int) -> nn.Module:
     """Build the projector of a completed config."""
     options = {k: v for k, v in config.items() if k != "kind"}
     return PROJECTORS[config["kind"]](input_width, output_width, **options)

@@ -58,6 +58,10 @@ def chat(
     thinking: Annotated[
         int | None, typer.Option(min=0, help="most tokens of thinking before an answer")
     ] = None,
+    speak: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.wav", help="write the answer spoken; a conversation's last one"),
+    ] = None,
     ignore_end: Annotated[
         int, typer.Option(min=0, help='so many ends of it become "Wait", with --thinking')
     ] = 0,
@@ -79,9 +83,11 @@ def chat(
         generation = _generation(max_new_tokens, temperature, top_p, seed, budget)
         # a wrong path should not cost the time to load a model
         parts = [_part(kind, path) for kind, path in media]
+        if speak and not speak.expanduser().parent.is_dir():
+            raise ChatError(f"{speak}: there is no such folder to write to")
         check_checkpoint(checkpoint)
         announce(f"loading {checkpoint}", aside=True)
-        ask = _load(checkpoint, generation)
+        ask = _load(checkpoint, generation, speak)
         if text is None and not parts:
             converse(ask)
         else:
@@ -172,8 +178,12 @@ def _generation(
         raise ChatError(str(error)) from error
 
 
-def _load(checkpoint: Path, generation: Generation) -> Ask:
-    """Load the model and return the function that answers a conversation."""
+def _load(checkpoint: Path, generation: Generation, speak: Path | None) -> Ask:
+    """Load the model and return the function that answers a conversation, and speaks if asked to.
+
+    Raises:
+        ChatError: it is asked to, and the model cannot.
+    """
     import torch
     from transformers import TextStreamer
 
@@ -183,17 +193,50 @@ def _load(checkpoint: Path, generation: Generation) -> Ask:
     from ..processing.processor import PlaceholderError
 
     model, processor = load(checkpoint)
+    if speak and model.head_of("depth") is None:
+        raise ChatError(f"{checkpoint} cannot speak: no stage has trained a head that does")
     if torch.cuda.is_available():
         model.to("cuda")  # type: ignore[arg-type]
 
     def ask(messages: list[Message]) -> str:
         streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         try:
-            return answer(model, processor, [messages], generation, streamer)[0]
+            text = answer(model, processor, [messages], generation, streamer)[0]
+            if speak:
+                _speak(model, processor, messages, text, generation, speak.expanduser())
+            return text
         except (MediaError, MessageError, PlaceholderError, RuntimeError) as error:
             raise ChatError(_one_line(error)) from error
 
     return ask
+
+
+def _speak(
+    model: Any, processor: Any, messages: list[Message], text: str, generation: Generation,
+    path: Path,
+) -> None:  # fmt: skip
+    """Say an answer, and write it to a WAV file.
+
+    Raises:
+        ChatError: there is no word in it, or the file cannot be written.
+    """
+    import soundfile
+
+    from ..files.atomic import replacing
+    from ..generation.speech import Speaking, SpeechError, Voice, say
+    from ..heads.mel import RATE
+    from ..media.decode import within_scale
+
+    how = Speaking(temperature=generation.temperature, seed=generation.seed)
+    try:
+        [said] = say(model, processor, [messages], [text], how)
+        wave = within_scale(Voice(model).wave(said.codes).numpy())
+        with replacing(path) as scratch:
+            soundfile.write(scratch, wave, RATE, format="WAV")
+    except (SpeechError, OSError, soundfile.SoundFileError) as error:
+        raise ChatError(f"{path} was not written: {_one_line(error)}") from error
+    cut = ", cut at the most frames of an answer" if said.finish == "length" else ""
+    print(f"{path}: {len(wave) / RATE:.1f} s{cut}")
 
 
 def _one_line(error: Exception) -> str:

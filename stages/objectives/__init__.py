@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     "align": "stages.objectives.align:Align",
+    "codec": "stages.objectives.codec:Codec",
     "dpo": "stages.objectives.dpo:Dpo",
     "grpo": "stages.objectives.grpo:Grpo",
+    "flow": "stages.objectives.flow:FlowMatching",
     "hs_dpo": "stages.objectives.hs_dpo:HsDpo",
     "orpo": "stages.objectives.orpo:Orpo",
     "reinforce": "stages.objectives.reinforce:Reinforce",
     "sft": "stages.objectives.sft:Sft",
+    "speak": "stages.objectives.speak:Speak",
     "spin": "stages.objectives.spin:Spin",
+    "vocoder": "stages.objectives.vocoder:Vocode",
 }
 """kind -> "module:class", imported once it is asked for: recipes are read without torch"""
 ON_ROLLOUTS = ("grpo", "reinforce")

@@ -11,6 +11,7 @@ from torch import nn
 
 from data_shards.read.batch import Documents
 from data_shards.shards.rendering import CONVERSATION, Rendering
+from omni.encoders import codec_of
 from omni.entry import EntryError
 from omni.nearest import nearest
 
@@ -91,6 +92,8 @@ class Objective:
     """names of what else a loss tells, see `Loss.sums`; the log has each as a mean"""
     compares: ClassVar[bool] = False
     """with the model as the stage found it: see `Task`"""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """what a model must have: "codec", or kinds of heads; see `check`"""
     looks: ClassVar[bool] = False
     """whether `prepare` is to be called"""
     extra: nn.Module | None = None
@@ -113,6 +116,21 @@ class Objective:
                                  f"{nearest(name, known)}", name)  # fmt: skip
             _check_option(name, value, known[name])
         return cls(cls.options_class(**options))
+
+    @classmethod
+    def check(cls, model: Any) -> None:
+        """Refuse a model that lacks what is trained here, or one that cannot be trained yet.
+
+        Raises:
+            EntryError: says what to attach.
+        """
+        codec = codec_of(model.config.modalities)
+        for kind in cls.needs:
+            if not (codec if kind == "codec" else model.head_of(kind)):
+                how = ("{encoder: {kind: codec, ...}, projector: {kind: codes}}"
+                       if kind == "codec" else f"{{head: {{kind: {kind}}}}}")  # fmt: skip
+                raise EntryError(f"objective {cls.__name__.lower()} needs a {kind}, and the model "
+                                 f"has none: attach one, {how}", "objective")  # fmt: skip
 
     def prepare(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Look at the json parts of all samples of a stage before it is trained."""

@@ -68,13 +68,14 @@ class StageConfig:
     data: DataConfig = field(default_factory=DataConfig)
     objective: Any = "sft"
     """sft (through the LLM), align (projectors only, without running the LLM), of pairs of answers
-    dpo, hs_dpo, spin or orpo, or, of a rollout, grpo or reinforce; with options:
-    {kind: align, norm_weight: 0.2}"""
+    dpo, hs_dpo, spin or orpo, of a rollout grpo or reinforce, of speech codec, vocoder, flow or
+    speak; with options: {kind: align, norm_weight: 0.2}"""
     rollout: dict[str, Any] = field(default_factory=dict)
     """instead of data: the stage learns from what its own model answers to an environment"""
     attach: dict[str, Any] = field(default_factory=dict)
-    """modality -> {encoder: {...}, projector: {...}} added before this stage; with as_words: 40,
-    each of its tokens is a mixture of the LLM's words: softmax(40 * cosine) of those it is like"""
+    """modality -> {encoder: {...}, projector: {...}}, or name -> {head: {...}}, added before this
+    stage; with as_words: 40, each token of a modality is a mixture of the LLM's words:
+    softmax(40 * cosine) of those it is like"""
     warmup: float = 0.05
     """share of the steps over which the learning rate rises"""
     final_lr: float = 0.1

@@ -139,7 +139,8 @@ def describe(model: nn.Module, title: str, groups: list[dict[str, Any]]) -> str:
 def part_of(name: str) -> str:
     """Return the part of the model that a tensor belongs to: "language_model", "encoders.x"."""
     head, _, rest = name.partition(".")
-    return f"{head}.{rest.partition('.')[0]}" if head in ("encoders", "projectors") else head
+    several = ("encoders", "projectors", "heads")
+    return f"{head}.{rest.partition('.')[0]}" if head in several else head
 
 
 def _moving(model: nn.Module) -> set[str]:

@@ -161,11 +161,13 @@ class _Preflight:
         model = copy.deepcopy(self.model)
         patterns = adapt(model, stage, self.processor)
         param_groups(model, patterns, stage.weight_decay, stage.warmup)
-        media = [*model.encoders.values(), *model.projectors.values()]
+        parts = (model.encoders, model.projectors, model.heads)
         kind = kind_of(stage.objective)
-        if not objective_class(kind).runs_llm and not any(map(trains, media)):
+        objective_class(kind).check(model)
+        if not (objective_class(kind).runs_llm
+                or any(trains(module) for part in parts for module in part.values())):  # fmt: skip
             raise PatternError(
-                f"objective {kind} trains encoders and projectors alone, and none of them has a "
+                f"objective {kind} trains encoders, projectors and heads, and none of them has a "
                 "learning rate; name one, or use objective sft", "trainable",
             )  # fmt: skip
 

@@ -86,6 +86,7 @@ def _make_task(
             folder.parent.parent / "reference", model, loader, objective.rendering, stage.steps,
             accelerator,
         )  # fmt: skip
+    objective.check(model)
     task = Task(model, stage.objective, stored=stored)
     if objective.looks:
         task.objective.prepare(

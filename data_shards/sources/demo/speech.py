@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from omni.processing.messages import assistant, audio, user
+from omni.nearest import nearest
+from omni.processing.messages import Message, assistant, audio, user
 
 from ...read.entry import find_shards, read_shard
 from ...shards.sample import Sample
 from ..base import Build, SourceError, facts
-from ..questions import ASK_TRANSCRIPT
+from ..questions import ASK_REPEAT, ASK_SAY, ASK_TRANSCRIPT
 from . import sentences, spoken
 from .from_shards import captioned
 from .readers import AUTO, Readers, cast
@@ -22,6 +23,7 @@ RENDITIONS = {"train": 12, "heldout": 3}
 OF_SENTENCES = {"train": 2, "heldout": 1}
 LISTS = {"none": (), "words": WORDS, "words:all": tuple(dict.fromkeys(WORDS + RECORDED))}
 SENTENCES = "sentences"
+TASKS = ("transcribe", "say", "repeat")
 
 
 @dataclass
@@ -42,6 +44,11 @@ class Speech:
     ] = None
     per_image: Annotated[int, "spoken questions about each training image"] = 2
     heldout_per_image: Annotated[int, "spoken questions about each held-out image"] = 2
+    task: Annotated[
+        str,
+        "transcribe: a rendition is heard, its words are the answer; say: the words are asked for, "
+        "and the answer is them and a rendition; repeat: both",
+    ] = "transcribe"
     voices: Annotated[
         str, "packages or voices, comma-separated; those that cannot be had are left out"
     ] = ",".join(ENGINES)
@@ -65,6 +72,8 @@ class Speech:
         In this order, because HF `load_dataset` takes the columns from the first samples of a
         shard, and transcriptions lack the image.
         """
+        if self.task not in TASKS:
+            raise SourceError(f"--task {self.task!r}: {nearest(self.task, TASKS)}")
         phrases = self._phrases(build)
         pictures = captioned(self.questions, "--questions", build) if self.questions else {}
         readers = cast(
@@ -110,10 +119,18 @@ class Speech:
         else:  # what is held out is the rendition, so that is the identity
             kind = "transcription"
             identity = f"{text} ({about['voice']}, speed {about['speed']}, seed {about['seed']})"
+        if self.task != "transcribe":
+            kind = self.task
         more = {"answer": text, "identity": identity, "category": category}
         meta = facts("speech", licence, kind, **about, **more)
-        messages = [user(audio("aud0.flac"), ASK_TRANSCRIPT), assistant(text)]
-        return Sample(messages, {"aud0.flac": data}, meta, split=split)
+        return Sample(self._messages(text), {"aud0.flac": data}, meta, split=split)
+
+    def _messages(self, text: str) -> list[Message]:
+        heard = audio("aud0.flac")
+        if self.task == "transcribe":
+            return [user(heard, ASK_TRANSCRIPT), assistant(text)]
+        asked = [ASK_SAY.format(text=text)] if self.task == "say" else [heard, ASK_REPEAT]
+        return [user(*asked), assistant(text, heard)]
 
 
 def _lines(text: str, build: Build) -> list[str]:

@@ -1,0 +1,235 @@
+"""Answers that are spoken: text -> codes, frame by frame, and codes -> sound, also as they come."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from ..heads.causal import State
+from ..heads.depth import DepthHead
+from ..heads.mel import BINS, griffin_lim
+from ..processing.messages import Message
+
+if TYPE_CHECKING:
+    from ..model.forward import OmniForConditionalGeneration
+    from ..processing.processor import OmniProcessor
+
+CHUNK = 50  # frames that are made at once where all are there: memory does not grow with them
+
+
+class SpeechError(ValueError):
+    """What cannot be said, and why."""
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """How codes are chosen.
+
+    Args:
+        max_frames: most frames of an answer, 12.5 to a second; None: what the head's recipe says.
+        temperature: divides the scores before a code is drawn; 0 takes the likeliest.
+        seed: another one draws other codes.
+    """
+
+    max_frames: int | None = None
+    temperature: float = 0.0
+    seed: int = 0
+
+
+class Utterance(NamedTuple):
+    """What was said."""
+
+    codes: torch.Tensor
+    """(frames, books), on the CPU"""
+    finish: str
+    """stop: the model ended it; length: it was cut at the most frames"""
+
+
+def say(
+    model: "OmniForConditionalGeneration | Any",
+    processor: "OmniProcessor",
+    conversations: Sequence[list[Message]],
+    texts: Sequence[str],
+    speaking: Speaking = Speaking(),
+) -> list[Utterance]:
+    """Say the text of the answer to each conversation, as one batch.
+
+    What is said of one does not depend on the others.
+
+    Args:
+        model: in evaluation mode, with a codec and a depth head.
+        processor: the one saved beside the model.
+        conversations: each ends with a user.
+        texts: of the answers.
+        speaking: how.
+
+    Raises:
+        SpeechError: the model cannot speak, or a text has no word.
+    """
+    said: list[list[torch.Tensor]] = [[] for _ in texts]
+    ended = torch.zeros(len(texts), dtype=torch.bool)
+    for codes, ended in utter(model, processor, conversations, texts, speaking):
+        for row in (~ended).nonzero()[:, 0].tolist():
+            said[row].append(codes[row])
+    codec: Any = model.encoders[model.codec]
+    books = len(codec.books)
+    return [
+        Utterance(torch.stack(rows) if rows else torch.zeros(0, books, dtype=torch.long),
+                  "stop" if stopped else "length")
+        for rows, stopped in zip(said, ended.tolist(), strict=True)
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+def utter(
+    model: Any, processor: Any, conversations: Sequence[list[Message]], texts: Sequence[str],
+    speaking: Speaking,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
+    """Yield, frame by frame, codes (B, books) and which answers have ended by then (B,).
+
+    Raises:
+        SpeechError: see `say`.
+    """
+    head = _head(model)
+    for text in texts:
+        if not any(character.isalnum() for character in text):
+            raise SpeechError(f"there is no word in {text!r} that could be said")
+    table, books = model.projectors[model.codec], model.encoders[model.codec].books
+    batch = processor.pad(
+        [processor.begun(c, t) for c, t in zip(conversations, texts, strict=True)]
+    )
+    batch = {k: v if k in model.host_inputs() else v.to(model.device) for k, v in batch.items()}
+    mask = batch.pop("attention_mask")
+    embeds = model.embed(batch.pop("input_ids"), batch)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    ended, kept = torch.zeros(len(texts), dtype=torch.bool, device=model.device), None
+    draws = [torch.Generator().manual_seed(speaking.seed) for _ in texts]
+    for _ in range(speaking.max_frames or head.max_frames):
+        decoded = model.get_decoder()(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions,
+            past_key_values=kept, use_cache=True,
+        )  # fmt: skip
+        kept = decoded.past_key_values
+        hidden = decoded.last_hidden_state[:, -1]
+        codes = choose(head, table, books, hidden, speaking.temperature, draws)
+        ended = ended | (codes[:, 0] == books[0])
+        # who has ended hears its end again and again, and nobody hears of that
+        codes = torch.where(ended[:, None], codes.new_tensor(books), codes)
+        yield codes.cpu(), ended.cpu()
+        if ended.all():
+            return
+        embeds = table.embed(codes).sum(1)[:, None].to(embeds.dtype)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        positions = positions[:, -1:] + 1
+
+
+def choose(
+    head: DepthHead, table: Any, books: Sequence[int], hidden: torch.Tensor,
+    temperature: float = 0.0, draws: Sequence[torch.Generator] = (),
+) -> torch.Tensor:  # fmt: skip
+    """Choose the codes of a frame from hidden states (B, D): (B, books).
+
+    The first may be the end of the clip; the others cannot. Each row draws from its own stream.
+    """
+    cache, given = head.start(), hidden
+    total, codes = torch.zeros_like(hidden), []
+    for book, size in enumerate(books):
+        scores = head.step(given, cache).float()
+        if book:
+            scores = scores[:, :size]
+        if temperature:
+            noise = [torch.empty(scores.shape[1]).exponential_(generator=g) for g in draws]
+            scores = scores / temperature - torch.stack(noise).to(scores.device).log()
+        codes.append(scores.argmax(1))
+        total = total + table.tables[book](codes[-1]).to(hidden.dtype)
+        given = total
+    return torch.stack(codes, 1)
+
+
+def _head(model: Any) -> Any:
+    """Return the head that predicts codes.
+
+    Raises:
+        SpeechError: there is none.
+    """
+    if (name := model.head_of("depth")) is None:
+        raise SpeechError("the model cannot speak: it has no head that predicts codes; train one "
+                          "with a recipe like speech_tiny")  # fmt: skip
+    return model.heads[name]
+
+
+class Voice:
+    """Makes sound of codes.
+
+    Frames come from the flow, or else from the codec's decoder; the wave of them from the vocoder,
+    or else from Griffin-Lim, which needs all frames at once.
+    """
+
+    def __init__(self, model: Any, seed: int = 0):
+        self.codec, self.seed = model.encoders[model.codec], seed
+        flow, vocoder = model.head_of("flow"), model.head_of("vocoder")
+        self.flow: Any = model.heads[flow] if flow else None
+        self.vocoder: Any = model.heads[vocoder] if vocoder else None
+
+    def wave(self, codes: torch.Tensor) -> torch.Tensor:
+        """Make the sound of all codes (n, books): (n * 1280,) float32 at 16 kHz, on the CPU.
+
+        Raises:
+            ValueError: a code that its book does not have; end codes are none.
+        """
+        if self.vocoder is None:
+            return griffin_lim(torch.cat([*Frames(self).of(codes), torch.zeros(0, BINS)]))
+        stream = Stream(self)
+        parts = [stream.push(part) for part in codes.split(CHUNK)] if len(codes) else []
+        return torch.cat([*parts, stream.rest()])
+
+
+class Frames:
+    """Log-mel frames of codes as they come."""
+
+    def __init__(self, voice: Voice):
+        self.voice = voice
+        self._decoder: State = {}
+        self._flow = voice.flow.start(voice.seed) if voice.flow else None
+
+    @torch.no_grad()
+    def push(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return the frames of the next codes: (n, books) -> (8 n, BINS)."""
+        codec = self.voice.codec
+        codes = codes.to(codec.norm.weight.device)
+        vectors = codec.quantiser.lookup(codes).to(codec.norm.weight.dtype)
+        if self._flow is None:
+            return codec.decoder(vectors[None], self._decoder).refined[0]
+        return self.voice.flow.frames(vectors, self._flow)
+
+    def of(self, codes: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield the frames of all codes, on the CPU, a chunk at a time."""
+        for part in codes.split(CHUNK) if len(codes) else ():
+            yield self.push(part).float().cpu()
+
+
+class Stream:
+    """Sound of codes as they come: whatever the chunks, the same as of all at once.
+
+    Raises:
+        SpeechError: there is no vocoder.
+    """
+
+    def __init__(self, voice: Voice):
+        if voice.vocoder is None:
+            raise SpeechError("sound is made as codes come by a vocoder alone, and the model has "
+                              "none; Griffin-Lim makes it of all codes at once")  # fmt: skip
+        self.vocoder, self._frames = voice.vocoder, Frames(voice)
+        self._state: State = {}
+
+    @torch.no_grad()
+    def push(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return what can be heard once these codes are there: (samples,), on the CPU."""
+        if not len(codes):
+            return torch.zeros(0)
+        return self.vocoder(self._frames.push(codes)[None], self._state)[0].cpu()
+
+    def rest(self) -> torch.Tensor:
+        """Return the end, once there are no more codes."""
+        return self.vocoder.rest(self._state)[0].cpu() if self._state else torch.zeros(0)
