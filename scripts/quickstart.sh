@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The whole way once: parts and data -> shards -> four stages -> benchmark table.
+# scripts/laptop.sh is the same for an hour.
 # Run it again to continue after an interruption; what is finished is reused.
 #   OUT=runs/other SEED=1 ./scripts/quickstart.sh [key=value ...]   changes of the recipe
 # Every row of the table is asked 60 questions; LIMIT= ./scripts/quickstart.sh asks all there are.
@@ -32,8 +33,11 @@ made() {
 }
 
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # an interrupted build must not go on behind the next
-omni-shards build speech --out "$data/words" --text words:all --renditions 8 --heldout-renditions 1 &
-words=$!
+{
+  omni-shards build speech --out "$data/words" --text words:all --renditions 8 --heldout-renditions 1
+  omni-shards build speech --out "$data/sentences" --text sentences --sentences 1000 --renditions 1
+} &
+voices=$!
 made captions pictures --variants 2 --turns 2 --kinds category,caption
 made images pictures --variants 2 --turns 3
 made easyvqa easyvqa --turns 6 --yes-no 0.33
@@ -43,13 +47,15 @@ omni-shards build text --out "$data/text"
 for asked in photos recordings; do
   omni-shards build "$asked" --out "$data/$asked" || [ $? -eq 3 ]
 done
-wait $words
-omni-shards build speech --out "$data/spoken" --text none --questions "$data/images" --per-image 1 --heldout-per-image 1
+wait $voices
+omni-shards build speech --out "$data/spoken" --text none --questions "$data/captions" --per-image 1 --heldout-per-image 1
 trap - EXIT
 
-names=(captions images easyvqa vqa words spoken text)
-omni-train "$recipe" "output=$out" "seed=$seed" \
-  "sources={$(for n in "${names[@]}"; do printf "%s: ['%s'], " "$n" "$data/$n"; done)}" "$@"
+sources=()
+for name in $(sed -n 's|^  \([a-z]*\): \[data/.*|\1|p' "stages/recipes/$recipe.yaml"); do
+  sources+=("sources.$name=['$data/$name']")
+done
+omni-train "$recipe" "output=$out" "seed=$seed" "${sources[@]}" "$@"
 omni-eval "$out/sft" --suite mini ${limit:+--limit "$limit"} --data "$data" --out "$out/eval" --parent "$(sed -n 's/^text: //p' "$out/recipe.yaml")"
 omni-train report "$out"
 echo "$((SECONDS - began)) s in all, after set-up"
