@@ -193,6 +193,7 @@ RICH = [
 @pytest.mark.parametrize("overrides", [[], RICH], ids=["as it is", "with overrides"])
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_the_recipe_that_is_shown_is_the_one_that_runs(path, overrides, tmp_path):
+    overrides = [*overrides, "sources.text=[data/text]"] if overrides else []
     done = CliRunner().invoke(app, ["--show", path.stem, *overrides])
     assert done.exit_code == 0, done.output
     copy = tmp_path / "copy.yaml"
