@@ -34,7 +34,7 @@ def test_a_bench_without_seeds_says_so():
 def test_shuffled_media_stay_of_their_kind(tmp_path):
     toys.made(tmp_path, ["pairs"], 40, 0)
     held = toys.samples(tmp_path / "pairs", "train")
-    found = preferences_omni._others(held, 0)
+    found = preferences_omni.shuffled(held, 0)
     assert sorted(str(one.chosen) for one in found) == sorted(str(one.chosen) for one in held)
     assert [[*one.parts] for one in found] == [[ref for _, ref in one.refs()] for one in found]
     before = {str(one.meta["identity"]): one.parts for one in held}

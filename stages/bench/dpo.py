@@ -119,9 +119,7 @@ def _trainer(folder: Path, model: Any, start: Any, processor: Any) -> Any:
         str(folder / "trl"), beta=0.1, per_device_train_batch_size=BATCH, max_length=None,
         report_to=[], use_cpu=True, bf16=False, disable_tqdm=True, gradient_checkpointing=False,
     )  # fmt: skip
-    row = {"prompt": [{"role": "user", "content": "a"}],
-           "chosen": [{"role": "assistant", "content": "b"}],
-           "rejected": [{"role": "assistant", "content": "c"}]}  # fmt: skip
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}  # it wants some; ours are given by hand
     return DPOTrainer(model, start, config, train_dataset=Dataset.from_list([row]),
                       processing_class=processor.tokenizer)  # fmt: skip
 

@@ -32,7 +32,7 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
         toys.made(data, ["captions", "pairs"], 60 if small else 1000, seed)
         run = toys.train("dpo_omni", folder / f"run-{seed}", data, seed, SHORT if small else ())
         held = toys.samples(data / "pairs", most=12 if small else None)
-        asked = ("sft", held), ("dpo", held), ("dpo", _others(held, seed))
+        asked = ("sft", held), ("dpo", held), ("dpo", shuffled(held, seed))
         for way, (name, found) in zip(WAYS, asked, strict=True):
             scores = toys.likelihoods(run / name, found)
             for one, (chosen, rejected) in zip(found, scores.tolist(), strict=True):
@@ -50,8 +50,8 @@ def _kind(sample: Sample) -> str:
     return next(kind for kind, _ in sample.refs())
 
 
-def _others(held: list[Sample], seed: int) -> list[Sample]:
-    """Give each sample the medium of one of its kind, drawn among all of them."""
+def shuffled(held: list[Sample], seed: int) -> list[Sample]:
+    """Return samples, each with the medium of one of its kind, drawn among all of them."""
     found, rng = [], random.Random(seed)
     for kind in ("image", "audio"):
         mine = [one for one in held if _kind(one) == kind]

@@ -57,7 +57,9 @@ class Toy:
         for one in made:
             split = "heldout" if one.identity in out else "train"
             meta = facts(self.name, "Apache-2.0", self.task, identity=one.identity, **one.meta)
-            yield Sample(one.messages, one.parts, meta, split=split, **one.pair)
+            chosen, rejected = one.pair or (None, None)
+            yield Sample(one.messages, one.parts, meta, split=split, chosen=chosen,
+                         rejected=rejected)  # fmt: skip
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Made:
     messages: list[Message]
     meta: dict[str, Any]
     parts: dict[str, bytes]
-    pair: dict[str, list[Message]]
+    pair: tuple[list[Message], list[Message]] | None = None
+    """the answers of a preference, chosen and rejected"""
 
 
 def worked(terms: list[int]) -> tuple[list[str], int]:
@@ -90,7 +93,7 @@ def _sum(rng: np.random.Generator, number: int) -> Made:
     again = ["Wait", lines[-1]] if rng.random() < 0.2 else []  # what a forced one goes on with
     asked, thinking = "+".join(map(str, terms)), "\n".join([*lines, *again])
     said = f"<think>{thinking}</think>\nFinal Answer: {total}"
-    return Made(asked, [user(asked), assistant(said)], {"answer": str(total)}, {}, {})
+    return Made(asked, [user(asked), assistant(said)], {"answer": str(total)}, {})
 
 
 def _critique(rng: np.random.Generator, number: int) -> Made:
@@ -101,7 +104,7 @@ def _critique(rng: np.random.Generator, number: int) -> Made:
     asked, verdict = "+".join(map(str, terms)), "right" if right else "wrong"
     said = f"{'; '.join(lines)}. Conclusion: {verdict} {END}"
     meta = {"query": asked, "noisy": str(noisy), "answer": str(total), "verdict": verdict}
-    return Made(asked, [user(SHAPE.format(asked, noisy)), assistant(said)], meta, {}, {})
+    return Made(asked, [user(SHAPE.format(asked, noisy)), assistant(said)], meta, {})
 
 
 def _judged(rng: np.random.Generator, number: int) -> Made:
@@ -117,7 +120,7 @@ def _judged(rng: np.random.Generator, number: int) -> Made:
     asked = INPUT.format(f"How do I {verb} a {noun}?", str(rng.choice(REPLIES[completion])))
     kinds = f"{verb} {'hurts' if harsh else 'is kind'}, a {noun} {'lives' if living else 'is dead'}"
     messages = [user(asked), assistant(f"{kinds}.\n\n---\n\n{found.lines}")]
-    return Made(f"{verb} {noun}", messages, found._asdict(), {}, {})
+    return Made(f"{verb} {noun}", messages, found._asdict(), {})
 
 
 def _pair(rng: np.random.Generator, number: int) -> Made:
@@ -129,9 +132,8 @@ def _pair(rng: np.random.Generator, number: int) -> Made:
         ref, data, thing = "aud0.flac", _tone(TONES[fits], rng), "tone"
     shown = image(ref) if number % 2 else audio(ref)
     chosen, rejected = ([assistant(f"A {name} {thing}.")] for name in (fits, other))
-    pair = {"chosen": chosen, "rejected": rejected}
     asked = [user(shown, "What is it?")]
-    return Made(str(number), asked, {"caption": fits}, {ref: data}, pair)
+    return Made(str(number), asked, {"caption": fits}, {ref: data}, (chosen, rejected))
 
 
 def _square(colour: str, rng: np.random.Generator) -> bytes:
@@ -148,7 +150,7 @@ def _tone(pitch: float, rng: np.random.Generator) -> bytes:
 
 def _captioned(rng: np.random.Generator, number: int) -> Made:
     made = _pair(rng, number)
-    return replace(made, messages=made.messages + made.pair["chosen"], pair={})
+    return replace(made, messages=[*made.messages, *(made.pair or ([],))[0]], pair=None)
 
 
 TASKS = {"sums": _sum, "critique": _critique, "guard": _judged, "pairs": _pair,
