@@ -45,7 +45,8 @@ def thinking(
     Every question is asked with each budget. Prints the score and the tokens of thinking of each,
     and over all: Control (answers whose thinking kept to its budget), Scaling (mean slope of the
     score, in points for 1,000 tokens) and Performance (the best score). The score is the mean of
-    the rows. OUT holds thinking.json, and below it an evaluation for each budget.
+    the rows. OUT holds thinking.json, thinking.html with a plot of the scores over the tokens, and
+    below it an evaluation for each budget.
 
     Example: `omni-eval thinking runs/mine/sft --budgets 0,64,256 --heldout data/sums`
     """
@@ -117,12 +118,13 @@ def _measure(
 
 
 def _tell(runs: list[Any], out: Path) -> None:
-    """Print the table and write thinking.json."""
+    """Print the table, and write thinking.json and thinking.html."""
     from rich.console import Console
 
-    from omni.files.atomic import write_json
+    from omni.files.atomic import write_json, write_text
 
     from .grid import Grid, show
+    from .report.thinking import thinking_page
     from .scoring.compute import control, performance, scaling
 
     points = [(run.mean, run.score) for run in runs]
@@ -143,7 +145,9 @@ def _tell(runs: list[Any], out: Path) -> None:
     console = Console(file=sys.stdout)
     show(Grid(["budget", "thinking tokens", "answers", "score"], lines), console)
     told = {name: "n/a" if value is None else f"{value:.1f}" for name, value in figures.items()}
+    write_text(out / "thinking.html", thinking_page(points, told))
     console.print(
         f"Control {told['control']} %; Scaling {told['scaling']} points for 1,000 tokens; "
-        f"Performance {told['performance']}; written: {out}/thinking.json", soft_wrap=True,
+        f"Performance {told['performance']}; written: {out}/thinking.json and .html",
+        soft_wrap=True,
     )  # fmt: skip

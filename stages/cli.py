@@ -326,6 +326,9 @@ def watch(
 def bench(
     name: Name = "",
     small: Small = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="of a bench of learning: how often it is run [1]")
+    ] = None,
 ) -> None:
     """Measure on this machine what the training engine promises; without NAME, list the benches.
 
@@ -338,7 +341,8 @@ def bench(
 
     from .bench import BENCHES
 
-    raise typer.Exit(run_named("stages.bench", BENCHES, name, small))
+    given = {} if seeds is None else {"seeds": seeds}
+    raise typer.Exit(run_named("stages.bench", BENCHES, name, small, **given))
 
 
 def _fail(error: object) -> None:

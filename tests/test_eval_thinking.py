@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from lxml import html
 from typer.testing import CliRunner
 
 from data_shards.shards.sample import Sample
@@ -53,7 +54,8 @@ def ask(tiny_checkpoint, tmp_path, make_picture):
     return run
 
 
-def test_a_scripted_policy_that_needs_time_has_control_and_scaling(ask, tmp_path, monkeypatch):
+def test_a_scripted_policy_that_needs_time_has_control_and_scaling(ask, tmp_path, monkeypatch,
+                                                                        loads_nothing):  # fmt: skip
     """It answers 11 after twenty tokens of thinking, and 00 before."""
     call = Sampler.__call__
 
@@ -74,6 +76,9 @@ def test_a_scripted_policy_that_needs_time_has_control_and_scaling(ask, tmp_path
     assert found["runs"][2]["score"] == found["performance"] == 100
     assert found["scaling"] > 0
     assert "Control 100.0 %" in result.output
+    page = html.document_fromstring((tmp_path / "out" / "thinking.html").read_text())
+    assert loads_nothing(page) and len(page.xpath("//svg//circle")) == 3
+    assert "Control 100.0 %" in page.text_content()
     before = (tmp_path / "out" / "thinking.json").read_bytes()
     monkeypatch.setattr(Sampler, "__call__", None)  # all is in the store
     assert ask("--budgets", "0,4,20").exit_code == 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 import sys
 import zipfile
@@ -260,3 +261,19 @@ def test_another_ctranslate2_version_is_refused(tmp_path):
     (tmp_path / "model.bin").write_bytes(ctranslate2({}, version=5))
     with pytest.raises(ValueError, match="CTranslate2 binary version 5"):
         convert_ctranslate2_whisper(tmp_path / "model.bin", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("name", "width", "layers"), [("llama", 32, 2), ("llama-64x3", 64, 3)])
+def test_a_tiny_model_is_as_wide_and_deep_as_its_name_says(monkeypatch, tmp_path, name, width,
+                                                           layers):  # fmt: skip
+    monkeypatch.setenv("OMNI_CACHE", str(tmp_path))
+    config = json.loads((resolve(f"tiny:{name}").folder / "config.json").read_text())
+    assert (config["hidden_size"], config["num_hidden_layers"]) == (width, layers)
+    assert config["intermediate_size"] == 2 * width
+
+
+@pytest.mark.parametrize("name", ["llama-60x2", "llama-0x2", "llama-64x0", "llama 64"])
+def test_a_tiny_model_that_cannot_be_is_refused(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("OMNI_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=re.escape(f"tiny:{name}: write tiny:llama")):
+        resolve(f"tiny:{name}")

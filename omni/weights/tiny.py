@@ -1,22 +1,38 @@
 """A tiny random LLM with a byte-level tokenizer: the real code path in milliseconds."""
 
+import re
 from pathlib import Path
 
 from ..files.atomic import replacing
+from .part import WeightsError
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
-    """Write (once) a 2-layer model of `kind` (any decoder type transformers knows), 32 wide.
+_NAME = re.compile(r"(?P<kind>[\w-]+?)(?:-(?P<width>\d+)x(?P<layers>\d+))?")
+
+
+def write_tiny_llm(folder: Path, name: str = "llama") -> Path:
+    """Write (once) a random model of a decoder type that transformers knows.
 
     Or as wide as is said after an @, a multiple of 8: "llama@128".
     The tokenizer has one token per byte, so every text has an encoding and nothing is downloaded.
+
+    Args:
+        folder: of the model.
+        name: the type, of 2 layers and 32 wide; "llama-128x4" is 128 wide and has 4 layers.
+
+    Raises:
+        WeightsError: the width cannot be cut into four heads.
     """
     if (folder / "config.json").is_file():
         return folder
-    kind, _, width = kind.partition("@")
-    hidden = int(width or 32)
+    found = _NAME.fullmatch(name)
+    width, layers = (int(found[key] or 0) if found else 0 for key in ("width", "layers"))
+    if found is None or (found["width"] and (not width or width % 8 or not layers)):
+        raise WeightsError(f"part tiny:{name}: write tiny:llama, or with a width of a multiple of "
+                           "8 and layers, such as tiny:llama-128x4")  # fmt: skip
+    kind, width, layers = found["kind"], width or 32, layers or 2
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -24,7 +40,8 @@ def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
         tokenizer_object=_byte_tokenizer(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     config = AutoConfig.for_model(
-        kind, vocab_size=260, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2,
+        kind, vocab_size=260, hidden_size=width, intermediate_size=2 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
         bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,

@@ -15,4 +15,10 @@ BENCHES = {
     "codec": "an audio tokenizer after its stage: usage of codes, error by number of books",
     "stream": "speech in chunks of 1, 3 and 10 frames beside all at once; first sound, how fast",
     "offender": "a sample that makes NaN and one too big for memory are named and left out",
+    "dpo": "pairs a CPU-second beside TRL's DPOTrainer, at equal loss",
+    "spin": "does self-play bring own answers nearer to real ones, round by round",
+    "cft": "are answers judged rightly after critiques; own answers beside those of SFT",
+    "guard": "F1 of a guard model after reasoning SFT, and what hard pairs add",
+    "thinking": "budgets of thinking: kept by every answer, and worth points",
+    "preferences-omni": "DPO on pictures and sounds: held-out pairs, and shuffled media",
 }

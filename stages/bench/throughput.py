@@ -44,7 +44,7 @@ def run(folder: Path, small: bool = False, delay: float = 0.0) -> Result:
         delay: seconds that reading each sample takes longer; to see the bench fail.
     """
     rounds, steps = (1, 2) if small else (ROUNDS, STEPS)
-    model, processor = _model(tiny=small)
+    model, processor = small_model(tiny=small)
     loader = _loader(folder, processor, BATCH * steps * 2, delay)
     packs = [pack for step in islice(loader().plan.steps(), steps) for pack in step.packs]
     samples = _samples(loader(), packs)
@@ -83,7 +83,7 @@ def run(folder: Path, small: bool = False, delay: float = 0.0) -> Result:
     return Result(ok, figures, rows)
 
 
-def _model(tiny: bool) -> tuple[Any, Any]:
+def small_model(tiny: bool) -> tuple[Any, Any]:
     """Return a LLaMA of 6 million parameters, a quarter of them words, as in SmolLM2-135M."""
     import torch
     from transformers import LlamaConfig

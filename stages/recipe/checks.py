@@ -86,12 +86,14 @@ def _check_source(recipe: Recipe, name: str, places: Places) -> None:
     if not re.fullmatch(r"\w[\w-]*", name):
         fail("what is sampled is a folder of the run, so its name is of letters, digits, - and _")
     names = [stage.name for stage in recipe.stages]
-    if source.from_ not in names:
-        hint = nearest(source.from_, names)
-        fail(f"there is no stage {source.from_!r} to sample from; {hint}", "sample", "from")
-    for stage in recipe.stages[: names.index(source.from_) + 1]:
+    for miner in source.stages:
+        if miner not in names:
+            hint = nearest(miner, names)
+            fail(f"there is no stage {miner!r} to sample from; {hint}", "sample", "from")
+    last = max(source.stages, key=names.index)
+    for stage in recipe.stages[: names.index(last) + 1]:
         if name in stage.data.mixture:
-            fail(f"stage {stage.name!r} is trained on what {source.from_!r} answers, which comes "
+            fail(f"stage {stage.name!r} is trained on what {last!r} answers, which comes "
                  "no earlier: a source is sampled from a stage before those that use it",
                  "sample", "from")  # fmt: skip
 

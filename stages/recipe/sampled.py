@@ -9,7 +9,11 @@ from omni.generation.settings import Generation
 from omni.nearest import nearest
 
 FOLDER = "sampled"  # of a run
-PAIRS = ("", "spin")
+PAIRS = ("", "spin", "hard")
+HARD = ("right", "choice")
+"""keys that go with pairs: hard"""
+RIGHT = ("guard", "conclusion", "number", "text")
+CHOICES = ("random", "longest", "length-matched")
 SHAPE = "write [data/chat/train-*.tar], or {sample: {from: STAGE, prompts: [data/chat]}}"
 
 
@@ -21,8 +25,8 @@ class Sampled:
     weights, prompts or settings are others. The shards are OUTPUT/sampled/NAME.
     """
 
-    from_: str
-    """the stage whose checkpoint answers"""
+    from_: str | list[str]
+    """the stage whose checkpoint answers, or several, whose answers to a prompt are put together"""
     prompts: list[str]
     """shards, or folders of them; a prompt is a sample up to its last answer"""
     n: int = 1
@@ -39,16 +43,26 @@ class Sampled:
     """prompts at once; changes no answer"""
     pairs: str = ""
     """spin: pairs of the real answer and an own one, for the objective of that name; equal ones are
-    left out and counted"""
+    left out and counted. hard: of prompts that are answered rightly and wrongly, one pair of a
+    right and a wrong own answer each, for hs_dpo; n is at least 2 then, all stages counted"""
+    right: str = ""
+    """of hard, what of an answer is to be as in the real one: guard (three verdicts), conclusion
+    (the last, right or wrong), number (the last) or text"""
+    choice: str = "random"
+    """of hard, which pair: random, longest or length-matched"""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.from_, str) or not self.from_:
-            raise EntryError(f"from is the name of a stage, not {self.from_!r}", "from")
+        if not (self.from_ and (isinstance(self.from_, str) or _strings(self.from_))):
+            raise EntryError(f"from is the name of a stage, or a list, not {self.from_!r}", "from")
         if not _strings(self.prompts):
             raise EntryError(f"prompts is a list of shards, not {self.prompts!r}", "prompts")
         if self.pairs not in PAIRS:
             hint = nearest(self.pairs, PAIRS[1:])
-            raise EntryError(f"pairs is spin or left out, not {self.pairs!r}; {hint}", "pairs")
+            raise EntryError(f"pairs is spin, hard or left out, not {self.pairs!r}; {hint}",
+                             "pairs")  # fmt: skip
+        check_hard(self.pairs, self.right, self.choice)
+        if self.pairs == "hard" and type(self.n) is int and self.n * len(self.stages) < 2:
+            raise EntryError("pairs: hard needs at least two answers to a prompt", "n")
         if type(self.batch) is not int or self.batch < 1:
             raise EntryError(f"batch is a whole number from 1, not {self.batch!r}", "batch")
         for name in ("n", "temperature", "top_p", "max_new_tokens", "seed"):
@@ -58,6 +72,11 @@ class Sampled:
                 raise EntryError(error, name) from error
 
     @property
+    def stages(self) -> list[str]:
+        """The stages whose checkpoints answer."""
+        return [self.from_] if isinstance(self.from_, str) else list(self.from_)
+
+    @property
     def generation(self) -> Generation:
         """How answers are generated."""
         return Generation(self.max_new_tokens, (), self.temperature, self.top_p, self.n, self.seed)
@@ -65,7 +84,23 @@ class Sampled:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that decides the answers but weights and prompts' bytes."""
-        return {name.rstrip("_"): value for name, value in asdict(self).items() if name != "batch"}
+        no = {"batch", *(() if self.pairs == "hard" else HARD)}
+        return {name.rstrip("_"): value for name, value in asdict(self).items() if name not in no}
+
+
+def check_hard(pairs: str, right: str, choice: str) -> None:
+    """Refuse a rule or a choice that is none, and either where no pairs are mined.
+
+    Raises:
+        EntryError: see above.
+    """
+    if choice not in CHOICES:
+        raise EntryError(f"choice is {', '.join(CHOICES)}, not {choice!r}", "choice")
+    if (pairs == "hard") != bool(right):
+        raise EntryError("right goes with pairs: hard, which needs it", "right")
+    if right and right not in RIGHT:
+        raise EntryError(f"right is {', '.join(RIGHT)}, not {right!r}; {nearest(right, RIGHT)}",
+                         "right")  # fmt: skip
 
 
 def source_of(entry: Any) -> list[str] | Sampled:

@@ -20,7 +20,7 @@ from ..engine.distribute import by_main
 from ..recipe.sampled import FOLDER, Sampled, source_of
 from ..recipe.schema import Recipe, StageConfig
 from .sample import described, find_prompts, sample_answers
-from .samples import Answer, samples_of
+from .samples import Answer, Pairing, samples_of, text_of
 
 
 def sample_sources(recipe: Recipe, stage: StageConfig, accelerator: Accelerator) -> None:
@@ -40,17 +40,20 @@ def sample_sources(recipe: Recipe, stage: StageConfig, accelerator: Accelerator)
 
 def _sample(recipe: Recipe, name: str, source: Sampled, device: str) -> None:
     output = Path(recipe.output)
-    checkpoint = output / source.from_
-    if not (checkpoint / "stage.json").is_file():
-        raise CheckpointError(
-            f"source {name!r} is sampled from {checkpoint}, which is not there: run that stage "
-            "first (without --stage, all stages run in order)"
-        )
+    checkpoints = [output / stage for stage in source.stages]
+    for checkpoint in checkpoints:
+        if not (checkpoint / "stage.json").is_file():
+            raise CheckpointError(
+                f"source {name!r} is sampled from {checkpoint}, which is not there: run that stage "
+                "first (without --stage, all stages run in order)"
+            )
+    how = Pairing(source.pairs, source.right, source.choice, source.seed)
     manifest = sample_answers(
-        checkpoint, [Path(path) for path in source.prompts], output / FOLDER / name,
-        source.generation, source.batch, device, source.pairs,
+        checkpoints, [Path(path) for path in source.prompts], output / FOLDER / name,
+        source.generation, source.batch, device, how,
     )  # fmt: skip
-    print("\n".join(described(f"{name}: sampled from {source.from_}", manifest)), flush=True)
+    title = f"{name}: sampled from {' and '.join(source.stages)}"
+    print("\n".join(described(title, manifest)), flush=True)
 
 
 def check_prompts(source: Sampled, processor: object, rendering: Rendering) -> None:
@@ -67,12 +70,17 @@ def check_prompts(source: Sampled, processor: object, rendering: Rendering) -> N
     """
     if rendering.documents_per_sample > 1 and not source.pairs:
         raise EntryError("the objective compares two answers, and these are single ones: add "
-                         "pairs: spin, which sets them against the real answers")  # fmt: skip
+                         "pairs: spin, which sets them against the real answers, or "
+                         "pairs: hard")  # fmt: skip
     encode = Encode(processor, rendering)  # type: ignore[arg-type]
     skipped: dict[str, str] = {}
     found = find_prompts(find_shards(source.prompts), skipped)
     for prompt in islice(found, FEW):
-        made = samples_of(prompt, [Answer("?", "stop")], source.pairs, skipped)
+        how = Pairing(source.pairs, source.right, source.choice, source.seed)
+        stand_ins = [Answer("?", "stop")]
+        if how.kind == "hard":  # one that is right, too
+            stand_ins.append(Answer(text_of(prompt.real), "stop"))
+        made = samples_of(prompt, stand_ins, how, skipped)
         for sample in made:
             try:
                 encode.sample(sample)

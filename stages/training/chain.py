@@ -145,7 +145,8 @@ def _source_identity(recipe: Recipe, name: str) -> list[str]:
     if not isinstance(source, Sampled):
         return [*manifests(source)]
     # of what its answers follow from: they may not be sampled yet
-    return [_identity(Path(recipe.output) / source.from_), *manifests(source.prompts)]
+    miners = [_identity(Path(recipe.output) / name) for name in source.stages]
+    return [*miners, *manifests(source.prompts)]
 
 
 def _identity(parent: Path | None) -> str:

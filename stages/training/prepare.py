@@ -100,8 +100,9 @@ def open_source(recipe: Recipe, name: str) -> Index:
     """
     source, patterns = source_of(recipe.sources[name]), shards_of(recipe, name)
     if isinstance(source, Sampled) and not Path(patterns[0]).parent.is_dir():
+        miners = " and ".join(map(repr, source.stages))
         raise FileNotFoundError(
-            f"source {name!r} is what stage {source.from_!r} answers, and is sampled by the run "
+            f"source {name!r} is what stage {miners} answers, and is sampled by the run "
             "before the first stage that is trained on it; it is not yet"
         )
     return Index.open(patterns)
