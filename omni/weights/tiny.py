@@ -1,6 +1,7 @@
 """A tiny random LLM with a byte-level tokenizer: the real code path in milliseconds."""
 
 from pathlib import Path
+from typing import Any
 
 from ..files.atomic import replacing
 
@@ -15,11 +16,9 @@ def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
     if (folder / "config.json").is_file():
         return folder
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_tokenizer(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
+    tokenizer = _byte_tokenizer()
     config = AutoConfig.for_model(
         kind, vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
@@ -34,12 +33,20 @@ def write_tiny_llm(folder: Path, kind: str = "llama") -> Path:
     return folder
 
 
-def _byte_tokenizer():
+def write_byte_tokenizer(folder: Path) -> None:
+    """Write the tokenizer of such a model alone."""
+    _byte_tokenizer().save_pretrained(folder)
+
+
+def _byte_tokenizer() -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    return tokenizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
