@@ -289,7 +289,7 @@ def report(
 
     from .report.page import write_page
     from .report.picture import write_picture
-    from .report.summary import build_report, compare, describe_report
+    from .report.summary import build_report, compare, describe_report, write_scores
 
     reports = []
     for run in runs:
@@ -301,7 +301,8 @@ def report(
             reports.append(build_report(run, evaluation or run / "eval"))
             write_json(run / "report.json", reports[-1])
             print(describe_report(reports[-1]))
-            print(f"written: {run / 'report.json'}, {page}")
+            scored = write_scores(run, evaluation or run / "eval", reports[-1])
+            print(f"written: {run / 'report.json'}, {page}" + (f", {scored}" if scored else ""))
         except (FileNotFoundError, KeyError) as error:
             print(f"no report.json yet: {error}\nwritten: {page}")
     if picture:
