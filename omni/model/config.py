@@ -15,7 +15,8 @@ class OmniConfig(SavesCode, PreTrainedConfig):
     the encoder and projector entries are the keyword arguments of the classes that
     `ENCODERS` and `PROJECTORS` hold under `kind`. `parts` records where every pretrained part
     and every data set came from, with its licence. `isolates` is False for an LLM that does not
-    keep the documents of a packed row apart, which then run one by one.
+    keep the documents of a packed row apart, which then run one by one. `continues` is False for
+    one that must be asked a prompt at a time, and runs all of it again for every token.
     """
 
     model_type = "omni"
@@ -28,6 +29,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         modalities: dict[str, dict[str, Any]] | None = None,
         parts: dict[str, dict[str, Any]] | None = None,
         isolates: bool = True,
+        continues: bool = True,
         **kwargs: Any,
     ):
         register_classes()
@@ -39,6 +41,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         self.modalities = modalities or {}
         self.parts = parts or {}
         self.isolates = isolates
+        self.continues = continues
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(text_config, name, None))
         kwargs.setdefault("tie_word_embeddings", getattr(text_config, "tie_word_embeddings", False))
