@@ -1,7 +1,6 @@
 """`omni-train bench resolution`: plans and features are the reference's, and it would tell."""
 
 import pytest
-import torch
 
 from omni.encoders.naflex import NaflexEncoder
 from stages.bench.resolution import run, web_sizes
@@ -20,11 +19,11 @@ def test_packed_images_are_those_of_transformers_without_its_padding(tmp_path):
     assert 0.1 < by["fixed, letterbox"]["padding"] < 0.6
 
 
-@pytest.mark.parametrize("broken", ["positions", "plan"])
-def test_another_table_or_plan_is_found(broken, tmp_path, monkeypatch):
-    if broken == "positions":
-        own = NaflexEncoder._positions
-        monkeypatch.setattr(NaflexEncoder, "_positions", lambda e, g: torch.zeros_like(own(e, g)))
+@pytest.mark.parametrize("broken", ["features", "plan"])
+def test_other_features_or_another_plan_are_found(broken, tmp_path, monkeypatch):
+    if broken == "features":
+        own = NaflexEncoder.encode
+        monkeypatch.setattr(NaflexEncoder, "encode", lambda e, p, g: own(e, p.flip(0), g))
     else:
         own = NaflexEncoder.grids_of
         monkeypatch.setattr(NaflexEncoder, "grids_of",
@@ -32,7 +31,7 @@ def test_another_table_or_plan_is_found(broken, tmp_path, monkeypatch):
     result = run(tmp_path, small=True)
     assert not result.ok
     assert (result.figures["mismatches"] > 0) == (broken == "plan")
-    assert (result.figures["features_off_by"] > 1e-3) == (broken == "positions")
+    assert (result.figures["features_off_by"] > 1e-3) == (broken == "features")
 
 
 def test_the_sizes_are_those_of_the_web():
