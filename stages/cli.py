@@ -182,12 +182,17 @@ def doctor(
     overrides: Overrides = None,
     stage: Annotated[str | None, typer.Option(help="the stage to examine [default: all]")] = None,
     samples: Annotated[int, typer.Option(min=2, help="how many to draw of each source")] = 8,
+    meta: Annotated[
+        bool, typer.Option("--meta", help="without weights, data or a hub: what a rank needs")
+    ] = False,
+    ranks: Annotated[int, typer.Option(min=1, help="with --meta: that share the work")] = 1,
 ) -> None:
     """Examine stages on their own data before they are trained; nothing is written.
 
     Prints parts, lengths, what is left out and why, one sample of each source with its labels,
     memory and time; a packed row must give the loss and gradients of its documents one by one.
-    The last line is "go", or "no-go" with the reasons and exit code 1.
+    The last line is "go", or "no-go" with the reasons and exit code 1. With --meta: parameters,
+    what trains, memory and operations of each rank, by arithmetic.
 
     Example: `omni-train doctor quickstart --stage omni`
     """
@@ -201,10 +206,17 @@ def doctor(
     announce(f"examining {recipe}")
     from transformers.utils import logging
 
+    from .doctor.meta import outline
     from .doctor.verdict import diagnose
 
     logging.disable_progress_bar()
-    if not diagnose(config, places, _chosen(config, stage), samples):
+    chosen = _chosen(config, stage)
+    fits = (
+        outline(config, places, chosen, ranks)
+        if meta
+        else diagnose(config, places, chosen, samples)
+    )
+    if not fits:
         raise typer.Exit(1)
 
 
@@ -277,7 +289,7 @@ def report(
 
     from .report.page import write_page
     from .report.picture import write_picture
-    from .report.summary import build_report, compare, describe_report
+    from .report.summary import build_report, compare, describe_report, write_scores
 
     reports = []
     for run in runs:
@@ -289,7 +301,8 @@ def report(
             reports.append(build_report(run, evaluation or run / "eval"))
             write_json(run / "report.json", reports[-1])
             print(describe_report(reports[-1]))
-            print(f"written: {run / 'report.json'}, {page}")
+            scored = write_scores(run, evaluation or run / "eval", reports[-1])
+            print(f"written: {run / 'report.json'}, {page}" + (f", {scored}" if scored else ""))
         except (FileNotFoundError, KeyError) as error:
             print(f"no report.json yet: {error}\nwritten: {page}")
     if picture:

@@ -13,6 +13,7 @@ from transformers import (
 
 from omni.encoders import encoder_class
 from omni.encoders.resize import settings_of
+from omni.media.limits import MediaError
 
 SIDE = 96
 SQUARE = {"kind": "transformers", "image_size": SIDE, "mean": [0.0] * 3, "std": [1.0] * 3}
@@ -44,6 +45,9 @@ RESIZES = {
     "dinov2": transformers(BitImageProcessor(size={"shortest_edge": SIDE}, crop_size=CROP)),
     "convnext": transformers(ConvNextImageProcessor(size={"shortest_edge": SIDE}, crop_pct=0.8)),
 }  # fmt: skip
+
+
+BORDERED = ("letterbox", "timm border 1.0", "open_clip longest")
 
 
 def config_of(name):
@@ -102,6 +106,20 @@ def test_a_box_is_where_it_was_mapped_to(name, size):
     rounded = placement.to_picture(mapped.round())  # as a model says it
     assert (np.abs(rounded - box) <= np.tile(np.maximum(0.5 / np.array(placement.scale), 1), 2)
             ).all()  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(207, 96), (96, 207), (1920, 1080), (780, 4)])
+@pytest.mark.parametrize("name", RESIZES)
+def test_a_picture_keeps_its_shape_or_is_refused(name, size):
+    config = config_of(name)
+    thin = max(size) > 100 * min(size)  # less than half a pixel, were it not rounded up
+    squashed = "squash" in name or name == "siglip"
+    preprocess = encoder_class(config).preprocess
+    if (squashed and max(size) > 2 * min(size)) or (thin and name in BORDERED):
+        with pytest.raises(MediaError, match=rf"{size[0]}x{size[1]} .* distorted [\d.]+:1 .*leave"):
+            preprocess(config, Image.new("RGB", size))
+    elif not thin:  # then what is cut off is nearly all of it
+        assert preprocess(config, Image.new("RGB", size))["pixel_values"].shape[2:] == (SIDE, SIDE)
 
 
 def test_what_an_unknown_author_does_is_refused():

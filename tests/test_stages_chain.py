@@ -336,6 +336,9 @@ def test_the_commands_measure_the_chain_and_report_it(chain, shards, tmp_path):
     assert report["text_drift"] > 0  # the LLM was trained
     assert report["peak_rss_gb"] > 0.1
     assert "| category_accuracy | " in reported.output
+    card = (chain / "sft" / "README.md").read_text()
+    assert "| sft | " in card
+    assert f"| category | {rows['category']['score']} | " in card
     missing = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert missing.exit_code == 2
     assert "no recipe.yaml" in missing.output

@@ -8,11 +8,11 @@ from accelerate import Accelerator
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig
 
-from omni.processing.messages import assistant, image, user
+from omni.processing.messages import assistant, audio, image, user
 from omni.processing.processor import IGNORE_INDEX
 from stages.doctor.comparison import packed_equals_unpacked
 from stages.engine import kernels
-from stages.engine.kernels import choose_attention, wrap_layers
+from stages.engine.kernels import choose_attention, encoder_layers, wrap_layers
 from stages.recipe.read import load_recipe
 from stages.recipe.schema import RecipeError
 from stages.training import chain
@@ -111,6 +111,28 @@ def test_checkpointed_layers_give_the_same_gradients(talk, frozen):
     _assert_same(found, expected)
     assert (once, twice) == (2, 4)
     assert list(model.state_dict()) == names
+
+
+def test_layers_of_encoders_that_train_run_again(make_model, specs, make_sound):
+    model, processor = make_model(audio=specs.audio)
+    batch = processor.pack([processor.encode([user(audio(make_sound(0.5))), assistant("beep")])])
+    frozen, calls = model.language_model.requires_grad_(False), []
+    [layer] = encoder_layers(model.encoders["audio"])
+    layer.fc1.register_forward_pre_hook(lambda *_: calls.append(1))
+
+    def learn():
+        model.train().zero_grad()
+        output = model(**batch)
+        output.loss.backward()
+        return output.token_losses, {n: p.grad.clone() for n, p in model.named_parameters()
+                                     if p.grad is not None}  # fmt: skip
+
+    expected = learn()
+    assert any(name.startswith("encoders.audio") for name in expected[1])
+    wrap_layers(model, compiled=False, checkpointing=True)
+    _assert_same(learn(), expected)
+    assert len(calls) == 1 + 2
+    assert not any(p.requires_grad for p in frozen.parameters())
 
 
 @pytest.mark.slow

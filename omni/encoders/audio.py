@@ -15,7 +15,7 @@ from ..entry import EntryError
 from ..media.decode import load_audio
 from ..nearest import nearest
 from .ragged import Ragged
-from .stored import is_sketch, stored_preprocessing
+from .stored import check_loaded, is_sketch, stored_preprocessing
 from .windows import windows_of
 
 RATE = 16_000
@@ -80,12 +80,11 @@ class WhisperEncoder(nn.Module):
         from transformers import WhisperModel
 
         found: Any = WhisperModel.from_pretrained(
-            folder, output_loading_info=True, device_map="meta" if is_sketch(self) else None
-        )
+            folder, output_loading_info=True, ignore_mismatched_sizes=True,
+            device_map="meta" if is_sketch(self) else None,
+        )  # fmt: skip
         loaded, info = found
-        missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-        if gone := sorted(key for key in missing if key.startswith("encoder.")):
-            raise ValueError(f"{folder}: lacks {len(gone)} tensors of the encoder, first {gone[0]}")
+        check_loaded(folder, "the encoder", info, lambda key: key.startswith("encoder."))
         mine = (key.removeprefix("model.") for key in info["unexpected_keys"])
         if foreign := sorted(key for key in mine if key.startswith("encoder.")):
             raise ValueError(

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .resize import LETTERBOX, TILES, tiles_of
+from .resize import LETTERBOX, TILES, is_tiled, tiles_of
+from .sizes import check_stretch
 
 
 class Placement(NamedTuple):
@@ -61,6 +62,28 @@ def place(config: dict[str, Any], width: int, height: int) -> Placement:
     used = _AUTHORS[way](resize, size, side)  # type: ignore[arg-type]
     whole = math.ceil if way == "transformers" else _torchvision
     return Placement.of(size, used, square, _middle(square, used, whole))
+
+
+def check_shape(config: dict[str, Any], width: int, height: int) -> None:
+    """Make sure that a picture keeps its shape, more or less, in the square made of it.
+
+    Tiles keep it. So, as far as is known, do ways of authors that cannot be placed.
+
+    Raises:
+        MediaError: it would be distorted beyond `sizes.MOST_STRETCH`, or be thinner than a pixel;
+            says what to choose.
+    """
+    if is_tiled(config):
+        return
+    try:
+        across, down = place(config, width, height).scale
+    except ValueError:
+        return
+    bordered = config.get("resize", LETTERBOX) == LETTERBOX
+    check_stretch(
+        (height, width), (max(1.0, height * down), max(1.0, width * across)),
+        "crop it" if bordered else f"attach the encoder with resize: {TILES} or {LETTERBOX}",
+    )  # fmt: skip
 
 
 def _fitted(size: tuple[int, int], into: tuple[int, int], whole: Any) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..media.decode import load_image
-from .boxes import Placement, place
+from .boxes import Placement, check_shape, place
 from .ragged import Ragged
 from .resize import LETTERBOX, is_tiled, tiles_of, to_pixels
 
@@ -38,9 +38,11 @@ class ImageEncoder(nn.Module):
         """Decode one image to `{"pixel_values": (K, 3, S, S)}`, K > 1 where it is cut into tiles.
 
         Raises:
-            MediaError: no readable image, or none that can be shown so.
+            MediaError: no readable image, or one that would be distorted or not be seen.
         """
-        return {"pixel_values": to_pixels(config, load_image(ref))}
+        image = load_image(ref)
+        check_shape(config, *image.size)
+        return {"pixel_values": to_pixels(config, image)}
 
     @staticmethod
     def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -82,20 +82,22 @@ def tile_grids(
     return found[0], found[1]
 
 
-def stretch(size: tuple[int, int], used: tuple[int, int]) -> float:
+def stretch(size: tuple[float, float], used: tuple[float, float]) -> float:
     """Tell how many times as wide for its height, or as high for its width, an image becomes."""
     ratio = (used[1] * size[0]) / (used[0] * size[1])
     return max(ratio, 1 / ratio)
 
 
-def check_stretch(size: tuple[int, int], used: tuple[int, int]) -> None:
+def check_stretch(
+    size: tuple[int, int], used: tuple[float, float], instead: str = "crop it"
+) -> None:
     """Make sure that an image keeps its shape, more or less; sizes are (height, width).
 
     Raises:
-        MediaError: it would be distorted beyond `MOST_STRETCH`.
+        MediaError: it would be distorted beyond `MOST_STRETCH`; `instead` says what could be done.
     """
     if (found := stretch(size, used)) > MOST_STRETCH:
         raise MediaError(
-            f"{size[1]}x{size[0]} pixels would be shown as {used[1]}x{used[0]}, distorted "
-            f"{found:.1f}:1 (limit {MOST_STRETCH:g}:1); crop it, or leave it out"
+            f"{size[1]}x{size[0]} pixels would be shown as {used[1]:.0f}x{used[0]:.0f}, distorted "
+            f"{found:.1f}:1 (limit {MOST_STRETCH:g}:1); {instead}, or leave it out"
         )

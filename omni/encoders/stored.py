@@ -1,6 +1,7 @@
 """What a folder holds of an encoder: its tensors, and what transformers wrote of preprocessing."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,34 @@ def load_part(
                     else found.get_tensor(prefix + name)
                 )  # fmt: skip
     model.load_state_dict(state)
+
+
+def check_loaded(
+    folder: Path, who: str, info: Mapping[str, Any], needed: Callable[[str], bool] | None = None
+) -> None:
+    """Refuse a model of transformers whose folder does not hold all of it.
+
+    Args:
+        folder: where it comes from.
+        who: names it in errors.
+        info: as `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)`
+            returns it; without the latter, the error of transformers names no tensor.
+        needed: tells by its name whether a tensor is; all are by default.
+
+    Raises:
+        ValueError: a tensor has another shape, or is missing; names the first.
+    """
+    needed = needed or (lambda name: True)
+    other = sorted((name, tuple(found), tuple(wanted))
+                   for name, found, wanted in info["mismatched_keys"] if needed(name))  # fmt: skip
+    if other:
+        name, found, wanted = other[0]
+        more = f" (so it is with {len(other) - 1} more)" if other[1:] else ""
+        raise ValueError(
+            f"{folder}: {name} has shape {found}, not {wanted} as its config says{more}"
+        )
+    if missing := sorted(filter(needed, info["missing_keys"])):
+        raise ValueError(f"{folder}: lacks {len(missing)} tensors of {who}, first {missing[0]}")
 
 
 def is_sketch(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from ..entry import EntryError
 from ..nearest import nearest
 from .image import IMAGENET, ImageEncoder, square, to_grid
 from .resize import LETTERBOX, WAYS, author_settings, check_square, choose, own_way
-from .stored import is_sketch, stored_preprocessing
+from .stored import check_loaded, is_sketch, stored_preprocessing
 
 
 class TransformersEncoder(ImageEncoder):
@@ -89,15 +89,13 @@ class TransformersEncoder(ImageEncoder):
         """
         loaded, info = type(self.model).from_pretrained(
             folder, config=self.model.config, output_loading_info=True,
+            ignore_mismatched_sizes=True,
             device_map="meta" if is_sketch(self) else None,
         )  # fmt: skip
         self.model.load_state_dict(loaded.state_dict())
-        missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-        if missing and (needed := sorted(missing & self._needed())):
-            raise ValueError(
-                f"{folder}: lacks {len(needed)} tensors of {self.model.config.model_type!r}, or "
-                f"has them in another shape, first {needed[0]}"
-            )
+        if info["missing_keys"] or info["mismatched_keys"]:
+            needed = self._needed()
+            check_loaded(folder, f"{self.model.config.model_type!r}", info, needed.__contains__)
         tops = {name.split(".")[0] for name in self.model.state_dict()}
         prefixes = ("", f"{self.model.base_model_prefix}.", "vision_model.", "vision_tower.")
         foreign = sorted(

@@ -15,7 +15,7 @@ from ..media.decode import load_audio
 from ..nearest import nearest
 from .hearing import FAMILIES, RATE, family
 from .ragged import Ragged
-from .stored import is_sketch, stored_preprocessing
+from .stored import check_loaded, is_sketch, stored_preprocessing
 from .windows import windows_of
 
 WINDOW = 30.0  # seconds
@@ -88,16 +88,11 @@ class TransformersAudioEncoder(nn.Module):
         """
         loaded, info = type(self.model).from_pretrained(
             folder, config=self.model.config, output_loading_info=True,
+            ignore_mismatched_sizes=True,
             key_mapping={r"^(model\.)?audio_tower\.": ""},
             device_map="meta" if is_sketch(self) else None,
         )  # fmt: skip
-        who = f"{self.model.config.model_type!r}"
-        missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-        if missing:
-            raise ValueError(
-                f"{folder}: lacks {len(missing)} tensors of {who}, or has them in another shape, "
-                f"first {min(missing)}"
-            )
+        check_loaded(folder, f"{self.model.config.model_type!r}", info)
         tops = {name.split(".")[0] for name in self.model.state_dict()}
         prefix = f"{self.model.base_model_prefix}."
         if foreign := [k for k in sorted(info["unexpected_keys"])

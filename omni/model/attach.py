@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..encoders import build_encoder, check_encoder, codec_of, encoder_class
+from ..encoders.stored import check_loaded
 from ..entry import EntryError
 from ..heads import GIVEN, build_head, complete
 from ..projectors import build_projector
@@ -16,7 +18,7 @@ from ..weights import Part, resolve
 from .attention import PACKED_SDPA
 from .buffers import build
 from .config import OmniConfig
-from .isolation import check_embeddings, isolates
+from .isolation import check_embeddings, continues, isolates
 from .sketch import on_meta, without_values
 from .spec import AS_WORDS, blaming, read_spec
 
@@ -42,15 +44,17 @@ class Attaches(PreTrainedModel):
 
         Raises:
             UnfitError: media cannot stand among the LLM's tokens.
+            ValueError: the folder lacks weights, or has some in another shape.
         """
         part = resolve(spec)
-        language_model = AutoModelForCausalLM.from_pretrained(part.folder, dtype=torch.float32)
+        language_model = _load_llm(part.folder)
         with torch.device("meta"):  # its random LLM is replaced: spend no memory on it
             model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
         model.language_model = packing(language_model)
         model.generation_config = language_model.generation_config
         check_embeddings(model.language_model.eval())
         model.config.isolates = isolates(model.eval())
+        model.config.continues = model.config.isolates or continues(model)
         return model
 
     @classmethod
@@ -239,6 +243,20 @@ class Attaches(PreTrainedModel):
         table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
         width = getattr(encoder, "books", encoder.width)
         return build_projector(spec["projector"], width, table.shape[1])
+
+
+def _load_llm(folder: Path) -> Any:
+    """Load all of a text LLM; transformers would make up what is missing."""
+    try:
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder}: its weights cannot be read: {reason}") from error
+    language_model, info = found
+    check_loaded(folder, f"the LLM {language_model.config.model_type}", info)
+    return language_model
 
 
 def packing(language_model: Any) -> Any:

@@ -79,5 +79,14 @@ class SavesCode:
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, and the file beside it."""
         saved = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
-        (Path(save_directory) / f"{_FILE}.py").write_text(_CODE)
+        self._complete(Path(save_directory))
         return saved
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        """Push what `save_pretrained` leaves: transformers does so before that is at its end."""
+        self._complete(Path(working_dir))
+        return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
+
+    def _complete(self, folder: Path) -> None:
+        """Add to what transformers saved."""
+        (folder / f"{_FILE}.py").write_text(_CODE)

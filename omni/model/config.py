@@ -17,7 +17,8 @@ class OmniConfig(SavesCode, PreTrainedConfig):
     with which its tokens become mixtures of words. `parts` records where every pretrained part
     and every data set came from, with its licence. `heads` maps names to what makes speech,
     `{"kind": ..., ...}` as `HEADS` holds them under `kind`. `isolates` is False for an LLM that
-    does not keep the documents of a packed row apart, which then run one by one.
+    does not keep the documents of a packed row apart, which then run one by one. `continues` is False for
+    one that must be asked a prompt at a time, and runs all of it again for every token.
     """
 
     model_type = "omni"
@@ -31,6 +32,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         parts: dict[str, dict[str, Any]] | None = None,
         isolates: bool = True,
         heads: dict[str, dict[str, Any]] | None = None,
+        continues: bool = True,
         **kwargs: Any,
     ):
         register_classes()
@@ -43,6 +45,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         self.parts = parts or {}
         self.isolates = isolates
         self.heads = heads or {}
+        self.continues = continues
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(text_config, name, None))
         kwargs.setdefault("tie_word_embeddings", getattr(text_config, "tie_word_embeddings", False))

@@ -19,6 +19,7 @@ from ..weights import resolve
 from .attach import Attaches, packing
 from .attention import PACKED_SDPA, documents, packed_mask, restarts, without_mask
 from .auto import MODELS, SavesCode
+from .card import card, write_card
 from .config import OmniConfig
 from .encoded import PlaceholderError
 from .generates import Generates
@@ -83,6 +84,11 @@ class OmniForConditionalGeneration(SavesCode, Generates, Attaches, GenerationMix
         for name, value in self._computed.items():
             self.get_buffer(name).copy_(value)
         self._computed = {}
+
+    def _complete(self, folder: Path) -> None:
+        """Add the model card."""
+        super()._complete(folder)
+        write_card(folder, card({"parts": self.config.parts, "modalities": self.config.modalities}))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()

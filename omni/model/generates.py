@@ -51,6 +51,22 @@ class Generates(GenerationMixin):
         ends = [*known, *(i for i in ids if i not in known)]
         self.generation_config.eos_token_id = ends if len(ends) != 1 else ends[0]
 
+    def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Generate as transformers does.
+
+        Raises:
+            ValueError: padded prompts for an LLM that does not leave padding out.
+        """
+        if not self.config.continues:
+            mask = kwargs.get("attention_mask")
+            if mask is not None and not bool(mask.all()):
+                raise ValueError(
+                    f"the LLM {self.config.text_config.model_type} answers otherwise where a "
+                    "prompt is padded: ask it one prompt at a time (a batch size of 1)"
+                )
+            kwargs["use_cache"] = False
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
+
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:

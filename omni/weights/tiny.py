@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from ..files.atomic import replacing
 from .part import WeightsError
@@ -15,7 +16,6 @@ _NAME = re.compile(r"(?P<kind>[\w-]+?)(?:-(?P<width>\d+)x(?P<layers>\d+))?")
 def write_tiny_llm(folder: Path, name: str = "llama") -> Path:
     """Write (once) a random model of a decoder type that transformers knows.
 
-    Or as wide as is said after an @, a multiple of 8: "llama@128".
     The tokenizer has one token per byte, so every text has an encoding and nothing is downloaded.
 
     Args:
@@ -34,11 +34,9 @@ def write_tiny_llm(folder: Path, name: str = "llama") -> Path:
                            "8 and layers, such as tiny:llama-128x4")  # fmt: skip
     kind, width, layers = found["kind"], width or 32, layers or 2
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_tokenizer(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
+    tokenizer = _byte_tokenizer()
     config = AutoConfig.for_model(
         kind, vocab_size=260, hidden_size=width, intermediate_size=2 * width,
         num_hidden_layers=layers,
@@ -54,12 +52,20 @@ def write_tiny_llm(folder: Path, name: str = "llama") -> Path:
     return folder
 
 
-def _byte_tokenizer():
+def write_byte_tokenizer(folder: Path) -> None:
+    """Write the tokenizer of such a model alone."""
+    _byte_tokenizer().save_pretrained(folder)
+
+
+def _byte_tokenizer() -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    return tokenizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )

@@ -10,9 +10,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import is_flash_attn_2_available
 
 from omni.model.attention import PACKED_SDPA
+from omni.model.forward import trains
 
 from ..recipe.schema import Recipe
 
@@ -73,7 +75,8 @@ def choose_attention(model: Any, wanted: str, half: bool, compiled: bool) -> str
 def wrap_layers(model: Any, compiled: bool, checkpointing: bool) -> None:
     """Compile the LLM's layers in place, and run them again in the backward pass.
 
-    Only `forward` is replaced, so FSDP2's hooks stay outside. Layers share their graphs.
+    So are run again the layers of encoders that train, if they are transformers' own. Only
+    `forward` is replaced, so FSDP2's hooks stay outside. Layers share their graphs.
     """
     if not (compiled or checkpointing):
         return
@@ -81,7 +84,22 @@ def wrap_layers(model: Any, compiled: bool, checkpointing: bool) -> None:
         if compiled:
             layer.forward = torch.compile(layer.forward)
         if checkpointing:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+            _run_again(layer)
+    if checkpointing:
+        for encoder in filter(trains, model.encoders.values()):
+            for layer in encoder_layers(encoder):
+                _run_again(layer)
+
+
+def _run_again(layer: nn.Module) -> None:
+    layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def encoder_layers(encoder: nn.Module) -> list[nn.Module]:
+    """Return the layers of an encoder that can be run again: what transformers marks as such."""
+    return [
+        module for module in encoder.modules() if isinstance(module, GradientCheckpointingLayer)
+    ]
 
 
 def layers_of(model: Any, asked: str) -> Any:

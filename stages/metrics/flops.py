@@ -7,6 +7,7 @@ One multiplication with one addition is two operations.
 
 import logging
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from data_shards.read.batch import Batch, Documents
+from data_shards.read.batch import Batch
 from omni.encoders import build_encoder, encoder_class
 from omni.model.forward import trains
 from omni.model.spec import AS_WORDS
@@ -108,7 +109,7 @@ class Flops:
             log.warning("%s cannot be counted: %s", what, error)
 
     def _of(self, batch: Batch) -> dict[str, float]:
-        _, head, encoders, projectors = self._parts
+        head = self._parts[1]
         found = dict.fromkeys(self.parts, 0.0)
         answered = self._answered()
         for name, spec in self.model.config.modalities.items():
@@ -116,29 +117,46 @@ class Flops:
             media = self.model.take_media(name, dict(batch.tensors))
             if media is None:
                 continue
-            once = sum(self._forward(name, item) for item in cls.split(spec["encoder"], *media))
-            frozen = not trains(self.model.encoders[name])
-            found[name] += once * (1 - answered if frozen else 1 + encoders[name].backward)
             tokens = int((batch.tensors["input_ids"] == spec["token_id"]).sum())
-            found[name] += projectors[name].flops(tokens)
-            if self.runs_llm and spec.get(AS_WORDS):  # two products with the table, and back
-                found[name] += 2 * 2 * tokens * head.all * (2 if projectors[name].trained else 1)
+            found[name] += self.media(name, media, tokens, answered)
             if not self.runs_llm:  # scored against the table: see objectives.align
                 per_document = sum(name in m.split("+") for m in batch.documents.modalities)
                 rows = tokens if cls.media == "audio" else per_document
                 found["llm"] += 2 * 2 * rows * head.all
         if self.runs_llm:
-            found["llm"] += self._text(batch.documents)
+            found["llm"] += self.text(batch.documents.lengths, sum(batch.documents.labels))
         return found
 
-    def _text(self, documents: Documents) -> float:
+    def media(
+        self, name: str, media: Sequence[torch.Tensor], tokens: int, answered: float = 0.0
+    ) -> float:
+        """Return what a modality's encoder and projector do, backward pass included.
+
+        Args:
+            name: of the modality.
+            media: the inputs of its encoder.
+            tokens: that they become.
+            answered: the share of a frozen encoder's work that its cache spares.
+        """
+        _, head, encoders, projectors = self._parts
+        modality = self.model.config.modalities[name]
+        spec = modality["encoder"]
+        items = encoder_class(spec).split(spec, *media)
+        once = sum(self._forward(name, item) for item in items)
+        frozen = not trains(self.model.encoders[name])
+        encoder = once * (1 - answered if frozen else 1 + encoders[name].backward)
+        projector = projectors[name].flops(tokens)
+        if self.runs_llm and modality.get(AS_WORDS):  # two products with the table, and back
+            projector += 2 * 2 * tokens * head.all * (2 if projectors[name].trained else 1)
+        return encoder + projector
+
+    def text(self, lengths: Sequence[int], labels: float) -> float:
         """Return what the LLM does: all tokens, attention within documents, head at labels."""
         llm, head, *_ = self._parts
-        squares = sum(length**2 for length in documents.lengths)
+        squares = sum(length**2 for length in lengths)
         attention = 4 * attention_width(self.model) * squares  # scores, and their mix
         attention *= 1 + 2 * llm.passed / llm.all
-        return (llm.flops(sum(documents.lengths)) + attention
-                + head.flops(sum(documents.labels)))  # fmt: skip
+        return llm.flops(sum(lengths)) + attention + head.flops(labels)
 
     def _forward(self, name: str, item: tuple[torch.Tensor, ...]) -> float:
         """Return the operations of encoding one medium."""

@@ -141,7 +141,8 @@ class Recipe:
     compile: bool = False
     """compile the LLM's layers with torch.compile"""
     checkpointing: bool = False
-    """run the LLM's layers again in the backward pass instead of keeping what they made"""
+    """run the layers of the LLM, and those of encoders of transformers that train, again in the
+    backward pass instead of keeping what they made"""
     feature_cache_mb: int = 0
     """how much of them is kept; 0: encode every time"""
     threads: int = 2

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from omni.model.card import FILE, card, write_card
+
 from .history import recipe_of
 
 STAGE_KEYS = ("name", "seconds", "tokens", "first_loss", "last_loss", "frozen_ok")
@@ -39,6 +41,21 @@ def build_report(run: Path, evaluation: Path) -> dict[str, Any]:
             for one in result.get("examples", [])
         ],
     }  # fmt: skip
+
+
+def write_scores(run: Path, evaluation: Path, report: dict[str, Any]) -> Path | None:
+    """Write stages and scores into the card of the checkpoint that was evaluated, and return it.
+
+    None where that is not one of the run's, or is there no more.
+    """
+    folder = Path(json.loads(evaluated(run, evaluation).read_text()).get("model") or "")
+    names = [stage["name"] for stage in report["stages"]]
+    if folder.resolve().parent != run.resolve() or folder.name not in names:
+        return None
+    config = json.loads((folder / "config.json").read_text())
+    stages = report["stages"][: names.index(folder.name) + 1]
+    write_card(folder, card(config, stages, report["rows"]))
+    return folder / FILE
 
 
 def evaluated(run: Path, evaluation: Path) -> Path:

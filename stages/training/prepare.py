@@ -15,6 +15,7 @@ from omni.entry import EntryError
 from omni.features.cache import FeatureCache
 from omni.load import check_checkpoint, load
 from omni.model.forward import load_text_tokenizer
+from omni.model.isolation import check_vocabulary
 from omni.weights import WeightsError
 
 from ..objectives import kind_of, objective_class
@@ -53,8 +54,10 @@ def load_parent(
         check_checkpoint(start)
         return OmniForConditionalGeneration.sketch(str(start)), OmniProcessor.from_pretrained(start)
     model = OmniForConditionalGeneration
+    tokenizer = load_text_tokenizer(recipe.text)
     made = model.sketch(recipe.text) if sketch else model.from_text(recipe.text)
-    return made, OmniProcessor(load_text_tokenizer(recipe.text))
+    check_vocabulary(made, tokenizer)
+    return made, OmniProcessor(tokenizer)
 
 
 def extend(model: OmniForConditionalGeneration, processor: OmniProcessor, stage: StageConfig):

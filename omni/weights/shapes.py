@@ -1,0 +1,74 @@
+"""The shapes of some large parts, as their config.json says them: a plan needs no hub.
+
+`shape:ORG/NAME` is the part `hub:ORG/NAME` without its weights and with a byte tokenizer; only a
+sketch can be made of it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..files.atomic import replacing
+from ..nearest import nearest
+from .part import Part, WeightsError, cache_dir
+from .tiny import write_byte_tokenizer
+
+
+class Shape(NamedTuple):
+    """What is known of a part: its licence, and what of its config decides its shapes."""
+
+    license: str
+    config: dict[str, Any]
+
+
+SHAPES = {
+    "Qwen/Qwen2.5-7B": Shape("apache-2.0", {
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": 152064,
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+        "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "tie_word_embeddings": False,
+    }),
+    "Qwen/Qwen2-VL-7B-Instruct": Shape("apache-2.0", {
+        "model_type": "qwen2_vl", "vision_config": {
+            "model_type": "qwen2_vl_vision", "depth": 32, "embed_dim": 1280, "mlp_ratio": 4,
+            "num_heads": 16, "in_channels": 3, "hidden_size": 3584, "patch_size": 14,
+            "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "quick_gelu",
+        },
+    }),
+    "openai/whisper-large-v3": Shape("apache-2.0", {
+        "model_type": "whisper", "d_model": 1280, "num_mel_bins": 128, "encoder_layers": 32,
+        "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "decoder_layers": 32,
+        "decoder_attention_heads": 20, "decoder_ffn_dim": 5120, "max_source_positions": 1500,
+        "vocab_size": 51866,
+    }),
+}  # fmt: skip
+"""hub id -> shape"""
+
+
+def shape_of(spec: str) -> str:
+    """Return the spec of a part's shape where it is known here, else the spec itself."""
+    scheme, _, name = spec.partition(":")
+    return f"shape:{name}" if scheme == "hub" and name in SHAPES else spec
+
+
+def shape_part(name: str, weights: bool) -> Part:
+    """Write (once) the folder of a shape.
+
+    Raises:
+        WeightsError: it is not known, or weights are asked for.
+    """
+    if name not in SHAPES:
+        raise WeightsError(f"part shape:{name}: unknown; {nearest(name, SHAPES)}")
+    if weights:
+        raise WeightsError(f"part shape:{name} has no weights to train; write hub:{name}")
+    shape = SHAPES[name]
+    folder = cache_dir() / "shapes" / name.replace("/", "--")
+    if not (folder / "config.json").is_file():
+        with replacing(folder, shared=True) as staged:
+            _write(staged, shape.config)
+    return Part(folder, f"shape:{name}", shape.license, fetched=False)
+
+
+def _write(folder: Path, config: dict[str, Any]) -> None:
+    write_byte_tokenizer(folder)
+    (folder / "config.json").write_text(json.dumps(config))
