@@ -17,8 +17,8 @@ class OmniConfig(SavesCode, PreTrainedConfig):
     with which its tokens become mixtures of words. `parts` records where every pretrained part
     and every data set came from, with its licence. `heads` maps names to what makes speech,
     `{"kind": ..., ...}` as `HEADS` holds them under `kind`. `isolates` is False for an LLM that
-    does not keep the documents of a packed row apart, which then run one by one. `continues` is False for
-    one that must be asked a prompt at a time, and runs all of it again for every token.
+    does not keep the documents of a packed row apart, which then run one by one. `continues` is
+    False for one that must be asked a prompt at a time, and runs all of it again for every token.
     """
 
     model_type = "omni"
