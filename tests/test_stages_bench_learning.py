@@ -20,6 +20,7 @@ def test_a_bench_of_learning_runs_with_its_control(tmp_path, bench, figure):
     assert result.rows and figure in result.figures
 
 
+@pytest.mark.slow
 def test_a_step_of_dpo_costs_what_trl_says(tmp_path):
     result = dpo.run(tmp_path, small=True)
     assert result.ok and result.figures["loss_difference"] <= 1e-6

@@ -165,14 +165,14 @@ def test_draws_follow_from_salt_and_seed_and_not_from_who_else_is_asked(make_mod
 
 def flat_then_not(monkeypatch, flat):
     """Let the groups of some prompts earn the same for all answers."""
-    real = Play._judge
+    real = Play.judge
 
     def judge(self, row, completion):
         real(self, row, completion)
         number = row.seed % 100
         row.episode.reward = 1.0 if number in flat else float(row.number)
 
-    monkeypatch.setattr(Play, "_judge", judge)
+    monkeypatch.setattr(Play, "judge", judge)
 
 
 def test_groups_without_a_spread_are_replaced_and_surplus_is_carried_over(make_model, monkeypatch):

@@ -160,8 +160,8 @@ def _ctc(
     targets = [answers[d] for d in present]
     spelt = torch.cat(targets).unique()
     classes = torch.cat([(frequency == 0).nonzero()[:1, 0], spelt])
-    tokens = scale * F.normalize(tokens, dim=1)
-    scores = tokens @ table[classes].T - (tokens @ table.T).logsumexp(1, keepdim=True)  # (N, C)
+    logits = scale * F.normalize(tokens, dim=1) @ table.T  # (N, V)
+    scores = logits.index_select(1, classes) - logits.logsumexp(1, keepdim=True)  # (N, C)
     others = (1 - scores.exp().sum(1, keepdim=True)).clamp(min=1e-9).log()
     scores = torch.cat([scores, others], dim=1)
     frames = [scores[owner == d] for d in present]

@@ -125,7 +125,7 @@ class Play:
         found = self._complete(model, batch, how, keys)
         rows = [_Row(*one, number) for one in asked for number in range(config.group)]
         for row, completion in zip(rows, found, strict=True):
-            self._judge(row, completion)
+            self.judge(row, completion)
         for turn in range(1, config.attempts):
             going = [row for row in rows if row.open and self._fits(row)]
             for first in range(0, len(going), config.batch * config.group):
@@ -137,7 +137,7 @@ class Play:
                 for row, completion in zip(
                     some, self._complete(model, batch, config.generation, keys), strict=True
                 ):
-                    self._judge(row, completion)
+                    self.judge(row, completion)
         for n, (seed, _, messages, prompt) in enumerate(asked):
             own = rows[n * config.group : (n + 1) * config.group]
             if episodes := [row.episode for row in own if not row.broken]:
@@ -148,7 +148,7 @@ class Play:
     ) -> list[Completion]:
         return complete(model, self.processor, batch, how, keys=keys, keep=True)
 
-    def _judge(self, row: "_Row", completion: Completion) -> None:
+    def judge(self, row: "_Row", completion: Completion) -> None:
         """Add an answer to its episode with what it earns, or break off the episode."""
         episode = row.episode
         try:
