@@ -59,7 +59,7 @@ def _media(kind: str) -> list[Any]:
     if kind == "audio":  # 0.32 s: a whole quantum
         return [np.sin(np.arange(5_120, dtype=np.float32) / pitch) for pitch in (5, 9)]
     gradient = Image.linear_gradient("L").convert("RGB")
-    return [gradient.resize((60, 40)), gradient.resize((30, 70)).rotate(180)]
+    return [gradient.resize((60, 40)), gradient.resize((36, 70)).rotate(180)]
 
 
 def _switch(encoder: nn.Module, training: bool) -> None:
