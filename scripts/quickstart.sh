@@ -33,11 +33,8 @@ made() {
 }
 
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # an interrupted build must not go on behind the next
-{
-  omni-shards build speech --out "$data/words" --text words:all --renditions 8 --heldout-renditions 1
-  omni-shards build speech --out "$data/sentences" --text sentences --sentences 1000 --renditions 1
-} &
-voices=$!
+omni-shards build speech --out "$data/words" --text words:all --renditions 8 --heldout-renditions 1 &
+words=$!
 made captions pictures --variants 2 --turns 2 --kinds category,caption
 made images pictures --variants 2 --turns 3
 made easyvqa easyvqa --turns 6 --yes-no 0.33
@@ -47,7 +44,8 @@ omni-shards build text --out "$data/text"
 for asked in photos recordings; do
   omni-shards build "$asked" --out "$data/$asked" || [ $? -eq 3 ]
 done
-wait $voices
+omni-shards build speech --out "$data/sentences" --text sentences --sentences 1000 --renditions 1
+wait $words
 omni-shards build speech --out "$data/spoken" --text none --questions "$data/captions" --per-image 1 --heldout-per-image 1
 trap - EXIT
 
