@@ -84,13 +84,12 @@ def step_reward(
 
 
 def _bad_sequences(tokens: Sequence[str]) -> Iterator[str]:
-    opens = {"number": "+-*/(", "(": "+-*/("}
     before, depth = "", 0
     for token in tokens:
         kind = "number" if token.isdecimal() else token
-        after_value = before == "number" or before == ")"
-        if kind in opens:
-            if before and before not in opens[kind]:
+        after_value = before in ("number", ")")
+        if kind in ("number", "("):
+            if after_value:
                 yield f"invalid sequence at {token}"
             elif kind == "(":
                 depth += 1
