@@ -23,12 +23,12 @@ from data_shards.environments import (
     noted_environment,
     revised,
 )
-from data_shards.environments import published as legacy
-from data_shards.environments.formula import DEEPEST, FormulaError, parse
-from data_shards.environments.generalpoints import GeneralPoints, counts
-from data_shards.environments.solver import solvable, solve
+from data_shards.environments.generalpoints import published as legacy
+from data_shards.environments.generalpoints.formula import DEEPEST, FormulaError, parse
+from data_shards.environments.generalpoints.solver import solvable, solve
+from data_shards.environments.generalpoints.verifier import verify
+from data_shards.environments.generalpoints.world import GeneralPoints, counts
 from data_shards.environments.source import WORLDS
-from data_shards.environments.verifier import verify
 from data_shards.index.index import Index
 from data_shards.read.entry import read_shard
 from data_shards.sources import Build, SourceError

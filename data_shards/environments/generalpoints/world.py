@@ -10,9 +10,9 @@ import numpy as np
 from omni.entry import EntryError
 from omni.processing.messages import Message, audio, image, user
 
+from ..base import State, Verdict, draws, in_split
+from ..options import check_options
 from . import published, verifier
-from .base import State, Verdict, draws, in_split
-from .options import check_options
 from .solver import solvable, solve
 from .wordings import MOST, wordings_of
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import permutations, product
 
-from .base import Verdict
+from ..base import Verdict
 from .formula import FormulaError, parse
 from .verifier import CORRECT, ILLEGAL, WRONG_CARDS, WRONG_NUMBERS, WRONG_VALUE, failed
 
