@@ -95,14 +95,14 @@ def test_shifted_states_are_the_same_and_what_was_never_trained_on():
     for one, other in (("same_hands", "rule_shift"), ("in_distribution", "visual_shift")):
         assert [d.name for d in docs[one]] == [d.name for d in docs[other]]
         for a, b in zip(docs[one], docs[other], strict=True):
-            assert a.state["cards"] == b.state["cards"] and a.unit == b.unit
+            assert a.state["cards"] == b.state["cards"] and a.image_identity == b.image_identity
             assert repr(a.messages) != repr(b.messages)
     assert all({"J", "Q", "K"} & set(d.state["cards"]) for d in docs["rule_shift"])
     assert all(set(d.state["suits"]) <= {"H", "D"} for d in docs["visual_shift"])
     assert all(set(d.state["suits"]) <= {"S", "C"} for d in docs["in_distribution"])
     train = make_environment({"kind": "generalpoints", "split": "train"})
     trained = {train.world.identity(train.state(seed)) for seed in range(300)}  # type: ignore[attr-defined]
-    assert not trained & {doc.unit for some in docs.values() for doc in some}
+    assert not trained & {doc.image_identity for some in docs.values() for doc in some}
 
 
 @pytest.mark.parametrize(("attempts", "score"), [(1, 0), (2, 0), (3, 100)])

@@ -1,12 +1,12 @@
 """Worlds: what every one of them keeps, and GeneralPoints with its exact verifier."""
 
 import io
+import itertools
 import json
 import random
 import time
 from collections import Counter
 from contextlib import suppress
-from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,12 @@ from data_shards.environments import (
     noted_environment,
     revised,
 )
-from data_shards.environments import published as legacy
-from data_shards.environments.formula import DEEPEST, FormulaError, parse
-from data_shards.environments.generalpoints import counts
-from data_shards.environments.solver import solvable, solve
+from data_shards.environments.generalpoints import published as legacy
+from data_shards.environments.generalpoints.formula import DEEPEST, FormulaError, parse
+from data_shards.environments.generalpoints.solver import solvable, solve
+from data_shards.environments.generalpoints.verifier import verify
+from data_shards.environments.generalpoints.world import GeneralPoints, counts
 from data_shards.environments.source import WORLDS
-from data_shards.environments.verifier import verify
 from data_shards.index.index import Index
 from data_shards.read.entry import read_shard
 from data_shards.sources import Build, SourceError
@@ -176,13 +176,13 @@ def test_solver_and_verifier_agree_on_random_formulas():
     [(10, 4, 566, 715), (13, 4, 1362, 1820), (6, 3, 16, 56), (10, 3, 59, 220)],
 )
 def test_as_many_hands_can_be_solved_as_are_known_to(high, cards, solved, all_hands):
-    hands = list(combinations_with_replacement(range(1, high + 1), cards))
+    hands = list(itertools.combinations_with_replacement(range(1, high + 1), cards))
     assert len(hands) == all_hands
     assert sum(solvable(numbers, 24) for numbers in hands) == solved
 
 
 def test_hands_solvable_under_both_rules():
-    hands = [h for h in combinations_with_replacement(range(1, 14), 4) if h[-1] > 10]
+    hands = [h for h in itertools.combinations_with_replacement(range(1, 14), 4) if h[-1] > 10]
     both = [h for h in hands if all(solvable(counts(h, rule), 24) for rule in ("ten", "ranks"))]
     assert (len(hands), len(both)) == (1105, 529)
 
@@ -335,6 +335,13 @@ def test_shards_of_a_world_can_be_verified(kind, tmp_path):
     assert len({s.messages[0]["content"][-1]["text"].partition("[")[0][:30] for s in samples}) > 1
     assert len(Index.open(f"{tmp_path}/s/train-*.tar")) >= 60
     assert [s.messages for s in source.generate(Build(seed=1))] != [s.messages for s in samples]
+
+
+def test_every_licence_of_what_was_read_is_named(monkeypatch, tmp_path):
+    licences = itertools.cycle(["Apache-2.0", "CMU (BSD-like)"])
+    monkeypatch.setattr(GeneralPoints, "licence", lambda self, state: next(licences))
+    manifest = build(WORLDS["generalpoints"](count=5), tmp_path / "s")
+    assert manifest["licenses"] == {"generalpoints": "Apache-2.0 AND CMU (BSD-like)"}
 
 
 def test_spoken_and_drawn_shards_hold_their_media(variant, tmp_path):

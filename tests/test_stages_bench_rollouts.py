@@ -57,9 +57,12 @@ def test_the_game_of_cards_runs(tmp_path):
 def test_the_control_pays_a_group_what_it_earned_in_another_order():
     from data_shards.environments import make_environment
 
-    world = make_environment(TRAIN)
-    state = world.state(3)
-    texts = [world.solution(state), "1+1", "no", "2+2"]
-    paid = permuted([[{"role": "assistant", "content": text}] for text in texts], [3] * 4)
-    earned = [world.verify(state, text).reward for text in texts]
-    assert sorted(paid) == sorted(earned)
+    world, first = make_environment(TRAIN), set()
+    for seed in range(12):
+        state = world.state(seed)
+        texts = [world.solution(state), "1+1", "no", "2+2"]
+        paid = permuted([[{"role": "assistant", "content": text}] for text in texts], [seed] * 4)
+        earned = [world.verify(state, text).reward for text in texts]
+        assert sorted(paid) == sorted(earned)
+        first.add(paid.index(earned[0]))
+    assert first == {0, 1, 2, 3}  # the right answer's reward goes to any of them

@@ -15,7 +15,7 @@ from omni.nearest import nearest
 from .base import Checked, Environment, EnvironmentFault, State, Verdict, revised
 
 ENVIRONMENTS = {
-    "generalpoints": "data_shards.environments.generalpoints:GeneralPoints",
+    "generalpoints": "data_shards.environments.generalpoints.world:GeneralPoints",
     "navigation": "data_shards.environments.navigation:Navigation",
 }
 """kind -> "module:class", imported once it is asked for"""

@@ -164,9 +164,11 @@ def draws(name: str, seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[digest(name, seed), 0]))
 
 
-def in_heldout(identity: str, share: float) -> bool:
-    """Whether an identity is held out: `share` of all, whatever the seed of a build.
+def in_split(identity: str, split: str, share: float) -> bool:
+    """Whether an identity is in "train", or in "heldout": `share` of all; "all" has every one.
 
-    So a suite knows without the shards what training never saw.
+    Whatever the seed of a build, so that a suite knows without the shards what training never saw.
     """
-    return digest("heldout", identity) < share * 2**64
+    if split == "all":
+        return True
+    return (digest("heldout", identity) < share * 2**64) == (split == "heldout")

@@ -9,7 +9,7 @@ from omni.processing.messages import Message, image, user
 
 from ..sources.base import digest
 from .answers import Unread, check_length, last_object
-from .base import State, Verdict, draws, in_heldout
+from .base import State, Verdict, draws, in_split
 from .cities import CITIES, FORMS
 from .options import check_options
 from .streets import (
@@ -85,8 +85,7 @@ class Navigation:
             else CITIES[self.city].landmarks  # fmt: skip
         for _ in range(TRIES):
             route = draw_route(rng, self.legs, self.blocks, named)
-            held = in_heldout(self.identity({"route": route}), self.heldout)
-            if self.split == "all" or held == (self.split == "heldout"):
+            if in_split(self.identity({"route": route}), self.split, self.heldout):
                 wording = int(rng.integers(1 << 30)) % self.wordings
                 return {"seed": seed, "route": route, "step": 0, "wording": wording}
         raise ValueError(f"{TRIES:,} routes, and none of the split {self.split}")

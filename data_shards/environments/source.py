@@ -75,7 +75,9 @@ class World:
         messages, media = world.prompt(state)
         answer = world.solution(state)
         licence = inner.licence(state) if hasattr(inner, "licence") else LICENCE
-        build.licenses[self.name] = licence
+        known = build.licenses.setdefault(self.name, licence)
+        if licence not in known.split(" AND "):  # voices have licences of their own
+            build.licenses[self.name] = f"{known} AND {licence}"
         meta = facts(self.name, licence, "environment", answer=answer,
                      identity=inner.identity(state),
                      environment=environment_note(world, state))  # fmt: skip

@@ -59,11 +59,11 @@ def verified(
     paid = []
     for note, completion in zip(world, completions, strict=True):
         made, state = _of(note)
-        paid.append(made.verify(state, _said(completion)).reward)
+        paid.append(made.verify(state, _answer(completion)).reward)
     return paid
 
 
-def _said(completion: Any) -> str:
+def _answer(completion: Any) -> str:
     """The text of a completion, which in conversations is a list of messages."""
     if isinstance(completion, str):
         return completion

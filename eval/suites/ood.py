@@ -39,24 +39,22 @@ class StateDoc(Doc):
     """A prompt, and the state that verifies its answers."""
 
     state: State | None = None
-    unit: str = ""
 
 
 @dataclass(frozen=True)
 class WorldRow(Own):
-    """Prompts of a world, right where one of `attempts` answers is."""
+    """Prompts of a world, right where one of its `attempts` answers is."""
 
     world: Callable[[], Checked] = lambda: make_environment(KIND)
-    attempts: int = 1
 
     def outcomes(
         self, answerer: Answerer, docs: Sequence[Doc], condition: str, generation: Generation
     ) -> list[Outcome]:
-        """Ask; what fails is asked again with the verifier's words, `attempts` times in all."""
+        """Ask; what fails is asked again with the verifier's words, while `attempts` are left."""
         world, talks = self.world(), apply_condition(list(docs), condition, SEED)
         given, right = [""] * len(docs), [False] * len(docs)
         left = list(range(len(docs)))
-        for _ in range(self.attempts):
+        for _ in range(world.attempts):
             names = [f"{self.name}:{docs[i].name}" for i in left]
             texts = answerer([talks[i] for i in left], generation, names=names)
             failed = []
@@ -70,18 +68,17 @@ class WorldRow(Own):
             if not left:
                 break
         return [
-            Outcome(doc.name, doc.question, doc.expected, text, float(correct), group=_unit(doc))
+            Outcome(
+                doc.name, doc.question, doc.expected, text, float(correct),
+                group=doc.image_identity,
+            )
             for doc, text, correct in zip(docs, given, right, strict=True)
-        ]
+        ]  # fmt: skip
 
 
 def _state(doc: Doc) -> State:
     assert isinstance(doc, StateDoc) and doc.state is not None
     return doc.state
-
-
-def _unit(doc: Doc) -> str:
-    return doc.unit if isinstance(doc, StateDoc) else ""
 
 
 def entry_of(given: Sequence[str]) -> dict[str, Any]:
@@ -111,22 +108,21 @@ def rows_of(entry: Mapping[str, Any]) -> tuple[WorldRow, ...]:
         EntryError: see `make_environment`.
         ValueError: this suite knows no shifts of such a world.
     """
-    make_environment(entry)
+    usual: Any = make_environment(entry).world
     if entry["kind"] not in SHIFTS:
         raise ValueError(f"--suite ood knows shifts of {', '.join(SHIFTS)}, not of {entry['kind']}")
     score = SCORES.get(entry["kind"], verified)
     found = []
-    for name, (changes, against) in SHIFTS[entry["kind"]](entry).items():
+    for name, (changes, against) in SHIFTS[entry["kind"]](usual).items():
         asked = {**entry, "split": "heldout", **(changes if isinstance(changes, dict) else {})}
         world = cache(partial(make_environment, asked))
         docs = partial(_missing, changes) if isinstance(changes, str) \
             else _kept(partial(_docs, world))  # fmt: skip
-        controls = CONTROLS.get(entry.get("variant", ""), ()) if name == "in_distribution" else ()
-        attempts = int(entry["attempts"])
+        controls = CONTROLS.get(usual.variant, ()) if name == "in_distribution" else ()
         found.append(WorldRow(
-            name, docs, score, controls, MOST[entry.get("answer", "json")], stop=(),
-            how=f"own (verified, {attempts} attempt{'s' * (attempts > 1)})",
-            controlled=CONTROLLED, against=against, world=world, attempts=attempts,
+            name, docs, score, controls, MOST[usual.answer], stop=(),
+            how=f"own (verified, {usual.attempts} attempt{'s' * (usual.attempts > 1)})",
+            controlled=CONTROLLED, against=against, world=world,
         ))  # fmt: skip
     return tuple(found)
 
@@ -139,17 +135,17 @@ Shifts = dict[str, tuple[dict[str, Any] | str, str]]
 """row -> (the options that differ, or why there is none; the row on the same states)"""
 
 
-def _cards(entry: Mapping[str, Any]) -> Shifts:
-    other = "ranks" if entry.get("faces", "ten") == "ten" else "ten"
+def _cards(usual: Any) -> Shifts:
+    other = "ranks" if usual.faces == "ten" else "ten"
     found: Shifts = {"in_distribution": ({}, "")}
-    if entry.get("high", 13) < 11:
-        why = f"no card up to rank {entry['high']} is a face card, so no rule can change"
+    if usual.high < 11:
+        why = f"no card up to rank {usual.high} is a face card, so no rule can change"
         found["rule_shift"] = why, ""
     else:
         found["same_hands"] = {"hands": "paired"}, ""
         found["rule_shift"] = {"hands": "paired", "faces": other}, "same_hands"
-    if entry.get("variant") == "image":
-        suits = {"black": "red", "red": "black"}.get(entry.get("suits", "black"))
+    if usual.variant == "image":
+        suits = {"black": "red", "red": "black"}.get(usual.suits)
         found["visual_shift"] = (
             ({"suits": suits}, "in_distribution") if suits
             else ("training has seen black and red suits", "")
@@ -157,9 +153,9 @@ def _cards(entry: Mapping[str, Any]) -> Shifts:
     return found
 
 
-def _streets(entry: Mapping[str, Any]) -> Shifts:
-    other = "relative" if entry.get("actions", "absolute") == "absolute" else "absolute"
-    city = "second" if entry.get("city", "first") == "first" else "first"
+def _streets(usual: Any) -> Shifts:
+    other = "relative" if usual.actions == "absolute" else "absolute"
+    city = "second" if usual.city == "first" else "first"
     return {
         "in_distribution": ({}, ""),
         "rule_shift": ({"actions": other}, "in_distribution"),
@@ -167,10 +163,8 @@ def _streets(entry: Mapping[str, Any]) -> Shifts:
     }
 
 
-SHIFTS: dict[str, Callable[[Mapping[str, Any]], Shifts]] = {
-    "generalpoints": _cards,
-    "navigation": _streets,
-}
+SHIFTS: dict[str, Callable[[Any], Shifts]] = {"generalpoints": _cards, "navigation": _streets}
+"""kind -> how the world that training had may be shifted"""
 
 
 def _kept(make: Callable[[], list[Doc]]) -> Callable[[Any], list[Doc]]:
@@ -207,11 +201,10 @@ def _docs(world: Callable[[], Checked]) -> list[Doc]:
 def _doc(world: Checked, state: State, name: str) -> StateDoc:
     messages, media = world.prompt(state)
     inner: Any = world.world
-    unit = inner.identity(state)
+    identity = inner.identity(state)  # of what is shown or heard, and what is resampled together
     asked: Messages = bind(messages, media)
     question = " ".join(p["text"] for p in messages[-1]["content"] if p["type"] == "text")
-    return StateDoc(name, asked, question, world.solution(state), unit, unit, state=state,
-                    unit=unit)  # fmt: skip
+    return StateDoc(name, asked, question, world.solution(state), identity, identity, state=state)
 
 
 def verified(outcomes: list[Outcome]) -> Scored:

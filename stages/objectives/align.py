@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from omni.encoders import encoder_class
 from omni.processing.processor import IGNORE_INDEX
 
-from .base import Loss, Objective
+from .base import Loss, Objective, token_documents
 
 COUNTS = "align_counts"  # in a batch: `align_counts` of the whole step
 
@@ -108,7 +108,7 @@ def align_counts(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
 def _answers(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return each token's document, (T,), and each document's labels."""
     labels = batch["labels"][0]
-    document = (batch["position_ids"][0] == 0).cumsum(0) - 1
+    document = token_documents(batch)
     labelled = labels != IGNORE_INDEX
     return document, [labels[(document == d) & labelled] for d in range(document[-1] + 1)]
 

@@ -54,9 +54,13 @@ def document_sums(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> to
 
 def label_documents(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return the number of each label's document, (N,)."""
-    document = (batch["position_ids"][0] == 0).cumsum(0) - 1  # (T,)
     # a label's document is that of the token before it
-    return document.index_select(0, batch["label_positions"][0])
+    return token_documents(batch).index_select(0, batch["label_positions"][0])
+
+
+def token_documents(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the number of each token's document, (T,)."""
+    return (batch["position_ids"][0] == 0).cumsum(0) - 1
 
 
 def frozen_copy(model: Any) -> nn.Module:

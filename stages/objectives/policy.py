@@ -93,8 +93,8 @@ class Policy(Objective):
         if self.unit == "answers":
             return [float(labels > 0) for labels in documents.labels]
         each = documents.numbers or [{}] * len(documents)
-        return [told.get(BUDGET, 1.0) * (labels > 0)
-                for told, labels in zip(each, documents.labels, strict=True)]  # fmt: skip
+        return [numbers.get(BUDGET, 1.0) * (labels > 0)
+                for numbers, labels in zip(each, documents.labels, strict=True)]  # fmt: skip
 
     def __call__(self, model: Any, batch: dict[str, Any], count: torch.Tensor) -> Loss:
         scores, labels, row = score_labels(model, batch)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from omni.heads.depth import DepthHead
 from omni.model.head import IGNORE_INDEX, router_loss, token_losses
 
-from .base import Loss, Objective, document_sums
+from .base import Loss, Objective, document_sums, token_documents
 from .speech import COUNTS, check_started, frame_counts, idle
 
 
@@ -68,8 +68,8 @@ class Speak(Objective):
         if (more := router_loss(model.language_model, decoded)) is not None:
             total = total + more * len(places) / count
         by_document = document_sums(weighed[0].detach(), about)
-        document = (about["position_ids"][0] == 0).cumsum(0) - 1
-        by_document = by_document.index_add(0, document[at[mine]], weighed[1].detach())
+        owner = token_documents(about)[at[mine]]
+        by_document = by_document.index_add(0, owner, weighed[1].detach())
         sums = {"text": text.detach().sum(), "speech": speech.detach().sum() * share,
                 "first": first * share}  # fmt: skip
         return Loss(total, by_document, sums)

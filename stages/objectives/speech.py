@@ -11,7 +11,7 @@ from omni.entry import EntryError
 from omni.heads.mel import FRAMES_PER_CODE, log_mel
 from omni.processing.messages import MessageError, assistant, user
 
-from .base import Loss, Objective
+from .base import Loss, Objective, token_documents
 
 COUNTS = "frame_counts"  # in a batch: frames and labels of the whole step
 
@@ -63,13 +63,12 @@ def clips_of(model: Any, batch: dict[str, Any]) -> Clips | None:
     if media is None:
         return None
     features, wave, frames = media
-    document = (batch["position_ids"][0] == 0).cumsum(0) - 1
     at = batch[f"{name}_positions"][0]
     # of sound that several documents show, the first of them pays for it
     tokens = at.new_tensor(frames.sum(1).tolist())
     starts = tokens.cumsum(0) - tokens
     first = at[starts] if places is None else _first_of(places[0], at, starts)
-    return Clips(features.to(model.dtype), wave, frames, document[first])
+    return Clips(features.to(model.dtype), wave, frames, token_documents(batch)[first])
 
 
 def _first_of(places: torch.Tensor, at: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:

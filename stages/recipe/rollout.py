@@ -1,12 +1,14 @@
 """What a stage that learns from its own answers samples: `rollout: {environment: ...}`."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from omni.entry import EntryError
 from omni.generation.settings import Generation
 from omni.nearest import nearest
+
+from .entry import check_generation, read_entry
 
 LENGTHS = ("exact", "max")
 
@@ -83,18 +85,14 @@ class RolloutConfig:
         for name in ("prompts", "group", "attempts", "updates", "rounds", "batch", "max_tokens"):
             _whole(name, getattr(self, name), 2 if name == "group" else 1)
         _whole("max_length", self.max_length, 0)
-        for name in ("temperature", "top_p", "max_new_tokens", "stop"):
-            try:
-                Generation(**{name: getattr(self, name)})
-            except ValueError as error:
-                raise EntryError(error, name) from error
+        check_generation(self, "temperature", "top_p", "max_new_tokens", "stop")
         if self.temperature == 0:
             raise EntryError("temperature is above 0: answers drawn greedily are all the same, and "
                              "nothing can be learnt of a group of them", "temperature")  # fmt: skip
         if not isinstance(self.reward, str) or (self.reward and ":" not in self.reward):
             raise EntryError(f'reward is "module:function", not {self.reward!r}', "reward")
         if self.length:
-            _make(Length, self.length, "length")
+            read_entry(Length, self.length, "length")
 
     @property
     def generation(self) -> Generation:
@@ -104,7 +102,7 @@ class RolloutConfig:
     @property
     def asked(self) -> Length | None:
         """What is asked of the length of answers."""
-        return _make(Length, self.length, "length") if self.length else None
+        return read_entry(Length, self.length, "length") if self.length else None
 
     @property
     def kind(self) -> str:
@@ -119,23 +117,7 @@ def rollout_of(entry: Mapping[str, Any]) -> RolloutConfig:
     Raises:
         EntryError: an unknown key (the nearest is named), or a value that cannot be.
     """
-    return _make(RolloutConfig, entry)
-
-
-def _make(cls: Any, entry: Any, *keys: str) -> Any:
-    if not isinstance(entry, Mapping):
-        raise EntryError(f"{keys[-1] if keys else 'rollout'} is a mapping, not {entry!r}", *keys)
-    known = {field.name: field for field in fields(cls)}
-    for key in entry:
-        if key not in known:
-            raise EntryError(f"unknown key {key!r}; {nearest(key, known)}", *keys, str(key))
-    for name, one in known.items():
-        if name not in entry and one.default is MISSING and one.default_factory is MISSING:
-            raise EntryError(f"the key {name!r} is required", *keys)
-    try:
-        return cls(**entry)
-    except EntryError as error:
-        raise EntryError(error, *keys, *error.keys) from error
+    return read_entry(RolloutConfig, entry)
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -1,12 +1,14 @@
 """A source that an earlier stage makes: `{sample: {from: STAGE, prompts: [data/chat], n: 4}}`."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from omni.entry import EntryError
 from omni.generation.settings import Generation
 from omni.nearest import nearest
+
+from .entry import check_generation, read_entry
 
 FOLDER = "sampled"  # of a run
 PAIRS = ("", "spin", "hard")
@@ -65,11 +67,7 @@ class Sampled:
             raise EntryError("pairs: hard needs at least two answers to a prompt", "n")
         if type(self.batch) is not int or self.batch < 1:
             raise EntryError(f"batch is a whole number from 1, not {self.batch!r}", "batch")
-        for name in ("n", "temperature", "top_p", "max_new_tokens", "seed"):
-            try:
-                Generation(**{name: getattr(self, name)})
-            except ValueError as error:
-                raise EntryError(error, name) from error
+        check_generation(self, "n", "temperature", "top_p", "max_new_tokens", "seed")
 
     @property
     def stages(self) -> list[str]:
@@ -118,18 +116,7 @@ def source_of(entry: Any) -> list[str] | Sampled:
             raise EntryError(f"unknown key {key!r}; {nearest(key, ['sample'])}", str(key))
     if not isinstance(entry.get("sample"), Mapping):
         raise EntryError(f"sample is a mapping: {SHAPE}", "sample")
-    says = {str(key): value for key, value in entry["sample"].items()}
-    known = {field.name.rstrip("_"): field for field in fields(Sampled)}
-    for key in says:
-        if key not in known:
-            raise EntryError(f"unknown key {key!r}; {nearest(key, known)}", "sample", key)
-    for key, field in known.items():
-        if key not in says and field.default is MISSING:
-            raise EntryError(f"the key {key!r} is required", "sample")
-    try:
-        return Sampled(**{known[key].name: value for key, value in says.items()})
-    except EntryError as error:
-        raise EntryError(error, "sample", *error.keys) from error
+    return read_entry(Sampled, entry["sample"], "sample")
 
 
 def _strings(value: Any) -> bool:

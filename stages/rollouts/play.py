@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from transformers import GenerationConfig
 
 from data_shards.environments import Checked, EnvironmentFault
@@ -119,7 +118,8 @@ class Play:
 
     def _played(self, model: Any, asked: Sequence[Asked], salt: str) -> Iterator[Group]:
         config, prompts = self.config, [encoded for _, _, _, encoded in asked]
-        batch = (groups_of if shares(model) else _padded)(self.processor, prompts)
+        shared = shares(model)
+        batch = groups_of(self.processor, prompts) if shared else self.processor.pad(prompts)
         how = replace(config.generation, n=config.group)
         keys = [f"{salt}|{seed}" for seed, *_ in asked]
         found = self._complete(model, batch, how, keys)
@@ -131,7 +131,7 @@ class Play:
             for first in range(0, len(going), config.batch * config.group):
                 some = going[first : first + config.batch * config.group]
                 so_far = [self._reply(row) for row in some]
-                together = share(self.processor, so_far) if shares(model) else None
+                together = share(self.processor, so_far) if shared else None
                 batch = together or self.processor.pad(so_far)
                 keys = [f"{salt}|{row.seed}|{row.number}|{turn}" for row in some]
                 for row, completion in zip(
@@ -217,10 +217,6 @@ def _attempt(completion: Completion, verdict: Verdict) -> Attempt:
 
 def _asking(message: Message, words: str) -> Message:
     return {**message, "content": [*message["content"], {"type": "text", "text": f" {words}"}]}
-
-
-def _padded(processor: Any, prompts: list[Encoded]) -> dict[str, torch.Tensor]:
-    return processor.pad(prompts)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from data_shards.plan.plan import Item
 from data_shards.read.batch import Batch, Row, make_batch
 from data_shards.shards.shard import Entry, Part
-from omni.processing.messages import assistant, user
+from omni.processing.messages import assistant, media_refs, user
 from omni.processing.processor import IGNORE_INDEX, Encoded
 
 from ..objectives.policy import (
@@ -40,7 +40,8 @@ class Rows:
     def batches(self, groups: Sequence[Group], step: int, ranks: int = 1) -> list[Batch]:
         """Pack episodes in order, a multiple of `ranks` of rows, of `max_tokens` at most each."""
         packs = [*self._packs(groups)]
-        packs += [[] for _ in range(-len(packs) % ranks or (ranks if not packs else 0))]
+        missing = -len(packs) % ranks if packs else ranks
+        packs += [[] for _ in range(missing)]
         return [make_batch(self.processor, found, self.filler(), step - 1, number, 0)
                 for number, found in enumerate(packs)]  # fmt: skip
 
@@ -68,9 +69,8 @@ class Rows:
             yield pack
 
     def _row(self, group: Group, number: int) -> Row:
-        files = [ref for m in group.messages for p in m["content"] if p["type"] != "text"
-                 for ref in [p[p["type"]]]]  # fmt: skip
-        parts = (Part("json", 0, 0), *(Part("media", 0, len(data)) for data in files))
+        media = (Part("media", 0, len(data)) for _, data in media_refs(group.messages))
+        parts = (Part("json", 0, 0), *media)
         entry = Entry(self.config.kind, str(group.seed), 0, 0, parts)
         length = len(group.prompt)
         return Row(entry, Item(self.config.kind, number, 0, length, 0, 0), length, 0)

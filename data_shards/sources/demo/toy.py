@@ -92,8 +92,8 @@ def _sum(rng: np.random.Generator, number: int) -> Made:
     lines, total = worked(terms)
     again = ["Wait", lines[-1]] if rng.random() < 0.2 else []  # what a forced one goes on with
     asked, thinking = "+".join(map(str, terms)), "\n".join([*lines, *again])
-    said = f"<think>{thinking}</think>\nFinal Answer: {total}"
-    return Made(asked, [user(asked), assistant(said)], {"answer": str(total)}, {})
+    answer = f"<think>{thinking}</think>\nFinal Answer: {total}"
+    return Made(asked, [user(asked), assistant(answer)], {"answer": str(total)}, {})
 
 
 def _critique(rng: np.random.Generator, number: int) -> Made:
@@ -102,9 +102,9 @@ def _critique(rng: np.random.Generator, number: int) -> Made:
     right = number % 2 == 0
     noisy = total if right else (total + int(rng.integers(1, BASE))) % BASE
     asked, verdict = "+".join(map(str, terms)), "right" if right else "wrong"
-    said = f"{'; '.join(lines)}. Conclusion: {verdict} {END}"
+    critique = f"{'; '.join(lines)}. Conclusion: {verdict} {END}"
     meta = {"query": asked, "noisy": str(noisy), "answer": str(total), "verdict": verdict}
-    return Made(asked, [user(SHAPE.format(asked, noisy)), assistant(said)], meta, {})
+    return Made(asked, [user(SHAPE.format(asked, noisy)), assistant(critique)], meta, {})
 
 
 def _judged(rng: np.random.Generator, number: int) -> Made:
@@ -127,12 +127,11 @@ def _pair(rng: np.random.Generator, number: int) -> Made:
     names = SHOWN if number % 2 else tuple(TONES)
     fits, other = (str(name) for name in rng.permutation(names)[:2])
     if number % 2:
-        ref, data, thing = "img0.jpg", _square(fits, rng), "square"
+        ref, data, thing, shown = "img0.jpg", _square(fits, rng), "square", image
     else:
-        ref, data, thing = "aud0.flac", _tone(TONES[fits], rng), "tone"
-    shown = image(ref) if number % 2 else audio(ref)
+        ref, data, thing, shown = "aud0.flac", _tone(TONES[fits], rng), "tone", audio
     chosen, rejected = ([assistant(f"A {name} {thing}.")] for name in (fits, other))
-    asked = [user(shown, "What is it?")]
+    asked = [user(shown(ref), "What is it?")]
     return Made(str(number), asked, {"caption": fits}, {ref: data}, (chosen, rejected))
 
 

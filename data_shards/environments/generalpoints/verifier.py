@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from .answers import Unread, check_length, last_object
-from .base import Verdict
+from ..answers import Unread, check_length, last_object
+from ..base import Verdict
 from .formula import FormulaError, parse_equation
 
 CORRECT, WRONG_VALUE, WRONG_CARDS, WRONG_NUMBERS, ILLEGAL = 5.0, -1.0, -1.5, -2.0, -3.0

@@ -10,9 +10,9 @@ import numpy as np
 from omni.entry import EntryError
 from omni.processing.messages import Message, audio, image, user
 
+from ..base import State, Verdict, draws, in_split
+from ..options import check_options
 from . import published, verifier
-from .base import State, Verdict, draws, in_heldout
-from .options import check_options
 from .solver import solvable, solve
 from .wordings import MOST, wordings_of
 
@@ -100,10 +100,8 @@ class GeneralPoints:
                          f"and none that can make {self.target} (split {self.split})")  # fmt: skip
 
     def _may_be(self, ranks: Sequence[int]) -> bool:
-        if self.split != "all":
-            held = in_heldout(identity(ranks), self.heldout)
-            if held != (self.split == "heldout"):
-                return False
+        if not in_split(identity(ranks), self.split, self.heldout):
+            return False
         rules = ("ten", "ranks") if self.hands == "paired" else (self.faces,)
         return all(solvable(counts(ranks, rule), self.target) for rule in rules)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..sources.base import png
+from ...sources.base import png
 
 TABLE, PAPER, EDGE = "#35654d", "#fdfdfb", "#8a8a8a"
 INKS = {"S": "#16161c", "C": "#16161c", "H": "#c8102e", "D": "#c8102e"}

@@ -3,9 +3,9 @@
 from functools import lru_cache
 from typing import Any
 
-from ..sources.base import Build
-from ..sources.demo.readers import AUTO, Readers, Reading, cast
-from ..sources.demo.voices import find_voices
+from ...sources.base import Build
+from ...sources.demo.readers import AUTO, Readers, Reading, cast
+from ...sources.demo.voices import find_voices
 
 NAMES = ("ace", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
          "jack", "queen", "king")  # fmt: skip

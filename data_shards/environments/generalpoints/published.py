@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import permutations, product
 
-from .base import Verdict
+from ..base import Verdict
 from .formula import FormulaError, parse
 from .verifier import CORRECT, ILLEGAL, WRONG_CARDS, WRONG_NUMBERS, WRONG_VALUE, failed
 
@@ -84,13 +84,12 @@ def step_reward(
 
 
 def _bad_sequences(tokens: Sequence[str]) -> Iterator[str]:
-    opens = {"number": "+-*/(", "(": "+-*/("}
     before, depth = "", 0
     for token in tokens:
         kind = "number" if token.isdecimal() else token
-        after_value = before == "number" or before == ")"
-        if kind in opens:
-            if before and before not in opens[kind]:
+        after_value = before in ("number", ")")
+        if kind in ("number", "("):
+            if after_value:
                 yield f"invalid sequence at {token}"
             elif kind == "(":
                 depth += 1

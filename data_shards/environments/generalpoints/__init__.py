@@ -1,0 +1,1 @@
+"""GeneralPoints: its cards as text, pictures and speech, its formulas, and what verifies them."""
