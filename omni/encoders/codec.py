@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..entry import EntryError
+from ..entry import EntryError, check_whole
 from ..heads.mel import RATE, SAMPLES_PER_CODE
 from ..heads.mel_decoder import Decoded, MelDecoder
 from ..heads.quantiser import Quantised, ResidualQuantiser
@@ -62,14 +62,13 @@ class CodecEncoder(nn.Module):
         own |= {key: spec.pop(key) for key in own if key in spec}
         whisper = WhisperEncoder.describe(folder, **spec)
         own["hidden"] = own["hidden"] or 4 * whisper["model_config"].get("d_model", 384)
-        own["books"] = list(own["books"]) if isinstance(own["books"], list | tuple) else [0]
-        if not own["books"] or not all(type(n) is int and n > 1 for n in own["books"]):
-            raise EntryError("books is a list of how many codes each has, such as [512, 256]",
-                             "encoder", "books")  # fmt: skip
+        books = own["books"] if isinstance(own["books"], list | tuple) else ()
+        if not books or not all(type(n) is int and n > 1 for n in books):
+            raise EntryError("books is a list of how many codes each has, such as [512, 256], not "
+                             f"{own['books']!r}", "encoder", "books")  # fmt: skip
+        own["books"] = list(books)
         for key in ("hidden", "decoder_hidden", "decoder_layers"):
-            if type(own[key]) is not int or own[key] < 1:
-                raise EntryError(f"{key} is a whole number from 1, not {own[key]!r}",
-                                 "encoder", key)  # fmt: skip
+            check_whole(key, own[key], "encoder")
         if not isinstance(own["decay"], float) or not 0 < own["decay"] < 1:
             raise EntryError(f"decay is between 0 and 1, not {own['decay']!r}", "encoder", "decay")
         if window_frames(whisper) % FOLD:
