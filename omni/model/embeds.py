@@ -114,8 +114,7 @@ class Embeds(PreTrainedModel):
         """Tie an absent modality into the graph with weight zero, so that no rank waits for it."""
         if not (self.training and torch.is_grad_enabled()):
             return 0.0
-        parts = (*self.encoders[name].parameters(), *self.projectors[name].parameters())
-        return sum((0.0 * p.flatten()[0] for p in parts if p.requires_grad), 0.0)
+        return touched(self.encoders[name], self.projectors[name])
 
     @property
     def codec(self) -> str:
@@ -164,3 +163,9 @@ class Embeds(PreTrainedModel):
 def trains(module: nn.Module) -> bool:
     """Tell whether any parameter does."""
     return any(p.requires_grad for p in module.parameters())
+
+
+def touched(*modules: nn.Module) -> torch.Tensor | float:
+    """Return zero, of which each parameter that trains gets a gradient."""
+    trained = (p for module in modules for p in module.parameters() if p.requires_grad)
+    return sum((0.0 * p.flatten()[0] for p in trained), 0.0)
