@@ -16,7 +16,7 @@ from ..media.decode import load_audio
 from ..nearest import nearest
 from .ragged import Ragged
 from .stored import check_loaded, is_sketch, stored_preprocessing
-from .windows import windows_of
+from .windows import equally_long, windows_of
 
 RATE = 16_000
 N_FFT = 400  # samples: 25 ms
@@ -114,26 +114,21 @@ class WhisperEncoder(nn.Module):
         """
         wave = torch.from_numpy(load_audio(ref, RATE))
         mels = config["model_config"].get("num_mel_bins", 80)
-        positions = _positions(config)
+        positions = window_frames(config)
         windows = wave.split(positions * STRIDE)
         frames = [math.ceil(len(w) / STRIDE) for w in windows]
         features = [log_mel(F.pad(w, (0, _padded(n, positions) * STRIDE - len(w))), mels)
                     for w, n in zip(windows, frames, strict=True)]  # fmt: skip
-        longest = max(f.shape[1] for f in features)
         return {
-            "input_features": torch.stack([F.pad(f, (0, longest - f.shape[1])) for f in features]),
+            "input_features": torch.stack(equally_long(features)),
             "audio_frames": torch.tensor(frames),
         }
 
     @staticmethod
     def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Pad the windows of a batch to the longest; the encoder cuts them again."""
-        longest = max(item["input_features"].shape[2] for item in items)
-        features = [
-            F.pad(i["input_features"], (0, longest - i["input_features"].shape[2])) for i in items
-        ]
         return {
-            "input_features": torch.cat(features),
+            "input_features": torch.cat(equally_long([i["input_features"] for i in items])),
             "audio_frames": torch.cat([item["audio_frames"] for item in items]),
         }
 
@@ -145,7 +140,7 @@ class WhisperEncoder(nn.Module):
     @staticmethod
     def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell the grids of clips from their facts; see `omni.encoders`."""
-        clip, samples = windows_of(facts, RATE, _positions(config) * STRIDE)
+        clip, samples = windows_of(facts, RATE, window_frames(config) * STRIDE)
         return clip, -(-samples // STRIDE)[:, None]
 
     @staticmethod
@@ -153,7 +148,7 @@ class WhisperEncoder(nn.Module):
         config: dict[str, Any], input_features: torch.Tensor, audio_frames: torch.Tensor
     ) -> list[tuple[torch.Tensor, ...]]:
         """Undo `collate`: the inputs of each window alone, without the batch's padding."""
-        positions = _positions(config)
+        positions = window_frames(config)
         lengths = [2 * _padded(n, positions) for n in audio_frames.tolist()]
         return [
             (mel[..., :length], frames)
@@ -207,7 +202,7 @@ def _check_extractor(folder: Path, model: dict[str, Any]) -> None:
             )
 
 
-def _positions(config: dict[str, Any]) -> int:
+def window_frames(config: dict[str, Any]) -> int:
     """Return the encoder frames of a whole window."""
     return config["model_config"].get("max_source_positions", POSITIONS)
 

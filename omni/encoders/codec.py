@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..entry import EntryError
+from ..entry import EntryError, check_whole
 from ..heads.mel import RATE, SAMPLES_PER_CODE
 from ..heads.mel_decoder import Decoded, MelDecoder
 from ..heads.quantiser import Quantised, ResidualQuantiser
 from ..media.decode import load_audio
-from .audio import POSITIONS, STRIDE, WhisperEncoder
+from .audio import STRIDE, WhisperEncoder, window_frames
 from .ragged import Ragged
-from .windows import windows_of
+from .windows import equally_long, windows_of
 
 FOLD = 4  # encoder frames (50 Hz) of a code frame (12.5 Hz)
 BOOKS = [8192, 4096, 2048, 1024, 1024, 1024, 1024, 1024]  # Baichuan-Audio-Tokenizer's
@@ -62,19 +62,18 @@ class CodecEncoder(nn.Module):
         own |= {key: spec.pop(key) for key in own if key in spec}
         whisper = WhisperEncoder.describe(folder, **spec)
         own["hidden"] = own["hidden"] or 4 * whisper["model_config"].get("d_model", 384)
-        own["books"] = list(own["books"]) if isinstance(own["books"], list | tuple) else [0]
-        if not own["books"] or not all(type(n) is int and n > 1 for n in own["books"]):
-            raise EntryError("books is a list of how many codes each has, such as [512, 256]",
-                             "encoder", "books")  # fmt: skip
+        books = own["books"] if isinstance(own["books"], list | tuple) else ()
+        if not books or not all(type(n) is int and n > 1 for n in books):
+            raise EntryError("books is a list of how many codes each has, such as [512, 256], not "
+                             f"{own['books']!r}", "encoder", "books")  # fmt: skip
+        own["books"] = list(books)
         for key in ("hidden", "decoder_hidden", "decoder_layers"):
-            if type(own[key]) is not int or own[key] < 1:
-                raise EntryError(f"{key} is a whole number from 1, not {own[key]!r}",
-                                 "encoder", key)  # fmt: skip
+            check_whole(key, own[key], "encoder")
         if not isinstance(own["decay"], float) or not 0 < own["decay"] < 1:
             raise EntryError(f"decay is between 0 and 1, not {own['decay']!r}", "encoder", "decay")
-        if _positions(whisper) % FOLD:
+        if window_frames(whisper) % FOLD:
             raise EntryError(f"max_source_positions is a multiple of {FOLD}, not "
-                             f"{_positions(whisper)}", "encoder", "model_config")  # fmt: skip
+                             f"{window_frames(whisper)}", "encoder", "model_config")  # fmt: skip
         return {**whisper, **own}
 
     def load_pretrained(self, folder: Path) -> None:
@@ -107,11 +106,10 @@ class CodecEncoder(nn.Module):
         made = WhisperEncoder.preprocess(config, wave)
         frames = torch.stack([made["audio_frames"] // FOLD, torch.zeros_like(made["audio_frames"])])
         frames[1, -1] = 1
-        windows = torch.from_numpy(wave).split(_positions(config) * STRIDE)
-        longest = max(len(w) for w in windows)
+        windows = torch.from_numpy(wave).split(window_frames(config) * STRIDE)
         return {
             "code_features": made["input_features"],
-            "code_wave": torch.stack([F.pad(w, (0, longest - len(w))) for w in windows]),
+            "code_wave": torch.stack(equally_long([*windows])),
             "code_frames": frames.T.contiguous(),
         }
 
@@ -120,10 +118,7 @@ class CodecEncoder(nn.Module):
         """Pad the windows of a batch to the longest; `forward` cuts them again."""
         joined = {"code_frames": torch.cat([item["code_frames"] for item in items])}
         for name in ("code_features", "code_wave"):
-            longest = max(item[name].shape[-1] for item in items)
-            joined[name] = torch.cat(
-                [F.pad(i[name], (0, longest - i[name].shape[-1])) for i in items]
-            )
+            joined[name] = torch.cat(equally_long([item[name] for item in items]))
         return joined
 
     @staticmethod
@@ -134,7 +129,7 @@ class CodecEncoder(nn.Module):
     @staticmethod
     def grids_of(config: dict[str, Any], facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell the grids of clips from their facts; see `omni.encoders`."""
-        clip, samples = windows_of(facts, RATE, _positions(config) * STRIDE)
+        clip, samples = windows_of(facts, RATE, window_frames(config) * STRIDE)
         last = np.append(clip[1:] != clip[:-1], True)[: len(clip)]
         return clip, (-(-samples // SAMPLES_PER_CODE) + last)[:, None]
 
@@ -190,15 +185,6 @@ class CodecEncoder(nn.Module):
         return self.decoder(self.quantiser.lookup(codes)[None].to(self.norm.weight.dtype))
 
 
-def code_frames(mel_frames: int) -> int:
-    """Return the frames of codes of so many log-mel frames at 100 Hz, as Whisper's strides say."""
-    return ((mel_frames + 2 - 3) // 2 + 1) // FOLD
-
-
 def padded(values: torch.Tensor, frames: list[int]) -> torch.Tensor:
     """Lay items side by side, zeros after their ends: (sum of frames, D) -> (B, T, D)."""
     return nn.utils.rnn.pad_sequence(list(values.split(frames)), batch_first=True)
-
-
-def _positions(config: dict[str, Any]) -> int:
-    return config["model_config"].get("max_source_positions", POSITIONS)

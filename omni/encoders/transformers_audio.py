@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ..entry import EntryError
 from ..media.decode import load_audio
@@ -16,7 +15,7 @@ from ..nearest import nearest
 from .hearing import FAMILIES, RATE, family
 from .ragged import Ragged
 from .stored import check_loaded, is_sketch, stored_preprocessing
-from .windows import windows_of
+from .windows import equally_long, windows_of
 
 WINDOW = 30.0  # seconds
 MASKED = ("mask_time_prob", "mask_feature_prob")
@@ -125,7 +124,7 @@ class TransformersAudioEncoder(nn.Module):
         windows = [np.pad(w, (0, max(0, least - len(w)))) for w in windows]
         values = [own.extract(config, w) for w in windows]
         return {
-            "audio_values": torch.stack(_padded(values)),
+            "audio_values": torch.stack(equally_long(values)),
             "audio_lengths": torch.tensor([int(own.steps(config, len(w))) for w in windows]),
         }
 
@@ -133,7 +132,7 @@ class TransformersAudioEncoder(nn.Module):
     def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Pad the windows of a batch to the longest; the encoder leaves that out again."""
         return {
-            "audio_values": torch.cat(_padded([item["audio_values"] for item in items])),
+            "audio_values": torch.cat(equally_long([item["audio_values"] for item in items])),
             "audio_lengths": torch.cat([item["audio_lengths"] for item in items]),
         }
 
@@ -210,8 +209,3 @@ def _check_window(config: dict[str, Any], who: str, asked: bool) -> None:
 def _window(config: dict[str, Any]) -> int:
     """Return the samples of a whole window."""
     return round(config["window_seconds"] * RATE)
-
-
-def _padded(values: list[torch.Tensor]) -> list[torch.Tensor]:
-    longest = max(v.shape[-1] for v in values)
-    return [F.pad(v, (0, longest - v.shape[-1])) for v in values]

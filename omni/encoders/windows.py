@@ -1,6 +1,8 @@
 """Long audio is encoded in windows; the last one is as long as what is left."""
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from ..media.resample import resampled
 
@@ -21,3 +23,9 @@ def windows_of(facts: np.ndarray, rate: int, window: int) -> tuple[np.ndarray, n
     clip = np.repeat(np.arange(len(facts)), windows)
     nth = np.arange(len(clip)) - np.repeat(np.cumsum(windows) - windows, windows)
     return clip, np.minimum(lengths[clip] - nth * window, window)
+
+
+def equally_long(windows: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Pad windows (..., samples or frames) with zeros at their ends to the longest."""
+    longest = max(window.shape[-1] for window in windows)
+    return [F.pad(window, (0, longest - window.shape[-1])) for window in windows]

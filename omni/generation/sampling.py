@@ -45,7 +45,7 @@ class Sampler:
 
     def logprobs_of(self, row: int) -> torch.Tensor:
         """(T,) float32, of the token that a row was given at each step so far, on the CPU."""
-        return torch.stack([step[row] for step in self.steps]).cpu()
+        return torch.stack(self.steps)[:, row].cpu()
 
     def kept_of(self, row: int) -> tuple[torch.Tensor, ...]:
         """(T,) of (K,) int32: what a row's tokens were drawn from; () where that was everything."""

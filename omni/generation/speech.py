@@ -66,6 +66,7 @@ def say(
 
     Raises:
         SpeechError: the model cannot speak, or a text has no word.
+        ValueError: prompts of several lengths for an LLM that does not leave padding out.
     """
     said: list[list[torch.Tensor]] = [[] for _ in texts]
     ended = torch.zeros(len(texts), dtype=torch.bool)
@@ -88,10 +89,9 @@ def utter(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     """Yield, frame by frame, codes (B, books) and which answers have ended by then (B,).
 
-    Raises:
-        SpeechError: see `say`.
+    Raises: see `say`.
     """
-    head = _head(model)
+    head = audio_head(model)
     for text in texts:
         if not any(character.isalnum() for character in text):
             raise SpeechError(f"there is no word in {text!r} that could be said")
@@ -101,16 +101,22 @@ def utter(
     )
     batch = {k: v if k in model.host_inputs() else v.to(model.device) for k, v in batch.items()}
     mask = batch.pop("attention_mask")
+    model.check_padding(mask)
     embeds = model.embed(batch.pop("input_ids"), batch)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     ended, kept = torch.zeros(len(texts), dtype=torch.bool, device=model.device), None
     draws = [torch.Generator().manual_seed(speaking.seed) for _ in texts]
-    for _ in range(speaking.max_frames or head.max_frames):
-        decoded = model.get_decoder()(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions,
-            past_key_values=kept, use_cache=True,
-        )  # fmt: skip
-        kept = decoded.past_key_values
+    most = head.max_frames if speaking.max_frames is None else speaking.max_frames
+    cached = model.config.continues
+    for _ in range(most):
+        if cached:
+            decoded = model.get_decoder()(
+                inputs_embeds=embeds, attention_mask=mask, position_ids=positions,
+                past_key_values=kept, use_cache=True,
+            )  # fmt: skip
+            kept = decoded.past_key_values
+        else:
+            decoded = model.decode(embeds, position_ids=positions)
         hidden = decoded.last_hidden_state[:, -1]
         codes = choose(head, table, books, hidden, speaking.temperature, draws)
         ended = ended | (codes[:, 0] == books[0])
@@ -119,9 +125,10 @@ def utter(
         yield codes.cpu(), ended.cpu()
         if ended.all():
             return
-        embeds = table.embed(codes).sum(1)[:, None].to(embeds.dtype)
+        frame, at = table.embed(codes).sum(1)[:, None].to(embeds.dtype), positions[:, -1:] + 1
+        embeds = frame if cached else torch.cat([embeds, frame], 1)
+        positions = at if cached else torch.cat([positions, at], 1)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        positions = positions[:, -1:] + 1
 
 
 def choose(
@@ -147,7 +154,7 @@ def choose(
     return torch.stack(codes, 1)
 
 
-def _head(model: Any) -> Any:
+def audio_head(model: Any) -> Any:
     """Return the head that predicts codes.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..entry import EntryError
+from ..entry import EntryError, check_whole
 
 Cache = list[list[tuple[torch.Tensor, torch.Tensor]]]
 """keys and values (N, heads, size) by layer and depth"""
@@ -72,8 +72,7 @@ class DepthHead(nn.Module):
     def check(options: dict[str, Any]) -> None:
         """Refuse options that cannot be; raises EntryError."""
         for key in ("layers", "max_frames"):
-            if type(options.get(key, 1)) is not int or options.get(key, 1) < 1:
-                raise EntryError(f"{key} is a whole number from 1, not {options[key]!r}", key)
+            check_whole(key, options.get(key, 1))
         if not isinstance(options.get("shared", False), bool):
             raise EntryError(f"shared is true or false, not {options['shared']!r}", "shared")
 

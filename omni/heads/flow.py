@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..entry import EntryError
+from ..entry import EntryError, check_whole
 from .causal import Block, State, heads_of
 from .mel import BINS, FRAMES_PER_CODE
 from .unet import Unet
@@ -58,9 +58,9 @@ class Flow(nn.Module):
     def check(options: dict[str, Any]) -> None:
         """Refuse options that cannot be; raises EntryError."""
         for key, value in options.items():
-            if type(value) is not int or value < 1 or (key == "hidden" and value % 2):
-                even = "even " if key == "hidden" else ""
-                raise EntryError(f"{key} is an {even}whole number from 1, not {value!r}", key)
+            check_whole(key, value)
+        if (hidden := options.get("hidden", 2)) % 2:
+            raise EntryError(f"hidden is an even whole number from 1, not {hidden!r}", "hidden")
 
     def prior(self, vectors: torch.Tensor, state: State | None = None) -> torch.Tensor:
         """Make a first guess of the frames: (B, T, D) -> (B, 8 T, BINS)."""

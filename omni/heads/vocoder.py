@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..entry import EntryError
+from ..entry import check_whole
 from .causal import CausalConv, State
 from .mel import BINS, HOP, N_FFT, log_mel, window
 
@@ -35,8 +35,7 @@ class Vocoder(nn.Module):
     def check(options: dict[str, Any]) -> None:
         """Refuse options that cannot be; raises EntryError."""
         for key, value in options.items():
-            if type(value) is not int or value < 1:
-                raise EntryError(f"{key} is a whole number from 1, not {value!r}", key)
+            check_whole(key, value)
 
     def forward(self, mel: torch.Tensor, state: State | None = None) -> torch.Tensor:
         """Make the wave of the next frames: (B, T, BINS) -> (B, samples).

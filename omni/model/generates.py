@@ -57,15 +57,22 @@ class Generates(GenerationMixin):
         Raises:
             ValueError: padded prompts for an LLM that does not leave padding out.
         """
+        self.check_padding(kwargs.get("attention_mask"))
         if not self.config.continues:
-            mask = kwargs.get("attention_mask")
-            if mask is not None and not bool(mask.all()):
-                raise ValueError(
-                    f"the LLM {self.config.text_config.model_type} answers otherwise where a "
-                    "prompt is padded: ask it one prompt at a time (a batch size of 1)"
-                )
             kwargs["use_cache"] = False
         return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def check_padding(self, mask: torch.Tensor | None) -> None:
+        """Refuse padded prompts, (B, T), for an LLM that does not leave padding out.
+
+        Raises:
+            ValueError: says how to ask it.
+        """
+        if not self.config.continues and mask is not None and not bool(mask.all()):
+            raise ValueError(
+                f"the LLM {self.config.text_config.model_type} answers otherwise where a "
+                "prompt is padded: ask it one prompt at a time (a batch size of 1)"
+            )
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None, **kwargs: Any

@@ -14,16 +14,18 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from ..encoders import encoder_class, gives, readers, tensor_names
+from ..encoders import encoder_class, readers
 from ..media.video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 from ..model.auto import SavesCode, auto_map
 from ..model.config import OmniConfig
-from ..model.encoded import Encoded, PlaceholderError, join_by_label
-from ..model.head import IGNORE_INDEX, find_labels
+from ..model.encoded import Encoded, PlaceholderError
+from ..model.head import IGNORE_INDEX
 from ..projectors import item_lengths, token_counts
+from .batch import Batches
 from .calls import ProcessorCalls
 from .literal import hide, special_tokens, stand_ins, tokenize
 from .messages import SAMPLING, Message, MessageError, assistant, user, validate
+from .spoken import Speaks
 from .template import default_template, render, segments
 
 Shown = dict[Any, tuple[Any, str, dict[str, list]]]
@@ -31,7 +33,7 @@ Shown = dict[Any, tuple[Any, str, dict[str, list]]]
 _VERSION = 2  # of how messages become text: raise it when their number of tokens changes
 
 
-class OmniProcessor(SavesCode, ProcessorCalls):
+class OmniProcessor(SavesCode, Speaks, Batches, ProcessorCalls):
     """A tokenizer and the preprocessing of every attached modality.
 
     `processor(text=..., images=...)` and `apply_chat_template(messages, ...)` behave as in
@@ -120,61 +122,6 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         encoded = Encoded(torch.tensor(ids), torch.tensor(labels), media)
         self.check_placeholders(encoded)
         return encoded
-
-    def begun(self, messages: list[Message], text: str) -> Encoded:
-        """Encode a conversation that ends with a user, and the text of an answer so far."""
-        encoded = self.encode(messages, generation=True)
-        standing = stand_ins(self.tokenizer, [text])
-        [ids] = tokenize(self.tokenizer, [hide(text, standing)], standing)
-        encoded.input_ids = torch.cat([encoded.input_ids, torch.tensor(ids, dtype=torch.long)])
-        return encoded
-
-    def _check_voice(self, messages: list[Message]) -> None:
-        """Refuse answers that hold audio where nothing makes codes of it.
-
-        Raises:
-            MessageError: names the message.
-        """
-        for number, message in enumerate(messages):
-            kinds = {part["type"] for part in message["content"]}
-            if message["role"] == "assistant" and "audio" in kinds and not self.speaks:
-                raise MessageError(
-                    f"message {number}: an answer holds audio, and the model has no codec that "
-                    "makes codes of it; attach one ({encoder: {kind: codec, ...}, projector: "
-                    "{kind: codes}})"
-                )
-
-    @property
-    def speaks(self) -> bool:
-        """Whether audio is read as codes, which answers may hold."""
-        config = self.modalities.get(self.hears or "")
-        return config is not None and gives(config["encoder"]) == "codes"
-
-    def _labels(self, tokens: list[int]) -> list[int]:
-        """Return the labels of an answer: its tokens, but for the codes it holds.
-
-        What precedes codes is to end the turn: where a model that speaks stops writing, it says
-        what it wrote.
-        """
-        if not self.speaks:
-            return tokens
-        spoken = [token == self.modalities[self.hears or ""]["token_id"] for token in tokens]
-        first = [now and not before for now, before in zip(spoken, [False, *spoken], strict=False)]
-        return [self._end_id if begins else IGNORE_INDEX if codes else token
-                for token, codes, begins in zip(tokens, spoken, first, strict=True)]  # fmt: skip
-
-    @property
-    def _end_id(self) -> int:
-        """Return the token that begins what ends a turn.
-
-        Raises:
-            MessageError: the template ends turns with nothing, and the tokenizer has no end token.
-        """
-        ids = self.tokenizer(self.end_of_turn, add_special_tokens=False)["input_ids"]
-        if not ids and self.tokenizer.eos_token_id is None:
-            raise MessageError("the chat template ends answers with nothing, so a model could not "
-                               "say where its text ends and its speech begins")  # fmt: skip
-        return ids[0] if ids else self.tokenizer.eos_token_id
 
     def _show(self, media: dict[str, list], shown: Shown | None, part: dict[str, Any]) -> str:
         """Preprocess a medium and return the text with placeholders that stands for it."""
@@ -373,60 +320,6 @@ class OmniProcessor(SavesCode, ProcessorCalls):
         )
         return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
-    def pack(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
-        """Join samples into one padding-free row for training.
-
-        Returns `input_ids`, `labels`, `position_ids` (1, T), positions restarting with every
-        sample, and the media tensors of all samples in order. There is no attention mask:
-        transformers isolates packed documents by their positions only when none is given.
-        `label_positions` (1, N) and, by modality, `NAME_positions` (1, M) say where the model needs
-        a label's logits and where it puts features: found here, the host need not synchronise with
-        a GPU. Their first dimension is the row's: who cuts a batch into rows keeps them whole.
-        So it is with `numbers` of the samples, (1, n) each by its name, 1 where one has none, and
-        with what they have `by_label`: (1, N), or, of tensors of any length, (1, S) of all of them
-        and `NAME_of` (1, S), the label that each value is of.
-
-        What several samples show, as one object, is encoded once: then `NAME_features` (1, M)
-        says which of the features goes to each placeholder.
-        """
-        labels = [s.labels.clone() for s in samples]
-        for label in labels:
-            label[0] = IGNORE_INDEX  # the token before it belongs to another document
-        ids, label_row = torch.cat([s.input_ids for s in samples]), torch.cat(labels)[None]
-        placed = {f"{name}_positions": (ids == config["token_id"]).nonzero()[None, :, 0]
-                  for name, config in self.modalities.items()}  # fmt: skip
-        return {
-            "input_ids": ids[None],
-            "labels": label_row,
-            "label_positions": find_labels(label_row)[None],
-            **placed,
-            "position_ids": torch.cat([torch.arange(len(s)) for s in samples])[None],
-            **{name: torch.tensor([[s.numbers.get(name, 1.0) for s in samples]])
-               for name in {n: None for s in samples for n in s.numbers}},
-            **join_by_label(samples),
-            **self._collate_media(samples, sharing=True),
-        }  # fmt: skip
-
-    def pad(self, samples: list[Encoded]) -> dict[str, torch.Tensor]:
-        """Left-pad samples for generation: `input_ids`, `attention_mask` (B, T) and media."""
-        return dict(self._batch(samples, {"padding": True, "return_tensors": "pt"}))
-
-    def _collate_media(
-        self, samples: list[Encoded], sharing: bool = False
-    ) -> dict[str, torch.Tensor]:
-        batch: dict[str, torch.Tensor] = {}
-        names = tensor_names(self.modalities)
-        for name, config in self.modalities.items():
-            items = [item for s in samples for item in s.media.get(name, [])]
-            once = {id(item): item for item in items}
-            if sharing and len(once) < len(items):
-                batch[f"{name}_features"] = _places(config, items, once)
-                items = [*once.values()]
-            if items:
-                joined = encoder_class(config["encoder"]).collate(items)
-                batch |= {names[name][i]: tensor for i, tensor in joined.items()}
-        return batch
-
     def shown(self, messages: list[Message], generation: bool = False, **variables: Any) -> str:
         """Render a conversation with single markers for its media, which need not be there."""
         flat = _flatten(messages, lambda part: f"<|{part['type']}|>")
@@ -439,14 +332,6 @@ AutoProcessor.register(OmniConfig, OmniProcessor)
 def placeholder(name: str) -> str:
     """Return the placeholder token of a modality, e.g. `<|vision|>`."""
     return f"<|{name}|>"
-
-
-def _places(config: dict[str, Any], items: list, once: Mapping[int, Any]) -> torch.Tensor:
-    """Return, (1, M), which features belong to each placeholder of items that come repeatedly."""
-    lengths = [sum(item_lengths(config, item)) for item in once.values()]
-    starts = np.cumsum([0, *lengths])
-    rows = {key: torch.arange(*starts[n : n + 2]) for n, key in enumerate(once)}
-    return torch.cat([rows[id(item)] for item in items])[None]
 
 
 def _stamp(seconds: float) -> str:

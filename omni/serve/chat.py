@@ -188,13 +188,17 @@ def _load(checkpoint: Path, generation: Generation, speak: Path | None) -> Ask:
     from transformers import TextStreamer
 
     from ..generation.answer import answer
+    from ..generation.speech import SpeechError, audio_head
     from ..media.decode import MediaError
     from ..processing.messages import MessageError
     from ..processing.processor import PlaceholderError
 
     model, processor = load(checkpoint)
-    if speak and model.head_of("depth") is None:
-        raise ChatError(f"{checkpoint} cannot speak: no stage has trained a head that does")
+    try:
+        if speak:
+            audio_head(model)
+    except SpeechError as error:
+        raise ChatError(f"{checkpoint}: {error}") from error
     if torch.cuda.is_available():
         model.to("cuda")  # type: ignore[arg-type]
 

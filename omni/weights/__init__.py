@@ -36,9 +36,6 @@ def resolve(spec: str, weights: bool = True) -> Part:
     if scheme == "tiny":
         from .tiny import write_tiny_llm
 
-        width = name.partition("@")[2] or "32"
-        if not width.isdecimal() or int(width) % 8 or not int(width):
-            raise WeightsError(f"part {spec!r}: a width is a multiple of 8, not {width!r}")
         return Part(write_tiny_llm(cache_dir() / "tiny" / name, name), spec, "none: random weights")
     if scheme == "shape":
         from .shapes import shape_part

@@ -9,6 +9,7 @@ from data_shards.shards.rendering import Rendering
 from omni.encoders.codec import CodecEncoder, padded
 from omni.entry import EntryError
 from omni.heads.mel import FRAMES_PER_CODE, log_mel
+from omni.model.embeds import touched
 from omni.processing.messages import MessageError, assistant, user
 
 from .base import Loss, Objective, token_documents
@@ -85,9 +86,7 @@ def idle(model: Any) -> torch.Tensor | float:
     """Tie all that is trained beside the LLM into the graph with weight zero: DDP waits for it."""
     if not (model.training and torch.is_grad_enabled()):
         return 0.0
-    parts = (model.encoders, model.projectors, model.heads)
-    trained = [p for part in parts for p in part.parameters() if p.requires_grad]
-    return sum((0.0 * p.flatten()[0] for p in trained), 0.0)
+    return touched(model.encoders, model.projectors, model.heads)
 
 
 class OfSound(Objective):
@@ -113,8 +112,8 @@ class OfSound(Objective):
         return {COUNTS: self._counted(model, batch)}
 
     def _counted(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
-        clips = clips_of(model, dict(batch))
-        return frame_counts(sum(clips.frames) if clips else 0, batch)
+        media = model.take_media(model.codec, dict(batch))
+        return frame_counts(media[2][:, 0].sum() if media else 0, batch)
 
     def errors(self, model: Any, clips: Clips) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the error of each window, summed over its frames (W,), and sums of figures."""
