@@ -32,12 +32,14 @@ made() {
   echo "$source" > "$data/.$name.source"
 }
 
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # an interrupted build must not go on behind the next
+set -m  # a group of its own: an interrupted build must not go on behind the next
 {
   omni-shards build speech --out "$data/words" --text words:all --renditions 8 --heldout-renditions 1
   omni-shards build speech --out "$data/sentences" --text sentences --sentences 1000 --renditions 1
 } &
 voices=$!
+set +m
+trap 'kill -- -$voices 2>/dev/null || true' EXIT
 made captions pictures --variants 2 --turns 2 --kinds category,caption
 made images pictures --variants 2 --turns 3
 made easyvqa easyvqa --turns 6 --yes-no 0.33
