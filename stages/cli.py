@@ -196,6 +196,8 @@ def doctor(
 
     Example: `omni-train doctor quickstart --stage omni`
     """
+    if ranks > 1 and not meta:
+        _fail("--ranks goes with --meta: without it, one process of this machine is examined")
     from .recipe.read import load_recipe, read_places
     from .recipe.schema import RecipeError
 

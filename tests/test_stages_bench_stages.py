@@ -33,4 +33,4 @@ def test_a_difference_has_an_interval_from_two_seeds_on():
 @pytest.mark.slow
 def test_the_comparisons_run(tmp_path):
     result = stages.run(tmp_path, small=True)
-    assert len(result.rows) == len(stages.COMPARISONS)
+    assert result.ok and len(result.rows) == len(stages.COMPARISONS)

@@ -79,6 +79,19 @@ def test_the_doctor_says_what_a_rank_needs_and_names_a_wrong_pattern():
         assert reason in result.stdout.splitlines()[-1]
 
 
+def test_a_stage_whose_answers_are_drawn_has_no_forecast():
+    words = ["doctor", "generalpoints_text", "text=tiny:llama", "--meta", "--stage", "rl"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "no forecast: its packs are of answers that are drawn" in result.stdout
+    assert result.stdout.splitlines()[-1] == "go"
+
+
+def test_ranks_go_with_meta():
+    result = CliRunner().invoke(app, ["doctor", "tiny", "--ranks", "2"])
+    assert result.exit_code == 2 and "--ranks goes with --meta" in result.stderr
+
+
 def test_the_estimate_of_activations_is_near_what_is_kept(make_model, talks):
     said = {}
     for checkpointing in (False, True):

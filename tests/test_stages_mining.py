@@ -105,6 +105,7 @@ def test_prompts_of_mixed_verdicts_become_pairs_that_say_how_hard_they_are(mine,
 @pytest.mark.parametrize(("more", "words"), [
     (["--pairs", "hard"], "right goes with pairs: hard, which needs it"),
     (["--right", "number"], "right goes with pairs: hard"),
+    (["--pairs", "hard", "--right", "number", "-n", "1"], "needs at least two answers to a prompt"),
     (["--pairs", "hard", "--right", "nubmer"], "did you mean 'number'"),
     (["--pairs", "hard", "--right", "number", "--choice", "short"], "choice is random, longest"),
     (["--pairs", "hard", "--right", "guard"], "its real answer has nothing that the rule guard"),

@@ -4,9 +4,11 @@ Hard prompts are held-out ones that the model, asked four times, judges rightly 
 control is trained on the same mined pairs with both answers swapped.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from data_shards.bench.result import Result
 from data_shards.shards.sample import Sample
@@ -72,10 +74,14 @@ def _result(
              "n": len(judged[way])} for way in judged]  # fmt: skip
     figures = {"seeds": seeds, **{f"f1_{way}": value for way, value in macro.items()},
                **{f"hard_{way}": value for way, value in share.items()}}  # fmt: skip
-    ok = (macro["sft"] >= GOOD and share["hs_dpo"] - share["sft"] >= GAIN
-          and macro["sft"] - macro["hs_dpo"] <= LOSS
-          and share["swapped"] < share["sft"])  # fmt: skip
-    return Result(ok or small, figures, rows)
+    return Result(small or holds(figures), figures, rows)
+
+
+def holds(figures: Mapping[str, Any]) -> bool:
+    """Whether SFT makes a guard, hard pairs a better one, and swapped ones a worse."""
+    return (figures["f1_sft"] >= GOOD and figures["hard_hs_dpo"] - figures["hard_sft"] >= GAIN
+            and figures["f1_sft"] - figures["f1_hs_dpo"] <= LOSS
+            and figures["hard_swapped"] < figures["hard_sft"])  # fmt: skip
 
 
 def _macro(found: Judged) -> float:

@@ -5,8 +5,10 @@ medium of another sample of its kind.
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from data_shards.bench.result import Result
 from data_shards.shards.sample import Sample
@@ -15,6 +17,7 @@ from . import toys
 
 ENOUGH, BLIND = 80.0, 60.0  # per cent, at least and at most
 WAYS = ("before", "after", "shuffled")
+KINDS = ("image", "audio")
 SHORT = ["stages.sft.steps=2", "stages.dpo.steps=2"]
 
 
@@ -37,13 +40,16 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
             scores = toys.likelihoods(run / name, found)
             for one, (chosen, rejected) in zip(found, scores.tolist(), strict=True):
                 hits.setdefault((way, _kind(one)), []).append(chosen > rejected)
-    kinds = ("image", "audio")
-    rows = [{"checkpoint": way, **{f"{kind} %": toys.share(hits[way, kind]) for kind in kinds},
-             "n": sum(len(hits[way, kind]) for kind in kinds)} for way in WAYS]  # fmt: skip
-    share = {f"{way}_{kind}": toys.percent(hits[way, kind]) for way in WAYS for kind in kinds}
-    ok = all(share[f"after_{kind}"] >= ENOUGH and share[f"before_{kind}"] <= BLIND
-             and share[f"shuffled_{kind}"] <= BLIND for kind in kinds)  # fmt: skip
-    return Result(ok or small, {"seeds": seeds, **share}, rows)
+    rows = [{"checkpoint": way, **{f"{kind} %": toys.share(hits[way, kind]) for kind in KINDS},
+             "n": sum(len(hits[way, kind]) for kind in KINDS)} for way in WAYS]  # fmt: skip
+    share = {f"{way}_{kind}": toys.percent(hits[way, kind]) for way in WAYS for kind in KINDS}
+    return Result(small or holds(share), {"seeds": seeds, **share}, rows)
+
+
+def holds(figures: Mapping[str, Any]) -> bool:
+    """Whether DPO teaches to look and listen, which nothing did before, nor other media do."""
+    return all(figures[f"after_{kind}"] >= ENOUGH and figures[f"before_{kind}"] <= BLIND
+               and figures[f"shuffled_{kind}"] <= BLIND for kind in KINDS)  # fmt: skip
 
 
 def _kind(sample: Sample) -> str:
@@ -53,7 +59,7 @@ def _kind(sample: Sample) -> str:
 def shuffled(held: list[Sample], seed: int) -> list[Sample]:
     """Return samples, each with the medium of one of its kind, drawn among all of them."""
     found, rng = [], random.Random(seed)
-    for kind in ("image", "audio"):
+    for kind in KINDS:
         mine = [one for one in held if _kind(one) == kind]
         parts = [one.parts for one in mine]
         rng.shuffle(parts)

@@ -6,6 +6,7 @@ goes to 0. The control plays against answers that are the real ones: nothing tel
 the margin stays 0.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from . import toys
 
 ROUNDS = ("sft", "spin1", "spin2")
 SHORT = [f"stages.{name}.steps=4" for name in ROUNDS]
+ROUNDING = 1e-6  # of a margin that is 0
 
 
 def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
@@ -54,8 +56,16 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
         replaced.append(all(opponents))
     figures = {"seeds": seeds, "closes": sum(falls), "margin": max(margins),
                "opponents": all(replaced)}  # fmt: skip
-    ok = (small or all(falls)) and all(replaced) and max(margins) < 1e-6
-    return Result(ok, figures, rows)
+    return Result(holds(figures, small), figures, rows)
+
+
+def holds(figures: Mapping[str, Any], small: bool = False) -> bool:
+    """Whether the gap closes, unless `small`, against the parent alone, and none opens of nothing.
+
+    The last of these is the control's margin.
+    """
+    closes = small or figures["closes"] == figures["seeds"]
+    return closes and figures["opponents"] and figures["margin"] < ROUNDING
 
 
 def _gap(checkpoint: Path, held: list[Sample], seed: int) -> float:

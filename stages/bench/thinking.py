@@ -5,6 +5,7 @@ with budgets that force it; and without any, where the same bounds hold for some
 "Scripted" is a tiny model of random weights, which says anything for ever.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ class Kept(NamedTuple):
     tokens: list[int]
     right: list[bool]
     broken: int
-    """over max, under min without being cut, empty, or with another number of waits"""
+    """over max, under min or with too few waits without being cut, or empty"""
 
 
 def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
@@ -78,11 +79,17 @@ def _result(found: dict[str, list[Kept]], free: list[int], small: bool, seeds: i
         "seeds": seeds, "broken": broken, "control": control(runs), "control_unforced": unforced,
         "scaling_per_1000": None if slope is None else round(1000 * slope, 1),
         "performance": performance(points), "without_thinking": runs[0].score,
+        "with_most": runs[-1].score,
     }  # fmt: skip
-    ok = not broken and figures["control"] == 100
-    worth = slope is not None and slope > 0 and runs[-1].score > runs[0].score
-    return Result(ok and (small or (worth and unforced is not None and unforced < 100)),
-                  figures, rows)  # fmt: skip
+    return Result(holds(figures, small), figures, rows)
+
+
+def holds(figures: Mapping[str, Any], small: bool = False) -> bool:
+    """Whether budgets are kept, and, unless `small`, are worth points and bind answers at all."""
+    kept = not figures["broken"] and figures["control"] == 100
+    slope, unforced = figures["scaling_per_1000"], figures["control_unforced"]
+    worth = slope is not None and slope > 0 and figures["with_most"] > figures["without_thinking"]
+    return kept and (small or (worth and unforced is not None and unforced < 100))
 
 
 def _ask(checkpoint: Path, held: list[Sample], budget: dict[str, int]) -> Kept:

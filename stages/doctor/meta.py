@@ -40,12 +40,15 @@ def outline(recipe: Recipe, places: Places, stages: Sequence[StageConfig], ranks
             if stage not in stages:
                 continue
             with _blaming("stages", stage.name):
-                needs = needs_of(recipe, stage, model, ranks)
+                needs = None if stage.rollout else needs_of(recipe, stage, model, ranks)
             console.rule(
                 f"{stage.name}: {kind_of(stage.objective)}, {stage.steps:,} steps", align="left"
             )
             console.print(describe(model, stage.name, groups), markup=False)
-            _show(needs, stage, ranks, console)
+            if needs:
+                _show(needs, stage, ranks, console)
+            else:
+                console.print("no forecast: its packs are of answers that are drawn as it trains")
     except EntryError as error:
         reason = " ".join(str(error).split())
         verdict = Text(f"no-go: {places.of(*error.keys)}: {reason}", "bold red")

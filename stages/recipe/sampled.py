@@ -62,12 +62,10 @@ class Sampled:
             hint = nearest(self.pairs, PAIRS[1:])
             raise EntryError(f"pairs is spin, hard or left out, not {self.pairs!r}; {hint}",
                              "pairs")  # fmt: skip
-        check_hard(self.pairs, self.right, self.choice)
-        if self.pairs == "hard" and type(self.n) is int and self.n * len(self.stages) < 2:
-            raise EntryError("pairs: hard needs at least two answers to a prompt", "n")
         if type(self.batch) is not int or self.batch < 1:
             raise EntryError(f"batch is a whole number from 1, not {self.batch!r}", "batch")
         check_generation(self, "n", "temperature", "top_p", "max_new_tokens", "seed")
+        check_hard(self.pairs, self.right, self.choice, self.n * len(self.stages))
 
     @property
     def stages(self) -> list[str]:
@@ -86,8 +84,8 @@ class Sampled:
         return {name.rstrip("_"): value for name, value in asdict(self).items() if name not in no}
 
 
-def check_hard(pairs: str, right: str, choice: str) -> None:
-    """Refuse a rule or a choice that is none, and either where no pairs are mined.
+def check_hard(pairs: str, right: str, choice: str, answers: int) -> None:
+    """Refuse a rule or a choice that is none, either where no pairs are mined, and single answers.
 
     Raises:
         EntryError: see above.
@@ -99,6 +97,8 @@ def check_hard(pairs: str, right: str, choice: str) -> None:
     if right and right not in RIGHT:
         raise EntryError(f"right is {', '.join(RIGHT)}, not {right!r}; {nearest(right, RIGHT)}",
                          "right")  # fmt: skip
+    if pairs == "hard" and answers < 2:
+        raise EntryError("pairs: hard needs at least two answers to a prompt", "n")
 
 
 def source_of(entry: Any) -> list[str] | Sampled:

@@ -56,7 +56,7 @@ def sample(
     try:
         if pairs not in PAIRS:
             raise ValueError(f"--pairs is spin, hard or left out, not {pairs!r}")
-        check_hard(pairs, right, choice)
+        check_hard(pairs, right, choice, n * len(checkpoints))
         how = Generation(max_new_tokens, (), temperature, top_p, n, seed)
         pairing = Pairing(pairs, right, choice, seed)
         manifest = sample_answers(checkpoints, prompts, out, how, batch, device, pairing)
