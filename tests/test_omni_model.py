@@ -266,3 +266,9 @@ def test_a_sharpness_is_a_number(make_model, specs, sharpness):
     model, processor = make_model()
     with pytest.raises(EntryError, match="as_words of modality 'vision' is how sharply"):
         model.attach("vision", specs.vision | {"as_words": sharpness}, processor)
+
+
+def test_codes_are_no_words(make_model, specs):
+    model, processor = make_model()
+    with pytest.raises(EntryError, match="'codec' gives codes, whose embeddings are learnt"):
+        model.attach("speech", specs.codec | {"as_words": 40}, processor)

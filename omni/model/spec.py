@@ -30,7 +30,7 @@ def read_spec(name: str, given: Any) -> Spec:
 
     Raises:
         EntryError: a key or a kind that is unknown or missing (the nearest is named), a projector
-            that is not for what the encoder reads, or no sharpness.
+            that is not for what the encoder reads, no sharpness, or one of codes.
     """
     _known(f"modality {name!r}", given, ("encoder", "projector", AS_WORDS))
     for key in ("encoder", "projector"):
@@ -54,7 +54,13 @@ def read_spec(name: str, given: Any) -> Spec:
             f"projector {projector['kind']!r} is not for the features of {kind!r}, which reads "
             f"{cls.media}; use {' or '.join(fit)}", "projector", "kind",
         )  # fmt: skip
-    return Spec(kind, weights, options, projector, _sharpness(name, given.get(AS_WORDS, 0.0)))
+    sharpness = _sharpness(name, given.get(AS_WORDS, 0.0))
+    if sharpness and takes == "codes":
+        raise EntryError(
+            f"{AS_WORDS} of modality {name!r}: {kind!r} gives codes, whose embeddings are learnt; "
+            "leave it out", AS_WORDS,
+        )  # fmt: skip
+    return Spec(kind, weights, options, projector, sharpness)
 
 
 def _sharpness(name: str, given: Any) -> float:
