@@ -45,7 +45,8 @@ class Encode:
     def sample(self, sample: Sample) -> list[Encoded]:
         """Encode all documents of a sample; raises what makes it bad."""
         row = sample.row()
-        found, first = self.rendering.documents(row), self.rendering.labels_from(row)
+        found = self.rendering.documents(row)
+        first = self.rendering.labels_from(row, sample.meta)
         for messages in found:
             if not any(message["role"] == "assistant" for message in messages):
                 raise MessageError("no assistant turn, so there is nothing to learn from it")

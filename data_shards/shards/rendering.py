@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from omni.nearest import nearest
 from omni.processing.messages import MessageError
+
+LABELS = "labels"
+"""in a sample's `meta`: which of its answers have labels"""
+ALL, LAST = "all", "last"
 
 
 class Rendering:
@@ -38,9 +43,20 @@ class Rendering:
             )
         return [row["messages"]]
 
-    def labels_from(self, row: Mapping[str, Any]) -> int:
-        """Return how many first messages of each conversation have no labels."""
-        return 0
+    def labels_from(self, row: Mapping[str, Any], meta: Mapping[str, Any]) -> int:
+        """Return how many first messages of each conversation have no labels.
+
+        Raises:
+            MessageError: its `meta` says neither that all answers have them nor that the last has.
+        """
+        which = meta.get(LABELS, ALL)
+        if which == ALL:
+            return 0
+        if which != LAST:
+            raise MessageError(f"labels in its meta is {ALL} or {LAST}, not {which!r}; "
+                               f"{nearest(which, (ALL, LAST))}")  # fmt: skip
+        answers = [n for n, turn in enumerate(row["messages"]) if turn["role"] == "assistant"]
+        return answers[-1] if answers else 0
 
     def numbers(self, meta: Mapping[str, Any]) -> dict[str, float]:
         """Return what the objective is to know of a sample besides, by name, from its `meta`.
@@ -67,7 +83,7 @@ class Pair(Rendering):
             )
         return [row["messages"] + row[answer] for answer in ("chosen", "rejected")]
 
-    def labels_from(self, row: Mapping[str, Any]) -> int:
+    def labels_from(self, row: Mapping[str, Any], meta: Mapping[str, Any]) -> int:
         return len(row["messages"])
 
 

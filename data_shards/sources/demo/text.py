@@ -8,9 +8,10 @@ from typing import Annotated, Any, ClassVar
 
 from omni.processing.messages import Message, MessageError, assistant, media_refs, user, validate
 
+from ...shards.rendering import ALL, LABELS, LAST
 from ...shards.sample import Sample
 from ..base import Build, SourceError, facts, heldout
-from ..formats.convert import RowError
+from ..formats.convert import RowError, Which
 from ..formats.encoding import lines
 from ..formats.jsonl import parsed
 from .words import CAPITALS, DAYS, MONTHS, NUMBERS, OPPOSITES, PASTS, PLURALS, WORDS
@@ -25,6 +26,7 @@ class Text:
 
     file: Annotated[Path | None, 'JSONL: {"messages": [...]} or a bare list on each line'] = None
     license: Annotated[str, "licence of the file, for the manifest"] = "unknown"
+    labels: Which = ALL
 
     name: ClassVar[str] = "text"
     licenses: ClassVar[dict[str, str]] = {}
@@ -40,8 +42,9 @@ class Text:
         kinds = {identity: kind for kind, identity, _ in found}
         out = heldout(kinds, build.heldout, build.seed)
         build.total = len(found)
+        asked = {LABELS: LAST} if self.labels == LAST else {}
         for kind, identity, messages in (found[i] for i in order):
-            meta = facts("text", licence, kind, identity=identity)
+            meta = facts("text", licence, kind, identity=identity, **asked)
             split = "heldout" if identity in out else "train"
             yield Sample(messages, {}, meta, split=split)
 

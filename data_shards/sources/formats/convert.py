@@ -3,13 +3,18 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from omni.media.decode import MediaError
 from omni.processing.messages import MessageError
 
+from ...shards.rendering import ALL, LABELS, LAST
 from ...shards.sample import Sample, SampleError, check
 from ..base import Build, Groups, digest, facts, heldout
+
+Which = Annotated[
+    Literal["all", "last"], "which answers of a conversation are learnt: all, or the last"
+]
 
 
 class RowError(ValueError):
@@ -48,6 +53,7 @@ class Converter:
     """A source that converts files: `inputs` lists the rows, the rest is the same for all."""
 
     license: Annotated[str, "licence of the data, for the manifest"] = "unknown"
+    labels: Which = ALL
 
     name: ClassVar[str]
     licenses: ClassVar[dict[str, str]] = {}
@@ -78,6 +84,8 @@ class Converter:
         names = {**sample.meta, "identity": identity}
         names = {key: name.encode("utf-8", "replace").decode() if isinstance(name, str) else name
                  for key, name in names.items()}  # fmt: skip
+        if self.labels == LAST:
+            names[LABELS] = LAST
         sample.meta = facts(self.name, self.license, **names)
         check(sample)
         return sample
