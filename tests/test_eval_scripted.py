@@ -96,13 +96,16 @@ def results(tmp_path_factory):
             Scripted.truths, Scripted.plays, Scripted.tries = {}, {}, {}
             Scripted.name = {"truth": "max_completion_tokens"}.get(name, "max_tokens")
             for spec in SPECS:
-                for n, (messages, truth) in enumerate(official_docs(spec, source, root / "work")):
+                for n, (messages, truth) in enumerate(
+                    official_docs(spec, source, root / "work", LIMIT)
+                ):
                     asked = json.dumps(as_chat(messages).messages)
                     Scripted.truths[asked] = truth
                     Scripted.plays[asked] = plays[n % len(plays)]
             opened = open_model(address, "tiny")
             result = evaluate(opened.answerer, opened.weights, "mini", data, root / name,
-                              rows=[spec.name for spec in SPECS], controls=False)  # fmt: skip
+                              rows=[spec.name for spec in SPECS], controls=False,
+                              limit=LIMIT)  # fmt: skip
             found.append((result, root / name))
         server.shutdown()
     return found

@@ -118,11 +118,13 @@ class Oracle:
         return random.Random(asked).choice(self.truths[self.row])
 
 
-def official_docs(row: Official, source: Any, scratch: Path) -> list[tuple[Messages, str]]:
-    """Return how a row asks each doc, and its true answer."""
+def official_docs(
+    row: Official, source: Any, scratch: Path, limit: int | None = None
+) -> list[tuple[Messages, str]]:
+    """Return how a row asks each doc, or `limit` units of them, and its true answer."""
     from ..lmms.adapter import convert
 
-    task, _, _ = row.load(source, None, scratch)
+    task, _, _ = row.load(source, limit, scratch)
     with tolerant():
         docs = task.dataset[row.benchmark.split]
         return [(convert(task.doc_to_messages(doc)), row.benchmark.truth(doc)) for doc in docs]
