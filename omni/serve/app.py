@@ -6,17 +6,20 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .door import Bodies, Door
+from .door import JSON, Bodies, Door
 from .encoding import Encoder
 from .engine import Engine
+from .form import MIME, read_form
 from .limits import RequestLimits
 from .refusal import RequestError, error_body
 from .replies import Reply
 from .request import Asked, read_chat, read_completion, read_json
 from .sources import Sources
 from .ticket import DeadError, EngineError, Event, Failed, FullError, GoneError, LateError
+from .transcript import Transcribed, Transcript, read_transcription
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -45,6 +48,7 @@ def make_app(
     paths = _Paths(engine, name, limits, sources)
     routes = {"/v1/chat/completions": (paths.chat, "POST"), "/health": (paths.health, "GET"),
               "/v1/completions": (paths.completion, "POST"), "/metrics": (paths.metrics, "GET"),
+              "/v1/audio/transcriptions": (paths.transcription, "POST"),
               "/v1/models": (paths.models, "GET")}  # fmt: skip
     for path, (answer, method) in routes.items():
         app.router.add_route(path, answer, methods=[method])
@@ -68,22 +72,31 @@ class _Paths:
         self.made = int(time.time())
 
     async def chat(self, request: "Request") -> "Response":
-        return await self._answer(
-            request, lambda body: read_chat(body, self.name, self.limits, self.sources), True
-        )
+        def read(body: bytes) -> Asked:
+            return read_chat(read_json(body), self.name, self.limits, self.sources)
+
+        return await self._answer(request, JSON, read, partial(self._reply, True))
 
     async def completion(self, request: "Request") -> "Response":
-        return await self._answer(
-            request, lambda body: read_completion(body, self.name, self.limits), False
-        )
+        def read(body: bytes) -> Asked:
+            return read_completion(read_json(body), self.name, self.limits)
+
+        return await self._answer(request, JSON, read, partial(self._reply, False))
+
+    async def transcription(self, request: "Request") -> "Response":
+        def read(body: bytes) -> Transcribed:
+            form = read_form(body, request.headers["content-type"])
+            return read_transcription(form, self.name, self.limits)
+
+        return await self._answer(request, MIME, read, Transcript)
 
     async def models(self, request: "Request") -> "Response":
         model = {"id": self.name, "object": "model", "created": self.made, "owned_by": "omni"}
-        return _json({"object": "list", "data": [model]})
+        return _sent({"object": "list", "data": [model]})
 
     async def health(self, request: "Request") -> "Response":
         alive = self.engine.alive
-        return _json({"ok": alive}, 200 if alive else 503)
+        return _sent({"ok": alive}, 200 if alive else 503)
 
     async def metrics(self, request: "Request") -> "Response":
         from starlette.responses import Response
@@ -91,12 +104,21 @@ class _Paths:
         return Response(self.engine.metrics.page, media_type="text/plain; version=0.0.4")
 
     async def _answer(
-        self, request: "Request", read: Callable[[Any], Asked], chat: bool
-    ) -> "Response":
+        self, request: "Request", mime: str, read: Callable[[bytes], Any],
+        make_reply: Callable[[Any, int], Any],
+    ) -> "Response":  # fmt: skip
+        """Answer a request.
+
+        Args:
+            request: of starlette.
+            mime: the type that its body must have.
+            read: makes what is asked of the body.
+            make_reply: makes what collects events of what is asked and its number of tokens.
+        """
         from starlette.responses import StreamingResponse
 
         self.engine.check_room()
-        body = await self.bodies.read(request)
+        body = await self.bodies.read(request, mime)
         try:
             ready = asyncio.get_running_loop().run_in_executor(
                 self.threads, lambda: self._prepare(read, body)
@@ -104,10 +126,7 @@ class _Paths:
             asked, prompt, key, generation = await ready
         finally:
             self.bodies.release(body)
-        reply = Reply(
-            self.name, chat, generation.n, len(prompt),
-            self.engine.processor.tokenizer if asked.logprobs else None, asked.usage,
-        )  # fmt: skip
+        reply = make_reply(asked, len(prompt))
         events = follow(self.engine, request, prompt, key, generation, asked.seconds)
         first = await anext(events)  # what fails before there is a token has a status of its own
         if asked.stream:
@@ -116,11 +135,15 @@ class _Paths:
         reply.add(first)
         async for event in events:
             reply.add(event)
-        return _json(reply.body)
+        return _sent(reply.body)
 
-    def _prepare(self, read: Callable[[Any], Asked], body: bytes) -> Any:
-        asked = read(read_json(body))
+    def _prepare(self, read: Callable[[bytes], Asked], body: bytes) -> Any:
+        asked = read(body)
         return asked, *self.encoder(asked)
+
+    def _reply(self, chat: bool, asked: Asked, prompt_tokens: int) -> Reply:
+        tokenizer = self.engine.processor.tokenizer if asked.logprobs else None
+        return Reply(self.name, chat, asked.generation.n, prompt_tokens, tokenizer, asked.usage)
 
 
 async def follow(
@@ -160,7 +183,7 @@ async def follow(
         engine.cancel(ticket)
 
 
-async def _lines(reply: Reply, first: Event, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+async def _lines(reply: Any, first: Event, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
     try:
         reply.add(first)
         for line in reply.chunks(first):
@@ -177,27 +200,29 @@ def _status(error: Exception) -> int:
     return STATUS.get(type(error), 500)
 
 
-def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> "Response":
+def _sent(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> "Response":
     from starlette.responses import Response
 
+    if isinstance(body, str):
+        return Response(body.encode(errors="replace"), status, headers, "text/plain")
     # in ASCII: a text may hold halves of surrogate pairs
     return Response(json.dumps(body), status, headers, "application/json")
 
 
 async def _refused(request: Any, error: Any) -> "Response":
     headers = {"Retry-After": "1"} if error.status == 429 else None
-    return _json(error.body, error.status, headers)
+    return _sent(error.body, error.status, headers)
 
 
 async def _failed(request: Any, error: Any) -> "Response":
     headers = {"Retry-After": str(error.after)} if isinstance(error, FullError) else None
-    return _json(error_body(str(error), _status(error)), _status(error), headers)
+    return _sent(error_body(str(error), _status(error)), _status(error), headers)
 
 
 async def _no_path(request: Any, error: Any) -> "Response":
     text = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return _json(error_body(text, error.status_code), error.status_code)
+    return _sent(error_body(text, error.status_code), error.status_code)
 
 
 async def _broken(request: Any, error: Any) -> "Response":
-    return _json(error_body(f"a fault of the server: {type(error).__name__}", 500), 500)
+    return _sent(error_body(f"a fault of the server: {type(error).__name__}", 500), 500)

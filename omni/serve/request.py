@@ -66,7 +66,7 @@ def read_chat(body: Any, model: str, limits: RequestLimits, sources: Sources) ->
         modalities=(["text"],),
     )  # fmt: skip
     most = ("max_completion_tokens", "max_tokens")
-    return _asked(
+    return read_common(
         fields, model, limits, most, logprobs, lambda: read_messages(messages, limits, sources)
     )
 
@@ -86,14 +86,26 @@ def read_completion(body: Any, model: str, limits: RequestLimits) -> Asked:
     if not prompt or len(prompt) > limits.max_characters:
         raise RequestError(f"must have 1 to {limits.max_characters:,} characters", "prompt")
     fields.allow(best_of=(1,), echo=(False,), logprobs=(0,), suffix=("",))
-    return _asked(fields, model, limits, ("max_tokens",), False, lambda: prompt)
+    return read_common(fields, model, limits, ("max_tokens",), False, lambda: prompt)
 
 
-def _asked(
+def read_common(
     fields: Fields, model: str, limits: RequestLimits, most: tuple[str, ...], logprobs: bool,
     prompt: Callable[[], Content | str],
 ) -> Asked:  # fmt: skip
-    """Read what both kinds of request may hold, and the prompt last, as that takes longest."""
+    """Read what every kind of request may hold, and the prompt last, as that takes longest.
+
+    Args:
+        fields: what the kind itself has not taken out.
+        model: the name of the one that is served.
+        limits: of a request.
+        most: names under which it may say how many tokens it wants at most.
+        logprobs: whether they are wanted.
+        prompt: reads it.
+
+    Raises:
+        RequestError: names what is wrong, why, and what is allowed.
+    """
     wanted = fields.take("model", str, default=model)
     if wanted != model:
         raise RequestError(
