@@ -6,19 +6,29 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from ..generation.speech import Speaking, SpeechError, Utterance, audio_head
+from ..generation.thinking import without_thinking
+from ..processing.asking import ASK_SAY
+from ..processing.messages import user
 from .door import JSON, Bodies, Door
 from .encoding import Encoder
 from .engine import Engine
+from .fields import Fields
 from .form import MIME, read_form
 from .limits import RequestLimits
 from .refusal import RequestError, error_body
-from .replies import Reply
+from .replies import EVENTS, Reply
 from .request import Asked, read_chat, read_completion, read_json
+from .saying import Said, Speech, read_speech
 from .sources import Sources
-from .ticket import DeadError, EngineError, Event, Failed, FullError, GoneError, LateError
+from .spoken import SpokenReply
+from .ticket import DeadError, Ended, EngineError, Event, Failed, FullError, GoneError, LateError
 from .transcript import Transcribed, Transcript, read_transcription
 
 if TYPE_CHECKING:
@@ -49,6 +59,7 @@ def make_app(
     routes = {"/v1/chat/completions": (paths.chat, "POST"), "/health": (paths.health, "GET"),
               "/v1/completions": (paths.completion, "POST"), "/metrics": (paths.metrics, "GET"),
               "/v1/audio/transcriptions": (paths.transcription, "POST"),
+              "/v1/audio/speech": (paths.speech, "POST"),
               "/v1/models": (paths.models, "GET")}  # fmt: skip
     for path, (answer, method) in routes.items():
         app.router.add_route(path, answer, methods=[method])
@@ -70,18 +81,28 @@ class _Paths:
         self.bodies = Bodies(limits)
         self.threads = ThreadPoolExecutor(ENCODING, "encode")
         self.made = int(time.time())
+        try:
+            self.frames, self.mute = audio_head(engine.model).max_frames, ""
+        except SpeechError as error:
+            self.frames, self.mute = 0, str(error)
 
     async def chat(self, request: "Request") -> "Response":
         def read(body: bytes) -> Asked:
             return read_chat(read_json(body), self.name, self.limits, self.sources)
 
-        return await self._answer(request, JSON, read, partial(self._reply, True))
+        return await self._answer(request, JSON, read, self._chat_reply)
 
     async def completion(self, request: "Request") -> "Response":
         def read(body: bytes) -> Asked:
             return read_completion(read_json(body), self.name, self.limits)
 
         return await self._answer(request, JSON, read, partial(self._reply, False))
+
+    async def speech(self, request: "Request") -> "Response":
+        def read(body: bytes) -> Said:
+            return read_speech(Fields(read_json(body)), self.name, self.limits)
+
+        return await self._answer(request, JSON, read, Speech)
 
     async def transcription(self, request: "Request") -> "Response":
         def read(body: bytes) -> Transcribed:
@@ -123,23 +144,66 @@ class _Paths:
             ready = asyncio.get_running_loop().run_in_executor(
                 self.threads, lambda: self._prepare(read, body)
             )
-            asked, prompt, key, generation = await ready
+            asked, prompt, key, how = await ready
         finally:
             self.bodies.release(body)
         reply = make_reply(asked, len(prompt))
-        events = follow(self.engine, request, prompt, key, generation, asked.seconds)
+        events = self._events(request, asked, prompt, key, how)
         first = await anext(events)  # what fails before there is a token has a status of its own
         if asked.stream:
-            lines = _lines(reply, first, events)
-            return StreamingResponse(lines, media_type="text/event-stream")
+            return StreamingResponse(_lines(reply, first, events), media_type=reply.media_type)
         reply.add(first)
         async for event in events:
             reply.add(event)
         return _sent(reply.body)
 
-    def _prepare(self, read: Callable[[bytes], Asked], body: bytes) -> Any:
+    async def _events(
+        self, request: "Request", asked: Any, prompt: Any, key: str, how: Any
+    ) -> AsyncIterator[Event]:
+        """Yield what the engine reports of an answer, and then of the sound of it if wanted."""
+        ends, event = time.monotonic() + asked.seconds, None
+        async for event in follow(self.engine, request, prompt, key, how, asked.seconds):
+            yield event
+        if isinstance(asked, Said) or not asked.voice or not isinstance(event, Ended):
+            return
+        text = without_thinking(event.completion.text)
+        how = Speaking(self.frames, asked.generation.temperature, asked.generation.seed)
+        try:
+            prompt, how = await asyncio.get_running_loop().run_in_executor(
+                self.threads, self.encoder.to_say, asked.prompt.messages, text, how,
+                asked.prompt.place,
+            )  # fmt: skip
+        except SpeechError:  # there is no word in it: silence
+            yield Ended(0, Utterance(torch.zeros(0, 0), "stop"))
+            return
+        seconds = ends - time.monotonic()
+        async for event in follow(self.engine, request, prompt, key, how, seconds, ahead=True):
+            yield event
+
+    def _prepare(self, read: Callable[[bytes], Any], body: bytes) -> Any:
+        """Return what is asked, its prompt, what tells that apart, and how it is answered."""
         asked = read(body)
+        if isinstance(asked, Said):
+            self._check_voice("model")
+            messages = [user(ASK_SAY.format(text=asked.text))]
+            how = replace(asked.speaking, max_frames=self.frames)
+            try:
+                prompt, how = self.encoder.to_say(messages, asked.text, how, "input")
+            except SpeechError as error:
+                raise RequestError(str(error), "input") from error
+            return asked, prompt, "", how
+        if asked.voice:
+            self._check_voice("modalities")
         return asked, *self.encoder(asked)
+
+    def _check_voice(self, place: str) -> None:
+        if self.mute:
+            raise RequestError(self.mute, place)
+
+    def _chat_reply(self, asked: Asked, prompt_tokens: int) -> Reply:
+        if not asked.voice:
+            return self._reply(True, asked, prompt_tokens)
+        return SpokenReply(self.name, True, 1, prompt_tokens, None, asked.usage, form=asked.voice)
 
     def _reply(self, chat: bool, asked: Asked, prompt_tokens: int) -> Reply:
         tokenizer = self.engine.processor.tokenizer if asked.logprobs else None
@@ -147,8 +211,9 @@ class _Paths:
 
 
 async def follow(
-    engine: Engine, request: "Request", prompt: Any, key: str, generation: Any, seconds: float
-) -> AsyncIterator[Event]:
+    engine: Engine, request: "Request", prompt: Any, key: str, how: Any, seconds: float,
+    ahead: bool = False,
+) -> AsyncIterator[Event]:  # fmt: skip
     """Ask the engine, and yield what it reports until all is whole; let go when the client does.
 
     Raises:
@@ -160,7 +225,7 @@ async def follow(
         with contextlib.suppress(RuntimeError):  # the loop may have been closed with the server
             loop.call_soon_threadsafe(queue.put_nowait, event)
 
-    ticket = engine.submit(prompt, key, generation, report, seconds)
+    ticket = engine.submit(prompt, key, how, report, seconds, ahead)
 
     async def let_go() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -171,11 +236,11 @@ async def follow(
     watch = asyncio.create_task(let_go())
     try:
         ended: set[int] = set()
-        while len(ended) < generation.n:
+        while len(ended) < ticket.answers:
             event = await queue.get()
             if isinstance(event, Failed):
                 raise event.error
-            if hasattr(event, "completion"):
+            if isinstance(event, Ended):
                 ended.add(event.choice)
             yield event
     finally:
@@ -192,8 +257,11 @@ async def _lines(reply: Any, first: Event, events: AsyncIterator[Event]) -> Asyn
             reply.add(event)
             for line in reply.chunks(event):
                 yield line
-    except EngineError as error:  # too late for a status
-        yield b"data: " + json.dumps(error_body(str(error), _status(error))).encode() + b"\n\n"
+    except (EngineError, RequestError) as error:  # too late for a status
+        if reply.media_type != EVENTS:
+            raise  # the client sees that the sound is cut
+        status = error.status if isinstance(error, RequestError) else _status(error)
+        yield b"data: " + json.dumps(error_body(str(error), status)).encode() + b"\n\n"
 
 
 def _status(error: Exception) -> int:
@@ -205,6 +273,8 @@ def _sent(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
 
     if isinstance(body, str):
         return Response(body.encode(errors="replace"), status, headers, "text/plain")
+    if isinstance(body, bytes):
+        return Response(body, status, headers, "audio/wav")
     # in ASCII: a text may hold halves of surrogate pairs
     return Response(json.dumps(body), status, headers, "application/json")
 
@@ -215,7 +285,8 @@ async def _refused(request: Any, error: Any) -> "Response":
 
 
 async def _failed(request: Any, error: Any) -> "Response":
-    headers = {"Retry-After": str(error.after)} if isinstance(error, FullError) else None
+    again = isinstance(error, FullError | DeadError)
+    headers = {"Retry-After": str(error.after)} if again else None
     return _sent(error_body(str(error), _status(error)), _status(error), headers)
 
 

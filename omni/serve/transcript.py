@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..generation.settings import Completion
-from ..generation.thinking import CLOSING, without_thinking
-from ..generation.watch import settled
+from ..generation.thinking import without_thinking
+from ..generation.watch import settled_answer
 from ..processing.asking import ASK_TRANSCRIPT
 from ..processing.messages import audio, system, user
 from .content import Content
 from .fields import Fields
 from .limits import RequestLimits
 from .refusal import RequestError, short
+from .replies import EVENTS
 from .request import Asked, read_common
 from .ticket import Ended, Event, Wrote
 
@@ -54,7 +55,7 @@ def read_transcription(fields: Fields, model: str, limits: RequestLimits) -> Tra
     fields.allow(n=(1,))
     said = "\n".join([*([f"Language: {language}"] if language else []), *([hint] if hint else [])])
     messages = [*([system(said)] if said else []), user(audio(sound), ASK_TRANSCRIPT)]
-    content = Content(messages, ["file"], 1, len(said))
+    content = Content(messages, ["file"], 1, len(said), "file")
     asked = read_common(fields, model, limits, ("max_tokens",), False, lambda: content)
     if asked.stream and form != "json":
         raise RequestError(f"{form} is for whole answers; a stream has events", "response_format")
@@ -72,6 +73,7 @@ class Transcript:
 
     asked: Transcribed
     prompt_tokens: int
+    media_type = EVENTS  # of a stream
     sent: int = field(default=0, init=False)  # characters
     completion: Completion | None = field(default=None, init=False)
 
@@ -96,8 +98,8 @@ class Transcript:
 
     def chunks(self, event: Event) -> list[bytes]:
         """Return what a stream sends at an event, and at its end."""
-        if isinstance(event, Wrote):  # what may become a tag of thinking is held back
-            text = without_thinking(settled(event.text, tuple(CLOSING)))
+        if isinstance(event, Wrote):
+            text = settled_answer(event.text)
         else:
             text = self._text if self.completion else ""
         new, self.sent = text[self.sent :], max(self.sent, len(text))
