@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..generation.settings import Completion, Generation
+from ..generation.settings import Generation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..generation.speech import Speaking, Utterance
+    from ..generation.speech import Speaking
     from ..processing.processor import Encoded
 
 
@@ -57,10 +57,10 @@ class Spoke(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """One of the n answers is whole: written, or spoken."""
+    """One of the n answers is whole: a `Completion`, or an `Utterance` of one that is spoken."""
 
     choice: int
-    completion: "Completion | Utterance | Any"
+    completion: Any
 
 
 class Failed(NamedTuple):
