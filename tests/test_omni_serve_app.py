@@ -144,6 +144,27 @@ def test_several_drawn_answers_are_those_of_the_model_alone(served, talker):
     assert [choice.message.content for choice in other.choices] != wanted
 
 
+THINKING = {"max": 9, "ignore_end": 1, "wait": "Wait <|im_end|>"}
+
+
+def test_thinking_has_a_budget_and_a_count(served, talker, questions):
+    theirs, ours = questions["image_url"]
+    how = Generation(6, thinking=THINKING)
+    wanted = answer(*talker, [ours], how)[0]
+    ask = partial(
+        served.client.chat.completions.create, model="tiny", messages=theirs, max_tokens=6,
+        temperature=0, extra_body={"thinking": THINKING},
+    )  # fmt: skip
+    found = ask(logprobs=True)
+    assert found.choices[0].message.content == wanted and wanted.startswith("<think>")
+    assert found.usage.completion_tokens_details.reasoning_tokens == 9
+    assert found.usage.completion_tokens == len(found.choices[0].logprobs.content) > 15
+    chunks = list(ask(stream=True, stream_options={"include_usage": True}))
+    texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    assert "".join(texts) == wanted and len(texts) > 3
+    assert chunks[-1].usage == found.usage
+
+
 def test_stops_and_logprobs(served, talker, questions):
     theirs, ours = questions["words"]
     whole = answer(*talker, [ours], Generation(max_new_tokens=8))[0]
@@ -217,7 +238,25 @@ BAD = {
                       "messages[0].name", "not known"),
     "unknown field": ({**HI, "top_k": 3}, "top_k", "not known"),
     "tools": ({**HI, "tools": [{"type": "function"}]}, "tools", "not supported"),
-    "audio out": ({**HI, "modalities": ["text", "audio"]}, "modalities", "not supported"),
+    "audio out": ({**HI, "modalities": ["text", "audio"], "audio": {"format": "wav"}},
+                  "modalities", "cannot speak"),
+    "audio alone": ({**HI, "modalities": ["audio"]}, "modalities", "must be"),
+    "audio unasked": ({**HI, "audio": {"format": "wav"}}, "audio", "only"),
+    "no format": ({**HI, "modalities": ["text", "audio"]}, "audio.format", "missing"),
+    "format": ({**HI, "modalities": ["text", "audio"], "audio": {"format": "mp3"}},
+               "audio.format", "wav or pcm16, not 'mp3'"),
+    "streamed wav": ({**HI, "modalities": ["text", "audio"], "audio": {"format": "wav"},
+                      "stream": True}, "audio.format", "pcm16"),
+    "voice": ({**HI, "modalities": ["text", "audio"], "audio": {"format": "wav", "voice": "alloy"}},
+              "audio.voice", "one voice"),
+    "no budget": ({**HI, "thinking": {}}, "thinking.max", "missing"),
+    "budget": ({**HI, "thinking": {"max": 2000}}, "thinking.max", "at most 1024"),
+    "less than none": ({**HI, "thinking": {"max": -1}}, "thinking.max", "from 0"),
+    "more than most": ({**HI, "thinking": {"max": 1, "min": 2}}, "thinking.min", "at most"),
+    "marker": ({**HI, "thinking": {"max": 1, "marker": "x"}}, "thinking.marker", "open thinking"),
+    "wait": ({**HI, "thinking": {"max": 1, "wait": " "}}, "thinking.wait", "words"),
+    "long words": ({**HI, "thinking": {"max": 1, "final": "x" * 201}}, "thinking.final", "200"),
+    "budget field": ({**HI, "thinking": {"max": 1, "type": "enabled"}}, "thinking.type", "known"),
     "unknown part": (one(type="file", file={}), PART, "'file'"),
     "null part": ({"messages": [{"role": "user", "content": [None]}]}, "messages[0].content[0]",
                   "object"),
@@ -361,18 +400,28 @@ def test_a_slot_is_free_once_the_client_is_gone(talker, stream):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_worker_is_not_healthy(talker, monkeypatch):
+def test_a_dead_worker_is_not_healthy_until_the_next_one(talker, monkeypatch):
+    monkeypatch.setattr("omni.serve.engine.PAUSE", 0.5)
+    lost: list[Exception] = [torch.AcceleratorError("device lost")]
+
+    def lose(*given):
+        if lost:
+            raise lost.pop()
+
+    hook = talker[0].language_model.register_forward_pre_hook(lose)
     with serving(talker) as kit:
-
-        def die(**given):
-            raise SystemExit
-
-        monkeypatch.setattr(talker[0], "generate", die)
-        with pytest.raises(openai.InternalServerError, match="worker") as caught:
-            kit.client.chat.completions.create(model="tiny", **HI, **HOW)
+        ask = partial(kit.client.chat.completions.create, model="tiny", **HI, **HOW)
+        with pytest.raises(
+            openai.InternalServerError, match=r"worker .*AcceleratorError"
+        ) as caught:
+            ask()
         assert caught.value.status_code == 503
+        assert caught.value.response.headers["retry-after"] == "1"
         health = kit.plain.get("/health")
         assert (health.status_code, health.json()) == (503, {"ok": False})
+        until(lambda: kit.plain.get("/health").status_code == 200)
+        assert ask().choices
+    hook.remove()
 
 
 def test_a_full_queue_is_a_429(talker, monkeypatch):

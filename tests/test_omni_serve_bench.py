@@ -17,6 +17,7 @@ def run(name: str, count: str = ""):
     return result.exit_code, json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "load" else []) for n in BENCHES]
 )

@@ -1,5 +1,6 @@
 """The engine: answers that do not depend on their batch, texts that only grow, slots that free."""
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -7,6 +8,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from omni.generation.answer import complete, prompts
 from omni.generation.settings import Generation
@@ -99,6 +101,8 @@ MODES = {
     "drawn": replace(GREEDY, temperature=0.8, top_p=0.9, seed=3),
     "several": replace(GREEDY, temperature=1.2, seed=5, n=3),
     "stop": replace(GREEDY, stop=("e", "zz")),
+    "thinking": replace(GREEDY, thinking={"max": 9, "ignore_end": 1}, stop=("e",)),
+    "drawn thinking": replace(GREEDY, thinking={"max": 7}, temperature=1.3, seed=2, n=2),
 }
 
 
@@ -238,22 +242,46 @@ def test_what_breaks_a_batch_costs_itself_alone(engine, talker, talks):
     assert kit.engine.alive
 
 
+class Killing:
+    """Lets the next forward passes of a model end the thread that runs them."""
+
+    def __init__(self, model, error, times):
+        self.error, self.left, self.gate = error, times, threading.Event()
+        self.hook = model.language_model.register_forward_pre_hook(self)
+
+    def __call__(self, *given):
+        self.gate.wait(20)
+        if self.left:
+            self.left -= 1
+            raise self.error
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_worker_answers_nobody_and_leaves_nobody_waiting(engine, talker, talks):
+@pytest.mark.parametrize("error", [torch.AcceleratorError("device lost"), SystemExit()])
+def test_a_dead_worker_leaves_nobody_waiting_and_another_follows(
+    engine, talker, talks, error, monkeypatch
+):
+    monkeypatch.setattr("omni.serve.engine.PAUSE", 0.3)
     kit = engine()
-    kit.gate.clear()
-
-    def die(**given):
-        kit.gate.wait(20)
-        raise KeyboardInterrupt
-
-    kit.patch.setattr(kit.model, "generate", die)
-    asked = [Asked(kit.engine, talker[1], talks[0])]
-    until(lambda: not kit.engine.waiting)
-    asked.append(Asked(kit.engine, talker[1], talks[0]))
-    assert kit.engine.alive
-    kit.gate.set()
-    assert all(isinstance(one.wait().error, DeadError) for one in asked)
-    until(lambda: not kit.engine.alive)
-    with pytest.raises(DeadError, match="restart"):
-        Asked(kit.engine, talker[1], talks[0])
+    killing = Killing(kit.model, error, 2)
+    try:
+        asked = [Asked(kit.engine, talker[1], talks[0])]
+        until(lambda: not kit.engine.waiting)
+        asked.append(Asked(kit.engine, talker[1], talks[0]))
+        assert kit.engine.alive
+        killing.gate.set()
+        reason = f"the worker that answers has ended .{type(error).__name__}"
+        for one in asked:
+            assert isinstance(one.wait().error, DeadError) and re.match(reason, str(one.error))
+        with pytest.raises(DeadError, match="try again in 1 s"):
+            Asked(kit.engine, talker[1], talks[0])
+        until(lambda: kit.engine.alive)
+        assert isinstance(Asked(kit.engine, talker[1], talks[0]).wait().error, DeadError)
+        ended = time.monotonic()
+        until(lambda: kit.engine.alive)
+        assert time.monotonic() - ended > 0.4  # longer, as nothing was answered in between
+        found = Asked(kit.engine, talker[1], talks[0]).wait().found
+        alone = complete(*talker, prompts(talker[1], [talks[0]]), GREEDY)
+        assert found[0].ids.tolist() == alone[0].ids.tolist()
+    finally:
+        killing.hook.remove()

@@ -32,9 +32,6 @@ ASK_MATCH = (
     'Is "{caption}" a right caption for this picture?',
 )
 MASS_NOUNS = ("food", "clothing")
-ASK_TRANSCRIPT = "Write down what you hear."
-ASK_SAY = "Say: {text}"
-ASK_REPEAT = "Say what you hear."
 ASK_CHOICE = (
     "What kind of thing is shown?\n{options}\nPlease answer directly with only the letter of the "
     "correct option and nothing else.",

@@ -1,6 +1,6 @@
 """Answers to a batch of conversations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,9 @@ from .forcing import Forcing
 from .prefix import Shared, repeated, share
 from .sampling import Sampler
 from .settings import Completion, Generation
+from .stops import Stops
 from .thinking import first_stop, opening, spell
-from .watch import Watcher, settled
+from .watch import Watched, Watcher
 
 if TYPE_CHECKING:
     from transformers import TextStreamer
@@ -91,12 +92,7 @@ def complete(
 
     Returns:
         B · n completions, the n of one prompt after another; their tensors are on the CPU.
-
-    Raises:
-        ValueError: a watcher of answers whose thinking has a budget.
     """
-    if watcher and isinstance(generation.thinking, Budget):
-        raise ValueError("answers whose thinking has a budget cannot be watched while they grow")
     tokenizer = processor.tokenizer
     ids, words = getattr(processor, "ends", ([], ""))
     stop, ends = (*generation.stop, *([words] if words else [])), _ends(model, tokenizer, ids)
@@ -112,34 +108,29 @@ def complete(
         if isinstance(generation.thinking, Budget):
             forcing = Forcing(generation.thinking, generation.max_new_tokens, tokenizer, sampler,
                               prompt, begun, ends, stop)  # fmt: skip
-        stops = _Stops(tokenizer, prompt, stop, begun)
+        stops = forcing or Stops(tokenizer, prompt, stop, begun, ends, generation.max_new_tokens)
 
         @torch.inference_mode(False)  # tensors of inference cannot take part in training
         def written(row: int, new: torch.Tensor) -> Completion:
-            length = (forcing or stops).lengths.get(row, new.shape[1])
+            length = stops.lengths.get(row, new.shape[1])
             tokens, logprobs = new[row, :length].clone(), sampler.logprobs_of(row)[:length].clone()
             if forcing:
                 return _forced(forcing, row, tokens, logprobs)
             found = _completion(tokenizer, tokens, logprobs, ends, stop, begun[row])
             return found._replace(kept=sampler.kept_of(row)[: len(found.ids)])
 
-        last = torch.tensor(ends, dtype=torch.int64)
-        criteria = (
-            [forcing.ended]
-            if forcing
-            else [
-                *([stops] if stop else []),
-                *([_Watched(stops, watcher, last, generation, written)] if watcher else []),
-            ]
-        )
+        criteria: list[Any] = [stops.ended] if forcing or stop else []
+        watched = Watched(stops, watcher, prompt, len(begun), written) if watcher else None
         output = model.generate(
             **given, max_new_tokens=forcing.new_tokens if forcing else generation.max_new_tokens,
             do_sample=False, num_beams=1,
             streamer=streamer, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0,
             logits_processor=[sampler, forcing] if forcing else [sampler],
-            stopping_criteria=criteria or None,
+            stopping_criteria=[*criteria, *([watched] if watched else [])] or None,
         )  # fmt: skip
         new = output[:, prompt:].cpu()
+        if watched:
+            watched.end(new)
         return [written(row, new) for row in range(len(new))]
 
 
@@ -148,7 +139,7 @@ def _forced(
 ) -> Completion:
     """Return a row whose thinking had a budget."""
     return Completion(
-        forcing.text(number), tokens, logprobs,
+        forcing.whole(number), tokens, logprobs,
         "stop" if forcing.rows[number].stopped else "length", len(forcing.rows[number].thought),
     )  # fmt: skip
 
@@ -179,64 +170,6 @@ def _ends(model: Any, tokenizer: Any, ids: Sequence[int]) -> list[int]:
         found = getattr(config, "eos_token_id", None)
         ends |= set(found if isinstance(found, list) else [found])
     return sorted(ends - {None})
-
-
-class _Stops:
-    """Ends a row of `generate` once it holds a stop string; transformers' own reads the vocabulary.
-
-    That takes seconds before the first answer, which a few decoded tokens a step never add up to.
-    """
-
-    def __init__(
-        self, tokenizer: Any, prompt: int, stop: Sequence[str], begun: Sequence[str]
-    ) -> None:
-        self.tokenizer, self.prompt, self.stop, self.begun = tokenizer, prompt, stop, begun
-        self.tail = 4 * max(map(len, stop), default=0)  # tokens: a character may take four
-        self.lengths: dict[int, int] = {}  # of the rows that hold one
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        new = input_ids[:, max(self.prompt, input_ids.shape[1] - self.tail) :]
-        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        ended = [any(string in text for string in self.stop) for text in texts]
-        ended = [hit and not self._thinks(input_ids, row) for row, hit in enumerate(ended)]
-        for row in (row for row, found in enumerate(ended) if found):
-            self.lengths.setdefault(row, input_ids.shape[1] - self.prompt)
-        return torch.tensor(ended, device=input_ids.device)
-
-    def _thinks(self, input_ids: torch.Tensor, row: int) -> bool:
-        """Whether the stop strings of a row are all in its thinking."""
-        text = self.begun[row] + spell(self.tokenizer, input_ids[row, self.prompt :].tolist())
-        return first_stop(text, self.stop) < 0
-
-
-class _Watched:
-    """Tells a watcher of each row of `generate` what is new, until the row ends."""
-
-    def __init__(
-        self, stops: _Stops, watcher: Watcher, ends: torch.Tensor, generation: Generation,
-        written: Callable[[int, torch.Tensor], Completion],
-    ) -> None:  # fmt: skip
-        self.stops, self.watcher, self.ends, self.written = stops, watcher, ends, written
-        self.most = generation.max_new_tokens
-        self.cleans = bool(getattr(stops.tokenizer, "clean_up_tokenization_spaces", False))
-        self.open = dict.fromkeys(range(len(stops.begun)))
-        self.left: set[int] = set()  # rows that the watcher ended
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        new = input_ids[:, self.stops.prompt :].cpu()
-        ended = torch.isin(new[:, -1], self.ends).tolist()
-        for row in tuple(self.open):
-            if ended[row] or row in self.stops.lengths or new.shape[1] == self.most:
-                del self.open[row]
-                self.watcher.ended(row, self.written(row, new))
-            elif self.watcher.wrote(row, self._settled(row, new[row])):
-                del self.open[row]
-                self.left.add(row)
-        return torch.tensor([row in self.left for row in range(len(new))], device=input_ids.device)
-
-    def _settled(self, row: int, tokens: torch.Tensor) -> str:
-        text = self.stops.begun[row] + spell(self.stops.tokenizer, tokens.tolist())
-        return settled(text, self.stops.stop, self.cleans)
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import torch
 
+from ..processing.literal import hide, stand_ins, tokenize
 from .budget import Budget
 from .sampling import Sampler
 from .thinking import CLOSING, TAGS, first_stop, spell
+from .watch import settled
 
 TAIL = 24  # tokens of which a tag may be made; the longest has so many characters
 BLANK = 4  # tokens of mere space that may begin an answer
@@ -35,6 +37,15 @@ class Row:
     done: bool = False
     stopped: bool = False
     """whether it ends by itself, and not at its most tokens"""
+
+    @property
+    def opening(self) -> str:
+        return next(tag for tag, closing in CLOSING.items() if closing == self.closing)
+
+    @property
+    def before(self) -> str:
+        """The text before the answer, once thinking is closed."""
+        return f"{self.opening}{self.thoughts}{self.closing}\n"
 
 
 class Forcing:
@@ -63,21 +74,18 @@ class Forcing:
     ) -> None:  # fmt: skip
         self.budget, self.most, self.tokenizer, self.sampler = budget, most, tokenizer, sampler
         self.prompt, self.ends, self.stop = prompt, frozenset(ends), stop
-        self.wait, opening = self._ids(budget.wait), self._ids(budget.marker)
+        self.cleans = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
+        self.wait, opening = _words(tokenizer, budget.wait), _ids(tokenizer, budget.marker)
         self.rows: list[Row] = []
         for tag in begun:
             row = Row(CLOSING[(tag or budget.marker).lower()], [] if tag else list(opening))
             row.phase = "think" if tag else "open"
             self.rows.append(row)
-        self.closings = {row.closing: self._ids(row.closing) for row in self.rows}
-        self.final = self._ids(f"\n{budget.final}") if budget.final else []
+        self.closings = {row.closing: _ids(tokenizer, row.closing) for row in self.rows}
+        self.final = _words(tokenizer, _final(budget))
         self.lengths: dict[int, int] = {}
-        closing = max(map(len, self.closings.values()))
-        self.new_tokens = len(opening) + budget.max + closing + len(self.final) + most
+        self.new_tokens = room(budget, tokenizer) + most
         """most that `generate` makes: a row ends before, or with the last"""
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
 
     def ended(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Return which rows (B,) are done."""
@@ -98,13 +106,25 @@ class Forcing:
                 self.sampler.steps[-1][number] = 0
         return scores
 
-    def text(self, number: int) -> str:
+    def over(self, row: int, new: torch.Tensor) -> bool:
+        return self.rows[row].done
+
+    def text(self, row: int, new: torch.Tensor) -> str:
+        found = self.rows[row]
+        if found.phase in ("open", "think"):
+            begun = found.opening + spell(self.tokenizer, found.thought)
+            text = settled(begun, (), self.cleans)
+            # of which the end may become the tag that closes it
+            return text[: max(len(found.opening), len(text) - len(found.closing) + 1)]
+        answer = spell(self.tokenizer, found.answer)
+        return found.before + settled(answer, self.stop, self.cleans)
+
+    def whole(self, number: int) -> str:
         """Return a row's thinking between its tags, and its answer up to a stop string."""
         row = self.rows[number]
-        opening = next(tag for tag, closing in CLOSING.items() if closing == row.closing)
         answer = spell(self.tokenizer, row.answer)
         at = first_stop(answer, self.stop)
-        return f"{opening}{row.thoughts}{row.closing}\n{answer[: at if at >= 0 else None].strip()}"
+        return row.before + answer[: at if at >= 0 else None].strip()
 
     def _token(self, row: Row, chosen: int, scores: torch.Tensor) -> int:
         if row.phase == "think" and len(row.thought) == self.budget.max:
@@ -171,6 +191,28 @@ class Forcing:
         if at >= 0 and len(row.answer) < RECENT:
             return bool(text[:at].strip())
         return row.spoken or bool(text.strip()) or len(row.answer) < min(BLANK, self.most - 1)
+
+
+def room(budget: Budget, tokenizer: Any) -> int:
+    """Most tokens before an answer: its thinking, what opens and closes that, and `final`."""
+    closing = max(len(_ids(tokenizer, tag)) for tag in CLOSING.values())
+    opening, final = _ids(tokenizer, budget.marker), _words(tokenizer, _final(budget))
+    return len(opening) + budget.max + closing + len(final)
+
+
+def _final(budget: Budget) -> str:
+    return f"\n{budget.final}" if budget.final else ""
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def _words(tokenizer: Any, text: str) -> list[int]:
+    """Tokenise words: a special token that they spell is none."""
+    standing = stand_ins(tokenizer, [text])
+    [ids] = tokenize(tokenizer, [hide(text, standing)], standing)
+    return ids
 
 
 def _best_first(scores: torch.Tensor) -> Iterator[int]:

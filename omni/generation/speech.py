@@ -13,7 +13,7 @@ from ..processing.messages import Message
 
 if TYPE_CHECKING:
     from ..model.forward import OmniForConditionalGeneration
-    from ..processing.processor import OmniProcessor
+    from ..processing.processor import Encoded, OmniProcessor
 
 CHUNK = 50  # frames that are made at once where all are there: memory does not grow with them
 
@@ -70,7 +70,8 @@ def say(
     """
     said: list[list[torch.Tensor]] = [[] for _ in texts]
     ended = torch.zeros(len(texts), dtype=torch.bool)
-    for codes, ended in utter(model, processor, conversations, texts, speaking):
+    prompts = begin(processor, conversations, texts)
+    for codes, ended in utter(model, processor, prompts, speaking):
         for row in (~ended).nonzero()[:, 0].tolist():
             said[row].append(codes[row])
     codec: Any = model.encoders[model.codec]
@@ -82,30 +83,46 @@ def say(
     ]  # fmt: skip
 
 
-@torch.no_grad()
-def utter(
-    model: Any, processor: Any, conversations: Sequence[list[Message]], texts: Sequence[str],
-    speaking: Speaking,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
-    """Yield, frame by frame, codes (B, books) and which answers have ended by then (B,).
+def begin(
+    processor: Any, conversations: Sequence[list[Message]], texts: Sequence[str]
+) -> "list[Encoded]":
+    """Encode conversations and the texts of their answers, which are said next.
 
-    Raises: see `say`.
+    Raises:
+        SpeechError: a text has no word.
+        MessageError, MediaError, PlaceholderError: as `OmniProcessor.encode`.
     """
-    head = audio_head(model)
     for text in texts:
         if not any(character.isalnum() for character in text):
             raise SpeechError(f"there is no word in {text!r} that could be said")
+    return [processor.begun(c, t) for c, t in zip(conversations, texts, strict=True)]
+
+
+@torch.no_grad()
+def utter(
+    model: Any, processor: Any, prompts: "Sequence[Encoded]", speaking: Speaking
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield, frame by frame, codes (B, books) and which answers have ended by then (B,).
+
+    Args:
+        model, processor: see `say`.
+        prompts: (B,) made by `begin`.
+        speaking: how.
+
+    Raises:
+        SpeechError: the model cannot speak.
+        ValueError: see `say`.
+    """
+    head = audio_head(model)
     table, books = model.projectors[model.codec], model.encoders[model.codec].books
-    batch = processor.pad(
-        [processor.begun(c, t) for c, t in zip(conversations, texts, strict=True)]
-    )
+    batch = processor.pad([*prompts])
     batch = {k: v if k in model.host_inputs() else v.to(model.device) for k, v in batch.items()}
     mask = batch.pop("attention_mask")
     model.check_padding(mask)
     embeds = model.embed(batch.pop("input_ids"), batch)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    ended, kept = torch.zeros(len(texts), dtype=torch.bool, device=model.device), None
-    draws = [torch.Generator().manual_seed(speaking.seed) for _ in texts]
+    ended, kept = torch.zeros(len(prompts), dtype=torch.bool, device=model.device), None
+    draws = [torch.Generator().manual_seed(speaking.seed) for _ in prompts]
     most = head.max_frames if speaking.max_frames is None else speaking.max_frames
     cached = model.config.continues
     for _ in range(most):

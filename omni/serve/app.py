@@ -6,17 +6,30 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .door import Bodies, Door
+import torch
+
+from ..generation.speech import Speaking, SpeechError, Utterance, audio_head
+from ..generation.thinking import without_thinking
+from ..processing.asking import ASK_SAY
+from ..processing.messages import user
+from .door import JSON, Bodies, Door
 from .encoding import Encoder
 from .engine import Engine
+from .fields import Fields
+from .form import MIME, read_form
 from .limits import RequestLimits
 from .refusal import RequestError, error_body
-from .replies import Reply
+from .replies import EVENTS, Reply
 from .request import Asked, read_chat, read_completion, read_json
+from .saying import Said, Speech, read_speech
 from .sources import Sources
-from .ticket import DeadError, EngineError, Event, Failed, FullError, GoneError, LateError
+from .spoken import SpokenReply
+from .ticket import DeadError, Ended, EngineError, Event, Failed, FullError, GoneError, LateError
+from .transcript import Transcribed, Transcript, read_transcription
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -45,6 +58,8 @@ def make_app(
     paths = _Paths(engine, name, limits, sources)
     routes = {"/v1/chat/completions": (paths.chat, "POST"), "/health": (paths.health, "GET"),
               "/v1/completions": (paths.completion, "POST"), "/metrics": (paths.metrics, "GET"),
+              "/v1/audio/transcriptions": (paths.transcription, "POST"),
+              "/v1/audio/speech": (paths.speech, "POST"),
               "/v1/models": (paths.models, "GET")}  # fmt: skip
     for path, (answer, method) in routes.items():
         app.router.add_route(path, answer, methods=[method])
@@ -66,24 +81,43 @@ class _Paths:
         self.bodies = Bodies(limits)
         self.threads = ThreadPoolExecutor(ENCODING, "encode")
         self.made = int(time.time())
+        try:
+            self.frames, self.mute = audio_head(engine.model).max_frames, ""
+        except SpeechError as error:
+            self.frames, self.mute = 0, str(error)
 
     async def chat(self, request: "Request") -> "Response":
-        return await self._answer(
-            request, lambda body: read_chat(body, self.name, self.limits, self.sources), True
-        )
+        def read(body: bytes) -> Asked:
+            return read_chat(read_json(body), self.name, self.limits, self.sources)
+
+        return await self._answer(request, JSON, read, self._chat_reply)
 
     async def completion(self, request: "Request") -> "Response":
-        return await self._answer(
-            request, lambda body: read_completion(body, self.name, self.limits), False
-        )
+        def read(body: bytes) -> Asked:
+            return read_completion(read_json(body), self.name, self.limits)
+
+        return await self._answer(request, JSON, read, partial(self._reply, False))
+
+    async def speech(self, request: "Request") -> "Response":
+        def read(body: bytes) -> Said:
+            return read_speech(Fields(read_json(body)), self.name, self.limits)
+
+        return await self._answer(request, JSON, read, Speech)
+
+    async def transcription(self, request: "Request") -> "Response":
+        def read(body: bytes) -> Transcribed:
+            form = read_form(body, request.headers["content-type"])
+            return read_transcription(form, self.name, self.limits)
+
+        return await self._answer(request, MIME, read, Transcript)
 
     async def models(self, request: "Request") -> "Response":
         model = {"id": self.name, "object": "model", "created": self.made, "owned_by": "omni"}
-        return _json({"object": "list", "data": [model]})
+        return _sent({"object": "list", "data": [model]})
 
     async def health(self, request: "Request") -> "Response":
         alive = self.engine.alive
-        return _json({"ok": alive}, 200 if alive else 503)
+        return _sent({"ok": alive}, 200 if alive else 503)
 
     async def metrics(self, request: "Request") -> "Response":
         from starlette.responses import Response
@@ -91,41 +125,95 @@ class _Paths:
         return Response(self.engine.metrics.page, media_type="text/plain; version=0.0.4")
 
     async def _answer(
-        self, request: "Request", read: Callable[[Any], Asked], chat: bool
-    ) -> "Response":
+        self, request: "Request", mime: str, read: Callable[[bytes], Any],
+        make_reply: Callable[[Any, int], Any],
+    ) -> "Response":  # fmt: skip
+        """Answer a request.
+
+        Args:
+            request: of starlette.
+            mime: the type that its body must have.
+            read: makes what is asked of the body.
+            make_reply: makes what collects events of what is asked and its number of tokens.
+        """
         from starlette.responses import StreamingResponse
 
         self.engine.check_room()
-        body = await self.bodies.read(request)
+        body = await self.bodies.read(request, mime)
         try:
             ready = asyncio.get_running_loop().run_in_executor(
                 self.threads, lambda: self._prepare(read, body)
             )
-            asked, prompt, key, generation = await ready
+            asked, prompt, key, how = await ready
         finally:
             self.bodies.release(body)
-        reply = Reply(
-            self.name, chat, generation.n, len(prompt),
-            self.engine.processor.tokenizer if asked.logprobs else None, asked.usage,
-        )  # fmt: skip
-        events = follow(self.engine, request, prompt, key, generation, asked.seconds)
+        reply = make_reply(asked, len(prompt))
+        events = self._events(request, asked, prompt, key, how)
         first = await anext(events)  # what fails before there is a token has a status of its own
         if asked.stream:
-            lines = _lines(reply, first, events)
-            return StreamingResponse(lines, media_type="text/event-stream")
+            return StreamingResponse(_lines(reply, first, events), media_type=reply.media_type)
         reply.add(first)
         async for event in events:
             reply.add(event)
-        return _json(reply.body)
+        return _sent(reply.body)
 
-    def _prepare(self, read: Callable[[Any], Asked], body: bytes) -> Any:
-        asked = read(read_json(body))
+    async def _events(
+        self, request: "Request", asked: Any, prompt: Any, key: str, how: Any
+    ) -> AsyncIterator[Event]:
+        """Yield what the engine reports of an answer, and then of the sound of it if wanted."""
+        ends, event = time.monotonic() + asked.seconds, None
+        async for event in follow(self.engine, request, prompt, key, how, asked.seconds):
+            yield event
+        if isinstance(asked, Said) or not asked.voice or not isinstance(event, Ended):
+            return
+        text = without_thinking(event.completion.text)
+        how = Speaking(self.frames, asked.generation.temperature, asked.generation.seed)
+        try:
+            prompt, how = await asyncio.get_running_loop().run_in_executor(
+                self.threads, self.encoder.to_say, asked.prompt.messages, text, how,
+                asked.prompt.place,
+            )  # fmt: skip
+        except SpeechError:  # there is no word in it: silence
+            yield Ended(0, Utterance(torch.zeros(0, 0), "stop"))
+            return
+        seconds = ends - time.monotonic()
+        async for event in follow(self.engine, request, prompt, key, how, seconds, ahead=True):
+            yield event
+
+    def _prepare(self, read: Callable[[bytes], Any], body: bytes) -> Any:
+        """Return what is asked, its prompt, what tells that apart, and how it is answered."""
+        asked = read(body)
+        if isinstance(asked, Said):
+            self._check_voice("model")
+            messages = [user(ASK_SAY.format(text=asked.text))]
+            how = replace(asked.speaking, max_frames=self.frames)
+            try:
+                prompt, how = self.encoder.to_say(messages, asked.text, how, "input")
+            except SpeechError as error:
+                raise RequestError(str(error), "input") from error
+            return asked, prompt, "", how
+        if asked.voice:
+            self._check_voice("modalities")
         return asked, *self.encoder(asked)
+
+    def _check_voice(self, place: str) -> None:
+        if self.mute:
+            raise RequestError(self.mute, place)
+
+    def _chat_reply(self, asked: Asked, prompt_tokens: int) -> Reply:
+        if not asked.voice:
+            return self._reply(True, asked, prompt_tokens)
+        return SpokenReply(self.name, True, 1, prompt_tokens, None, asked.usage, form=asked.voice)
+
+    def _reply(self, chat: bool, asked: Asked, prompt_tokens: int) -> Reply:
+        tokenizer = self.engine.processor.tokenizer if asked.logprobs else None
+        return Reply(self.name, chat, asked.generation.n, prompt_tokens, tokenizer, asked.usage)
 
 
 async def follow(
-    engine: Engine, request: "Request", prompt: Any, key: str, generation: Any, seconds: float
-) -> AsyncIterator[Event]:
+    engine: Engine, request: "Request", prompt: Any, key: str, how: Any, seconds: float,
+    ahead: bool = False,
+) -> AsyncIterator[Event]:  # fmt: skip
     """Ask the engine, and yield what it reports until all is whole; let go when the client does.
 
     Raises:
@@ -137,7 +225,7 @@ async def follow(
         with contextlib.suppress(RuntimeError):  # the loop may have been closed with the server
             loop.call_soon_threadsafe(queue.put_nowait, event)
 
-    ticket = engine.submit(prompt, key, generation, report, seconds)
+    ticket = engine.submit(prompt, key, how, report, seconds, ahead)
 
     async def let_go() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -148,11 +236,11 @@ async def follow(
     watch = asyncio.create_task(let_go())
     try:
         ended: set[int] = set()
-        while len(ended) < generation.n:
+        while len(ended) < ticket.answers:
             event = await queue.get()
             if isinstance(event, Failed):
                 raise event.error
-            if hasattr(event, "completion"):
+            if isinstance(event, Ended):
                 ended.add(event.choice)
             yield event
     finally:
@@ -160,7 +248,7 @@ async def follow(
         engine.cancel(ticket)
 
 
-async def _lines(reply: Reply, first: Event, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+async def _lines(reply: Any, first: Event, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
     try:
         reply.add(first)
         for line in reply.chunks(first):
@@ -169,35 +257,43 @@ async def _lines(reply: Reply, first: Event, events: AsyncIterator[Event]) -> As
             reply.add(event)
             for line in reply.chunks(event):
                 yield line
-    except EngineError as error:  # too late for a status
-        yield b"data: " + json.dumps(error_body(str(error), _status(error))).encode() + b"\n\n"
+    except (EngineError, RequestError) as error:  # too late for a status
+        if reply.media_type != EVENTS:
+            raise  # the client sees that the sound is cut
+        status = error.status if isinstance(error, RequestError) else _status(error)
+        yield b"data: " + json.dumps(error_body(str(error), status)).encode() + b"\n\n"
 
 
 def _status(error: Exception) -> int:
     return STATUS.get(type(error), 500)
 
 
-def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> "Response":
+def _sent(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> "Response":
     from starlette.responses import Response
 
+    if isinstance(body, str):
+        return Response(body.encode(errors="replace"), status, headers, "text/plain")
+    if isinstance(body, bytes):
+        return Response(body, status, headers, "audio/wav")
     # in ASCII: a text may hold halves of surrogate pairs
     return Response(json.dumps(body), status, headers, "application/json")
 
 
 async def _refused(request: Any, error: Any) -> "Response":
     headers = {"Retry-After": "1"} if error.status == 429 else None
-    return _json(error.body, error.status, headers)
+    return _sent(error.body, error.status, headers)
 
 
 async def _failed(request: Any, error: Any) -> "Response":
-    headers = {"Retry-After": str(error.after)} if isinstance(error, FullError) else None
-    return _json(error_body(str(error), _status(error)), _status(error), headers)
+    again = isinstance(error, FullError | DeadError)
+    headers = {"Retry-After": str(error.after)} if again else None
+    return _sent(error_body(str(error), _status(error)), _status(error), headers)
 
 
 async def _no_path(request: Any, error: Any) -> "Response":
     text = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return _json(error_body(text, error.status_code), error.status_code)
+    return _sent(error_body(text, error.status_code), error.status_code)
 
 
 async def _broken(request: Any, error: Any) -> "Response":
-    return _json(error_body(f"a fault of the server: {type(error).__name__}", 500), 500)
+    return _sent(error_body(f"a fault of the server: {type(error).__name__}", 500), 500)

@@ -17,12 +17,16 @@ FORMATS = ("wav", "mp3", "flac", "ogg", "opus", "m4a", "aac", "webm")  # a decod
 
 @dataclass
 class Content:
-    """Messages, and where each of their media stood in the request, in reading order."""
+    """Messages, and where each of their media stood in the request, in reading order.
+
+    `place` is where all of it stood.
+    """
 
     messages: list[Message] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     parts: int = 0
     characters: int = 0
+    place: str = "messages"
 
 
 def read_messages(given: list[Any], limits: RequestLimits, sources: Sources) -> Content:

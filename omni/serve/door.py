@@ -4,11 +4,13 @@ import asyncio
 import hmac
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 from .limits import RequestLimits
 from .metrics import Metrics
-from .refusal import RequestError, error_body
+from .refusal import RequestError, error_body, short
 
+JSON = "application/json"
 OPEN = "/health"  # asked by those who watch, without a key
 HELD = 4  # bodies of the largest size that may be in memory at once
 
@@ -57,15 +59,23 @@ class Bodies:
     def __init__(self, limits: RequestLimits) -> None:
         self.limits, self.held = limits, 0
 
-    async def read(self, request: Any) -> bytes:
+    async def read(self, request: Any, wanted: str) -> bytes:
         """Return the body of a request; the caller gives it back by `release`.
 
+        Args:
+            request: of starlette.
+            wanted: the type of its content.
+
         Raises:
-            RequestError: it is too large, too slow, of another type, or there is no room.
+            RequestError: it is too large, too slow, of another type, a form that a page of another
+                site sends, or there is no room.
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":  # which a page of another site cannot send unasked
-            raise RequestError("send JSON, with Content-Type: application/json", status=415)
+        if kind != wanted:
+            raise RequestError(f"send it with Content-Type: {wanted}", status=415)
+        origin = request.headers.get("origin")  # browsers ask before they send JSON, but not forms
+        if kind != JSON and origin and urlsplit(origin).netloc != request.headers.get("host"):
+            raise RequestError(f"forms of another site are refused: {short(origin)}", status=403)
         size = request.headers.get("content-length", "0")
         if size.isdecimal() and int(size[:20]) > self.limits.max_body:
             raise self._large()

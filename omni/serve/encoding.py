@@ -4,13 +4,16 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..generation.budget import Budget
 from ..generation.settings import Generation
+from ..processing.messages import Message
 from .content import Content
 from .limits import RequestLimits
 from .refusal import RequestError
 from .request import Asked
 
 if TYPE_CHECKING:
+    from ..generation.speech import Speaking
     from ..processing.processor import Encoded, OmniProcessor
 
 
@@ -43,15 +46,43 @@ class Encoder:
         return prompt, key, self._fitted(asked, len(prompt))
 
     def _fitted(self, asked: Asked, length: int) -> Generation:
-        most, room = asked.generation.max_new_tokens, self.context - length
+        from ..generation.forcing import room as before
+
+        thinking, most = asked.generation.thinking, asked.generation.max_new_tokens
+        spent = before(thinking, self.processor.tokenizer) if isinstance(thinking, Budget) else 0
+        room = self.context - length - spent
         if room < 1 or (asked.limited and room < most):
-            raise RequestError(
-                f"{length:,} tokens and {most if asked.limited else 1:,} new ones are over the "
-                f"limit of {self.context:,}",
-                "prompt" if isinstance(asked.prompt, str) else "messages",
-                code="context_length_exceeded",
-            )
+            new = spent + (most if asked.limited else 1)
+            place = "prompt" if isinstance(asked.prompt, str) else asked.prompt.place
+            raise self._long(f"{length:,} tokens and {new:,} new ones", place)
         return replace(asked.generation, max_new_tokens=min(most, room))
+
+    def to_say(
+        self, messages: list[Message], text: str, speaking: "Speaking", place: str
+    ) -> "tuple[Encoded, Speaking]":
+        """Return a conversation with the text of its answer, and how that is said.
+
+        Args:
+            messages: end with a user.
+            text: of the answer.
+            speaking: how, where there is room for all its frames.
+            place: in the request, of what decides the length.
+
+        Raises:
+            SpeechError: there is no word in the text.
+            RequestError: there is no room for sound.
+        """
+        from ..generation.speech import begin
+
+        [prompt] = begin(self.processor, [messages], [text])
+        room = self.context - len(prompt)
+        if room < 1:
+            raise self._long(f"{len(prompt):,} tokens and those of sound", place)
+        return prompt, replace(speaking, max_frames=min(speaking.max_frames or room, room))
+
+    def _long(self, what: str, place: str) -> RequestError:
+        return RequestError(f"{what} are over the limit of {self.context:,}", place,
+                            code="context_length_exceeded")  # fmt: skip
 
     def _plain(self, text: str) -> "Encoded":
         """Encode words without a template; what looks like a special token in them is words."""
@@ -83,7 +114,7 @@ class Encoder:
         try:
             return self.processor.encode(content.messages, generation=True, shown=shown)
         except (MessageError, PlaceholderError) as error:
-            raise RequestError(_reason(error), "messages") from error
+            raise RequestError(_reason(error), content.place) from error
 
     def _check(self, part: dict[str, Any]) -> None:
         """Hold a medium against the limits of requests, which are below those of decoders."""

@@ -1,6 +1,5 @@
-"""One model, one thread that owns it, and a bounded queue of what waits for it."""
+"""One model, one thread that owns it, and a line of what waits for it."""
 
-import math
 import threading
 import time
 from collections import deque
@@ -8,24 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..generation.settings import Completion, Generation
+from ..generation.settings import Generation
+from .line import Line
 from .metrics import Metrics
-from .ticket import (
-    DeadError,
-    Ended,
-    EngineError,
-    Event,
-    Failed,
-    FullError,
-    GoneError,
-    LateError,
-    Ticket,
-    Wrote,
-)
+from .rows import Rows
+from .ticket import DeadError, EngineError, Event, Failed, Ticket
 
 if TYPE_CHECKING:
+    from ..generation.speech import Speaking
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import Encoded, OmniProcessor
+
+PAUSE = 1.0  # seconds from a worker's end to the next one; doubled while none answers anything
+DOUBLINGS = 6
 
 
 class Engine:
@@ -34,6 +28,8 @@ class Engine:
     An answer does not depend on who else is in its batch. A ticket that is cancelled or late
     leaves within one token; its row does no more work that anybody waits for, and a batch whose
     rows have all left ends. What breaks a batch is tried again alone, so that it costs only itself.
+    What ends the worker, as a device that fails does, costs all that is in flight; after a pause
+    another worker begins with the same model.
 
     Args:
         model: in evaluation mode; touched by the worker's thread alone from now on.
@@ -50,31 +46,27 @@ class Engine:
         from ..generation.prefix import shares
 
         self.model, self.processor = model, processor
-        self.most_waiting, self.token_budget, self.max_batch = waiting, token_budget, max_batch
+        self.token_budget, self.max_batch = token_budget, max_batch
         self.metrics = Metrics()
+        self._line = Line(waiting, self.metrics)
         self._sharing = shares(model)
-        self._waiting: deque[Ticket] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._seconds = 1.0  # that the last batch took
-        self._running: list[Ticket] = []
-        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._worker.start()
+        self._alive, self._ends = True, 0  # ends of workers since one answered
+        self._start()
 
     @property
     def alive(self) -> bool:
-        """Whether the worker can still answer."""
-        return self._worker.is_alive() and not self._closed
+        """Whether a worker can answer."""
+        return self._alive and not self._line.closed
 
     @property
     def running(self) -> int:
         """How many tickets are being answered."""
-        return len(self._running)
+        return len(self._line.running)
 
     @property
     def waiting(self) -> int:
         """How many tickets wait for their turn."""
-        return len(self._waiting)
+        return len(self._line.waiting)
 
     def check_room(self) -> None:
         """Raise what `submit` would, before anything is spent on a request.
@@ -82,178 +74,139 @@ class Engine:
         Raises:
             FullError, DeadError: as `submit`.
         """
-        if not self.alive:
-            raise DeadError("the worker that answers has ended; restart the server")
-        if len(self._waiting) >= self.most_waiting:
-            raise FullError(len(self._waiting), max(1, math.ceil(self._seconds)))
+        self._check_alive()
+        self._line.check_room()
 
     def submit(
-        self, prompt: "Encoded", key: str, generation: Generation,
-        report: Callable[[Event], None], seconds: float,
+        self, prompt: "Encoded", key: str, how: "Generation | Speaking",
+        report: Callable[[Event], None], seconds: float, ahead: bool = False,
     ) -> Ticket:  # fmt: skip
         """Put a question in the queue; `report` is called, in another thread, as it is answered.
 
         Args:
-            prompt, key, generation, report: see `Ticket`.
+            prompt, key, how, report: see `Ticket`.
             seconds: in which the answer must be whole.
+            ahead: it goes on with an answer that had its turn, and is next.
 
         Raises:
             FullError: too many wait.
             DeadError: the worker has ended.
         """
-        if not generation.temperature:  # greedy ignores both, so that all of it can go together
-            generation = replace(generation, seed=0, top_p=1.0)
-        ticket = Ticket(prompt, key, generation, report, time.monotonic() + seconds)
-        with self._changed:
-            self.check_room()
-            self._waiting.append(ticket)
-            self._count()
-            self._changed.notify()
+        if isinstance(how, Generation) and not how.temperature:
+            how = replace(how, seed=0, top_p=1.0)  # greedy ignores both, and so goes together
+        ticket = Ticket(prompt, key, how, report, time.monotonic() + seconds)
+        with self._line.changed:
+            self._check_alive()
+            self._line.add(ticket, ahead)
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a ticket; one that is being answered leaves with its next token."""
-        with self._changed:
-            ticket.gone = True
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-                self._count()
+        self._line.cancel(ticket)
 
     def close(self) -> None:
         """End the worker; what is not answered fails."""
-        with self._changed:
-            self._closed = True
-            for ticket in self._running:
-                ticket.gone = True
-            self._changed.notify()
+        self._line.close()
         self._worker.join()
 
+    def _check_alive(self) -> None:
+        if not self.alive:
+            raise DeadError("the worker that answers has ended", self._pause)
+
+    @property
+    def _pause(self) -> float:
+        return PAUSE * 2 ** min(max(self._ends - 1, 0), DOUBLINGS)
+
+    def _start(self) -> None:
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._worker.start()
+
     def _work(self) -> None:
+        """Answer until the engine is closed; whatever ends this before, another worker follows."""
+        import torch
+
         try:
-            while batch := self._next():
+            torch.ones(1, device=self.model.device).sum().item()  # a device that failed fails again
+            self._alive = True
+            while batch := self._line.next(self._take):
                 began = time.monotonic()
                 self._answer(batch)
-                self._seconds = time.monotonic() - began
-        finally:
-            with self._changed:
-                self._closed = True
-                left = [*self._running, *self._waiting]
-                self._running, self._waiting = [], deque()
-                self._count()
-            for ticket in left:
-                ticket.report(Failed(DeadError("the worker that answers has ended")))
+                self._line.seconds, self._ends = time.monotonic() - began, 0
+            self._line.fail(DeadError("the server ends", PAUSE))
+        except BaseException as error:
+            self._outlive(error)
+            raise  # which prints it
 
-    def _next(self) -> list[Ticket]:
-        """Wait for tickets and take a batch of them; none once the engine is closed."""
-        with self._changed:
-            while not self._closed:
-                self._drop_late()
-                if self._waiting:
-                    self._running = self._take()
-                    self._count()
-                    return self._running
-                self._running = []
-                self._count()
-                self._changed.wait()
-            return []
+    def _outlive(self, error: BaseException) -> None:
+        with self._line.changed:
+            self._alive = False
+            self._ends += 1
+            reason = f"the worker that answers has ended ({_one_line(error)})"
+            self._line.fail(DeadError(reason, self._pause))
+        timer = threading.Timer(self._pause, self._start)
+        timer.daemon = True
+        timer.start()
 
-    def _take(self) -> list[Ticket]:
-        first = self._waiting[0]
-        batch, rows, longest, most = [], 0, 0, first.generation.max_new_tokens
-        for ticket in self._waiting:
-            if ticket.generation != first.generation:
+    def _take(self, waiting: deque[Ticket]) -> list[Ticket]:
+        first = waiting[0]
+        batch, rows, longest = [], 0, 0
+        for ticket in waiting:
+            if ticket.how != first.how:
                 continue
-            rows, longest = rows + ticket.generation.n, max(longest, len(ticket.prompt))
-            if batch and (rows > self.max_batch or rows * (longest + most) > self.token_budget):
+            rows, longest = rows + ticket.answers, max(longest, len(ticket.prompt))
+            if batch and (
+                rows > self.max_batch or rows * (longest + first.most) > self.token_budget
+            ):
                 break
             batch.append(ticket)
-        self._waiting = deque(ticket for ticket in self._waiting if ticket not in batch)
+        for ticket in batch:
+            waiting.remove(ticket)
         return batch
 
-    def _drop_late(self) -> None:
-        late = [ticket for ticket in self._waiting if ticket.late]
-        for ticket in late:
-            self._waiting.remove(ticket)
-            ticket.report(Failed(LateError("the deadline passed while the request was waiting")))
-
     def _answer(self, batch: list[Ticket]) -> None:
-        """Answer a batch; where it breaks, each ticket alone."""
-        from ..generation.answer import complete
-        from ..generation.prefix import share
+        """Answer a batch; where it breaks, each ticket alone.
+
+        Raises:
+            AcceleratorError: of torch: nothing will work any more in this thread's device.
+        """
+        import torch
 
         problem = None
         try:
-            prompts = [ticket.prompt for ticket in batch]
-            shared = share(self.processor, prompts) if self._sharing else None
-            complete(
-                self.model, self.processor, shared or self.processor.pad(prompts),
-                batch[0].generation, keys=[ticket.key for ticket in batch],
-                watcher=_Rows(self, batch),
-            )  # fmt: skip
+            rows = Rows(self._line, batch)
+            (self._write if isinstance(batch[0].how, Generation) else self._speak)(batch, rows)
+        except torch.AcceleratorError:
+            raise
         except Exception as error:
             problem = error.with_traceback(None)  # which holds tensors
-        if problem and len(batch) == 1:
-            self._fail(batch[0], problem)
-        elif problem:
-            for ticket in batch:
-                if ticket.open and not ticket.gone:
+        if not problem:
+            return
+        for ticket in batch:
+            if ticket.open and not ticket.gone:
+                heard = ticket.started and not isinstance(ticket.how, Generation)
+                if heard or len(batch) == 1:  # sound is not begun anew
+                    error = EngineError(f"the model failed: {_one_line(problem)}")
+                    self._line.leave(ticket, Failed(error))
+                else:
                     self._answer([ticket])
 
-    def _fail(self, ticket: Ticket, problem: Exception) -> None:
-        reason = " ".join(str(problem).split())
-        if ticket.open:
-            error = EngineError(f"the model failed: {type(problem).__name__}: {reason}")
-            self._leave(ticket, Failed(error))
+    def _write(self, batch: list[Ticket], rows: Rows) -> None:
+        from ..generation.answer import complete
+        from ..generation.prefix import share
 
-    def _leave(self, ticket: Ticket, last: Event) -> None:
-        """Report what is the last of a ticket."""
-        with self._changed:
-            self._running = [other for other in self._running if other is not ticket]
-            self._count()
-        ticket.report(last)
+        prompts, how = [ticket.prompt for ticket in batch], batch[0].how
+        assert isinstance(how, Generation)
+        shared = share(self.processor, prompts) if self._sharing else None
+        complete(
+            self.model, self.processor, shared or self.processor.pad(prompts), how,
+            keys=[ticket.key for ticket in batch], watcher=rows,
+        )  # fmt: skip
 
-    def _count(self) -> None:
-        self.metrics.waiting.set(len(self._waiting))
-        self.metrics.running.set(len(self._running))
+    def _speak(self, batch: list[Ticket], rows: Rows) -> None:
+        from .speaking import speak
+
+        speak(self.model, self.processor, batch, rows)
 
 
-class _Rows:
-    """Reports the rows of a batch to the tickets that they belong to."""
-
-    def __init__(self, engine: Engine, batch: list[Ticket]) -> None:
-        self.engine = engine
-        self.of = [(ticket, n) for ticket in batch for n in range(ticket.generation.n)]
-
-    def wrote(self, row: int, text: str) -> bool:
-        ticket, choice = self.of[row]
-        with self.engine._changed:
-            self.engine._drop_late()
-        if ticket.late and not ticket.gone:
-            ticket.gone = True
-            self.engine._leave(ticket, Failed(LateError("the deadline passed in mid-answer")))
-        elif ticket.gone and ticket in self.engine._running:
-            self.engine._leave(ticket, Failed(GoneError("cancelled")))
-        if not ticket.gone:
-            self._first(ticket)
-            ticket.report(Wrote(choice, text))
-        return ticket.gone
-
-    def ended(self, row: int, completion: Completion) -> None:
-        ticket, choice = self.of[row]
-        if choice not in ticket.open or ticket.gone:
-            return  # reported before the batch broke, or wanted by nobody
-        self._first(ticket)
-        ticket.open.remove(choice)
-        metrics = self.engine.metrics
-        metrics.generated.inc(len(completion.ids))
-        if ticket.open:
-            ticket.report(Ended(choice, completion))
-            return
-        metrics.prompts.inc(len(ticket.prompt))
-        metrics.whole.observe(time.monotonic() - ticket.came)
-        self.engine._leave(ticket, Ended(choice, completion))
-
-    def _first(self, ticket: Ticket) -> None:
-        if not ticket.started:
-            ticket.started = True
-            self.engine.metrics.first.observe(time.monotonic() - ticket.came)
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -6,7 +6,7 @@ from typing import Any
 from .refusal import RequestError, short
 
 _NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number",
-          list: "a list", dict: "an object"}  # fmt: skip
+          list: "a list", dict: "an object", bytes: "a file"}  # fmt: skip
 
 
 class Fields:

@@ -37,5 +37,5 @@ def error_body(
 
 def short(value: Any) -> str:
     """Repeat what was given, but not all of a long one."""
-    text = repr(value[:MOST] if isinstance(value, str) else value)
+    text = repr(value[:MOST] if isinstance(value, str | bytes) else value)
     return text if len(text) <= MOST else text[:MOST] + "..."

@@ -10,6 +10,7 @@ from ..generation.settings import Completion
 from .ticket import Ended, Event, Wrote
 
 Json = dict[str, Any]
+EVENTS = "text/event-stream"
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Reply:
     prompt_tokens: int
     tokenizer: Any = None
     usage: bool = False
+    media_type = EVENTS  # of a stream
     ended: dict[int, Completion] = field(default_factory=dict)
     sent: dict[int, str] = field(default_factory=dict)
 
@@ -105,5 +107,7 @@ class Reply:
 
     def _tokens(self) -> Json:
         new = sum(len(completion.ids) for completion in self.ended.values())
+        thinking = sum(completion.thinking for completion in self.ended.values())
+        details = {"completion_tokens_details": {"reasoning_tokens": thinking}} if thinking else {}
         return {"prompt_tokens": self.prompt_tokens, "completion_tokens": new,
-                "total_tokens": self.prompt_tokens + new}  # fmt: skip
+                "total_tokens": self.prompt_tokens + new, **details}  # fmt: skip

@@ -6,22 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..generation.budget import Budget
 from ..generation.settings import SEEDS, Generation
 from .content import Content, read_messages
 from .fields import Fields
 from .limits import RequestLimits
 from .refusal import RequestError, short
 from .sources import Sources
+from .voice import read_voice
 
 LABELS = ("user", "metadata", "safety_identifier", "prompt_cache_key")  # change no answer
 MOST_STOPS, LONGEST_STOP = 16, 200  # strings, characters
+LONGEST_WORDS = 200  # characters of what a budget of thinking puts in
 
 
 @dataclass
 class Asked:
     """One request. `prompt` is the text to continue, or the messages to answer.
 
-    `limited` tells that the request itself said how many tokens it wants at most.
+    `limited` tells that the request itself said how many tokens it wants at most. `voice` is the
+    format in which the answer is spoken as well; "" where it is not.
     """
 
     prompt: Content | str
@@ -31,6 +35,7 @@ class Asked:
     usage: bool
     logprobs: bool
     seconds: float
+    voice: str = ""
 
 
 def read_json(body: bytes) -> Any:
@@ -63,12 +68,17 @@ def read_chat(body: Any, model: str, limits: RequestLimits, sources: Sources) ->
     fields.allow(
         top_logprobs=(0,), tools=([],), tool_choice=("none", "auto"), functions=([],),
         parallel_tool_calls=(True, False), response_format=({"type": "text"},),
-        modalities=(["text"],),
     )  # fmt: skip
+    voice = read_voice(fields, bool(fields.left.get("stream")))
+    if voice and logprobs:
+        raise RequestError("not of an answer that is spoken", "logprobs")
     most = ("max_completion_tokens", "max_tokens")
-    return _asked(
+    asked = read_common(
         fields, model, limits, most, logprobs, lambda: read_messages(messages, limits, sources)
     )
+    if voice and asked.generation.n > 1:
+        raise RequestError("must be 1 of an answer that is spoken", "n")
+    return replace(asked, voice=voice)
 
 
 def read_completion(body: Any, model: str, limits: RequestLimits) -> Asked:
@@ -86,19 +96,27 @@ def read_completion(body: Any, model: str, limits: RequestLimits) -> Asked:
     if not prompt or len(prompt) > limits.max_characters:
         raise RequestError(f"must have 1 to {limits.max_characters:,} characters", "prompt")
     fields.allow(best_of=(1,), echo=(False,), logprobs=(0,), suffix=("",))
-    return _asked(fields, model, limits, ("max_tokens",), False, lambda: prompt)
+    return read_common(fields, model, limits, ("max_tokens",), False, lambda: prompt)
 
 
-def _asked(
+def read_common(
     fields: Fields, model: str, limits: RequestLimits, most: tuple[str, ...], logprobs: bool,
     prompt: Callable[[], Content | str],
 ) -> Asked:  # fmt: skip
-    """Read what both kinds of request may hold, and the prompt last, as that takes longest."""
-    wanted = fields.take("model", str, default=model)
-    if wanted != model:
-        raise RequestError(
-            f"{short(wanted)} is not served here, but {model} is", "model", 404, "model_not_found"
-        )
+    """Read what every kind of request may hold, and the prompt last, as that takes longest.
+
+    Args:
+        fields: what the kind itself has not taken out.
+        model: the name of the one that is served.
+        limits: of a request.
+        most: names under which it may say how many tokens it wants at most.
+        logprobs: whether they are wanted.
+        prompt: reads it.
+
+    Raises:
+        RequestError: names what is wrong, why, and what is allowed.
+    """
+    check_model(fields, model)
     for name in LABELS:
         fields.take(name, str, dict, default=None)
     fields.allow(
@@ -107,12 +125,49 @@ def _asked(
     )  # fmt: skip
     stream = fields.take("stream", bool, default=False)
     usage = _usage(fields, stream)
-    seconds = fields.take("deadline", float, default=limits.deadline)
-    if not 0 < seconds <= limits.deadline:
-        raise RequestError(f"must be above 0 s, at most {limits.deadline:g}", "deadline")
+    seconds = read_deadline(fields, limits)
     generation, limited = _generation(fields, limits, most)
     fields.close()
     return Asked(prompt(), generation, limited, stream, usage, logprobs, seconds)
+
+
+def check_model(fields: Fields, model: str) -> None:
+    """Take the name of the model out.
+
+    Raises:
+        RequestError: another one is asked for.
+    """
+    wanted = fields.take("model", str, default=model)
+    if wanted != model:
+        raise RequestError(
+            f"{short(wanted)} is not served here, but {model} is", "model", 404, "model_not_found"
+        )
+
+
+def read_deadline(fields: Fields, limits: RequestLimits) -> float:
+    """Take out the seconds in which all must be there.
+
+    Raises:
+        RequestError: they are more than there are.
+    """
+    seconds = fields.take("deadline", float, default=limits.deadline)
+    if not 0 < seconds <= limits.deadline:
+        raise RequestError(f"must be above 0 s, at most {limits.deadline:g}", "deadline")
+    return seconds
+
+
+def read_seed(fields: Fields) -> int:
+    """Take the seed out; without one, nobody asked for the same answer again.
+
+    Raises:
+        RequestError: it is out of range.
+    """
+    seed = fields.take("seed", int, default=None)
+    if seed is None:
+        return secrets.randbelow(SEEDS)
+    if not 0 <= seed < SEEDS:
+        raise RequestError("must be a whole number from 0, below 2**63", "seed")
+    return seed
 
 
 def _usage(fields: Fields, stream: bool) -> bool:
@@ -138,16 +193,39 @@ def _generation(
     n = fields.take("n", int, default=1)
     if not 1 <= n <= limits.max_n:
         raise RequestError(f"must be 1 to {limits.max_n}, not {short(n)}", "n")
-    found = Generation(max_new_tokens=most, n=n, stop=_stop(fields))
-    for field in ("temperature", "top_p", "seed"):
-        value = fields.take(field, int if field == "seed" else float, default=None)
+    found = Generation(
+        max_new_tokens=most, n=n, stop=_stop(fields), seed=read_seed(fields),
+        thinking=_thinking(fields, limits),
+    )  # fmt: skip
+    for field in ("temperature", "top_p"):
+        value = fields.take(field, float, default=None)
         try:
             found = found if value is None else replace(found, **{field: value})
         except ValueError as error:
             raise RequestError(str(error).removeprefix(field).strip(), field) from error
-        if field == "seed" and value is None:  # nobody asked for the same answer again
-            found = replace(found, seed=secrets.randbelow(SEEDS))
     return found, bool(given)
+
+
+def _thinking(fields: Fields, limits: RequestLimits) -> Budget | None:
+    given = fields.take("thinking", dict, default=None)
+    if given is None:
+        return None
+    inner = Fields(given, "thinking")
+    found: dict[str, Any] = {"max": inner.take("max", int)}
+    for name, kind in (("min", int), ("ignore_end", int), ("wait", str), ("marker", str),
+                       ("final", str)):  # fmt: skip
+        if (value := inner.take(name, kind, default=None)) is not None:
+            found[name] = value
+        if kind is str and len(value or "") > LONGEST_WORDS:
+            raise RequestError(f"must have at most {LONGEST_WORDS} characters", inner.at(name))
+    inner.close()
+    if found["max"] > limits.max_new_tokens:
+        raise RequestError(f"must be at most {limits.max_new_tokens}", "thinking.max")
+    try:
+        return Budget(**found)
+    except ValueError as error:
+        place, _, reason = str(error).partition(" ")
+        raise RequestError(reason, place) from error
 
 
 def _stop(fields: Fields) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
     help="Serve a checkpoint to OpenAI's clients: `omni-serve runs/quickstart/sft`.",
 )  # fmt: skip
-NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 LIMITS = RequestLimits()
 
 

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..generation.settings import Completion, Generation
+from ..generation.settings import Generation
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..generation.speech import Speaking
     from ..processing.processor import Encoded
 
 
@@ -24,7 +27,11 @@ class FullError(EngineError):
 
 
 class DeadError(EngineError):
-    """The worker that owns the model has ended."""
+    """The worker that owns the model has ended; another one begins in `after` seconds."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        self.after = max(1, round(seconds))
+        super().__init__(f"{reason}; try again in {self.after} s")
 
 
 class LateError(EngineError):
@@ -42,11 +49,18 @@ class Wrote(NamedTuple):
     text: str
 
 
-class Ended(NamedTuple):
-    """One of the n answers is whole."""
+class Spoke(NamedTuple):
+    """The next piece of sound of an answer that is spoken, (samples,) at 16 kHz."""
 
     choice: int
-    completion: Completion
+    wave: "Tensor"
+
+
+class Ended(NamedTuple):
+    """One of the n answers is whole: a `Completion`, or an `Utterance` of one that is spoken."""
+
+    choice: int
+    completion: Any
 
 
 class Failed(NamedTuple):
@@ -55,7 +69,7 @@ class Failed(NamedTuple):
     error: Exception
 
 
-Event = Wrote | Ended | Failed
+Event = Wrote | Spoke | Ended | Failed
 
 
 @dataclass(eq=False)
@@ -63,16 +77,16 @@ class Ticket:
     """A question on its way through the engine.
 
     Args:
-        prompt: encoded up to the header of the answer.
+        prompt: encoded up to the header of the answer, or the text of it that is to be said.
         key: what tells prompts apart where tokens are drawn, see `complete`.
-        generation: how it is answered.
+        how: it is answered, or said.
         report: takes events, called in the worker's thread.
         deadline: of `time.monotonic`.
     """
 
     prompt: "Encoded"
     key: str
-    generation: Generation
+    how: "Generation | Speaking"
     report: Callable[[Event], None]
     deadline: float
     came: float = field(default_factory=time.monotonic)
@@ -81,13 +95,18 @@ class Ticket:
     started: bool = False  # its first token is there
 
     def __post_init__(self) -> None:
-        self.open = set(range(self.generation.n))
+        self.open = set(range(self.answers))
 
     @property
     def late(self) -> bool:
         return time.monotonic() > self.deadline
 
     @property
-    def cost(self) -> int:
-        """Tokens of one row at most, the new ones included."""
-        return len(self.prompt) + self.generation.max_new_tokens
+    def answers(self) -> int:
+        """How many answers are wanted."""
+        return self.how.n if isinstance(self.how, Generation) else 1
+
+    @property
+    def most(self) -> int:
+        """Tokens of an answer at most, frames of one that is spoken."""
+        return self.how.longest if isinstance(self.how, Generation) else self.how.max_frames or 0

@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar, NamedTuple
 import numpy as np
 
 from omni.nearest import nearest
+from omni.processing.asking import ASK_TRANSCRIPT
 from omni.processing.messages import assistant, audio, user
 
 from ...shards.sample import Sample
 from ..base import RATE, Build, SourceError, SourceUnavailable, digest, facts, flac
-from ..questions import ASK_TRANSCRIPT
 from .debian import fetch_package
 from .words import DAYS, MONTHS, NUMBERS
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from omni.nearest import nearest
+from omni.processing.asking import ASK_REPEAT, ASK_SAY, ASK_TRANSCRIPT
 from omni.processing.messages import Message, assistant, audio, user
 
 from ...read.entry import find_shards, read_shard
 from ...shards.sample import Sample
 from ..base import Build, SourceError, facts
-from ..questions import ASK_REPEAT, ASK_SAY, ASK_TRANSCRIPT
 from . import sentences, spoken
 from .from_shards import captioned
 from .readers import AUTO, Readers, cast

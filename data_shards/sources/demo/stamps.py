@@ -9,11 +9,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 from PIL import Image
 
+from omni.processing.asking import ASK_TRANSCRIPT
 from omni.processing.messages import assistant, audio, user
 
 from ...shards.sample import Sample
 from ..base import Build, Groups, SourceError, facts, flac, jpeg
-from ..questions import ALL_KINDS, ASK_TRANSCRIPT, Picture
+from ..questions import ALL_KINDS, Picture
 from . import captioned
 from .debian import fetch_package
 

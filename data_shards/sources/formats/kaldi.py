@@ -11,12 +11,12 @@ from typing import Annotated, ClassVar
 import soundfile
 
 from omni.media.decode import LIMITS
+from omni.processing.asking import ASK_TRANSCRIPT
 from omni.processing.messages import assistant, audio, user
 
 from ...shards.manifest import sha256
 from ...shards.sample import Sample
 from ..base import Build, SourceError, flac
-from ..questions import ASK_TRANSCRIPT
 from .attachments import Attachments, kind_of
 from .convert import Converter, Input, RowError
 from .encoding import lines, readable

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omni.processing.asking import ASK_TRANSCRIPT
 from omni.processing.messages import Message, system
 
 from ...shards.sample import Sample
 from ..base import Build
-from ..questions import ASK_CAPTION, ASK_CATEGORY, ASK_TRANSCRIPT
+from ..questions import ASK_CAPTION, ASK_CATEGORY
 from .answers import one_of, plain
 from .convert import RowError
 from .encoding import readable

@@ -3,5 +3,5 @@
 BENCHES = {
     "hostile": "1,000 hostile requests: each refused with a reason, neighbours' answers unchanged",
     "load": "many clients at once: answers equal to one by one, at twice the throughput or more",
-    "disconnect": "tokens that are still written for a client that has gone away",
+    "disconnect": "tokens still written for a client that has gone; a worker dies and is replaced",
 }

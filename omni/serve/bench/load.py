@@ -13,6 +13,7 @@ from .attacks import ask, grey
 from .running import Running, running, tiny_model
 
 LENGTH = 32  # tokens of every answer
+LATE, LONG, AT_ONCE = 10, 256, 4  # who comes late; tokens and rows of a batch before them
 CLIENTS = (1, 4, 16)  # for whom the first token is timed
 FASTER = 2.0  # than one by one, at least
 
@@ -23,7 +24,8 @@ def run(count: int = 64, seed: int = 0) -> dict[str, Any]:
     Returns:
         `ok`, how many answers `differ` from the model's alone, `faster`, the throughput of all at
         once over that of one by one, the seconds to the first token of each number of clients as
-        [p50, p99], and the process's peak memory in MB.
+        [p50, p99], those of who comes `late`, while a batch is being answered that must end first,
+        and the process's peak memory in MB.
     """
     model, processor = tiny_model()
     model.generation_config.min_new_tokens = LENGTH
@@ -40,12 +42,14 @@ def run(count: int = 64, seed: int = 0) -> dict[str, Any]:
         ended = time.perf_counter()
         firsts = {clients: _first(server, [body for body, _ in asked], clients)
                   for clients in CLIENTS}  # fmt: skip
+        late = _late(server, [body for body, _ in asked])
     differ = sum(text != right for found in (alone, together)
                  for text, right in zip(found, wanted, strict=True))  # fmt: skip
     faster = (middle - began) / (ended - middle)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     return {"ok": not differ and faster >= FASTER, "differ": differ, "faster": round(faster, 2),
-            "first_token_s": firsts, "peak_mb": peak, "questions": count}  # fmt: skip
+            "first_token_s": firsts, "late_s": late, "peak_mb": peak,
+            "questions": count}  # fmt: skip
 
 
 def _question(number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -73,5 +77,27 @@ def _ask(server: Running, body: dict[str, Any]) -> tuple[str, float]:
 
 def _first(server: Running, bodies: list[dict[str, Any]], clients: int) -> list[float]:
     with ThreadPoolExecutor(clients) as threads:
-        found = sorted(first for _, first in threads.map(lambda one: _ask(server, one), bodies))
+        return _quantiles(
+            [first for _, first in threads.map(lambda one: _ask(server, one), bodies)]
+        )
+
+
+def _late(server: Running, bodies: list[dict[str, Any]]) -> list[float]:
+    """Ask one question each time that another batch of answers, long ones, has begun."""
+    late = []
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        for number in range(LATE):
+            long = [body | {"max_tokens": LONG} for body in bodies[:AT_ONCE]]
+            before = [threads.submit(_ask, server, body) for body in long]
+            while not server.engine.running:
+                time.sleep(0.001)
+            late.append(_ask(server, bodies[number % len(bodies)])[1])
+            for one in before:
+                one.result()
+    return _quantiles(late)
+
+
+def _quantiles(seconds: list[float]) -> list[float]:
+    """Return [p50, p99]."""
+    found = sorted(seconds)
     return [round(found[int(part * (len(found) - 1))], 3) for part in (0.5, 0.99)]
