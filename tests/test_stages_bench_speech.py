@@ -1,12 +1,14 @@
-"""`omni-train bench stream` and `codec`: they hold, and they would tell."""
+"""`omni-train bench stream`, `codec`, `flow` and `speak`: they hold, and they would tell."""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
 
+from eval.scoring import recogniser
 from omni.generation.speech import Stream
-from stages.bench import codec, stream
+from stages.bench import codec, flow, speak, stream
+from stages.bench.speech import build_words
 
 spec = importlib.util.spec_from_file_location(
     "speech_packages", Path(__file__).with_name("speech_packages.py")
@@ -39,15 +41,86 @@ def test_a_stream_that_forgets_is_found(tmp_path):
     assert not stream.run(tmp_path, small=True, stream=Forgetful).ok
 
 
+NARROW = [
+    "stages.codec.attach.speech.encoder={kind: codec, model_config: {d_model: 32, encoder_layers: "
+    "1, encoder_attention_heads: 2, encoder_ffn_dim: 64}, books: [8, 8], decoder_hidden: 32, "
+    "decoder_layers: 1}",
+    "stages.vocoder.attach.vocoder.head={kind: vocoder, hidden: 32, layers: 1}",
+    "stages.flow.attach.flow.head={kind: flow, hidden: 32, layers: 1, middle: 1}",
+    "stages.speak.attach.talk.head={kind: depth, layers: 1, max_frames: 4}",
+    *(f"stages.{name}.data.batch_size=4" for name in ("codec", "vocoder", "flow", "speak")),
+]
+
+
 @pytest.mark.slow
 def test_usage_and_errors_are_measured_by_book_and_voice(tmp_path, monkeypatch):
     speech_packages.install_pico(monkeypatch)
-    narrow = "{kind: codec, model_config: {d_model: 32, encoder_layers: 1, encoder_attention_heads:"
-    narrow += " 2, encoder_ffn_dim: 64}, books: [8, 8], decoder_hidden: 32, decoder_layers: 1}"
-    changes = [f"stages.codec.attach.speech.encoder={narrow}"]
-    result = codec.run(tmp_path / "x", small=True, overrides=changes)
+    result = codec.run(tmp_path / "x", small=True, overrides=NARROW)
     assert [row["books"] for row in result.rows] == [1, 2]
     for row in result.rows:
         assert 0 <= row["entropy"] <= 1 and 0 <= row["dead codes"] < 8
         assert row["voice of the training"] > 0 < row["held-out voice"]
     assert result.figures["dead"] == sum(row["dead codes"] for row in result.rows)
+
+
+@pytest.mark.slow
+def test_a_flow_is_measured_with_both_ways_to_draw_times(tmp_path, monkeypatch):
+    speech_packages.install_pico(monkeypatch)
+    steps = [*NARROW, "stages.flow.steps=40", "stages.flow.trainable={heads.flow: 3.0e-3}"]
+    result = flow.run(tmp_path / "x", small=True, overrides=steps)
+    assert [row["times"] for row in result.rows] == ["uniform", "cosine"]
+    for row in result.rows:
+        assert row["loss before"] > row["after"] > 0 and row["fall"] > 0.1
+        assert row["error of the prior"] > 0 < row["of ten steps"]
+    assert result.rows[0]["after"] != result.rows[1]["after"]
+
+
+class Ear:
+    """Tells words apart by how long they are heard; what is shorter than all is the first."""
+
+    def heard(self, wave, answers):
+        return sorted(answers)[len(wave) % len(answers)]
+
+
+@pytest.mark.slow
+def test_every_link_of_a_model_that_speaks_is_heard(tmp_path, monkeypatch):
+    speech_packages.install_pico(monkeypatch)
+    monkeypatch.setattr(recogniser, "Recogniser", Ear)
+    result = speak.run(tmp_path / "x", small=True, overrides=NARROW)
+    links = {row["link"]: row["seed 0"] for row in result.rows}
+    assert [*links] == ["recording", "frames", "true codes", "say", "say control", "repeat",
+                        "repeat control"]  # fmt: skip
+    assert links["recording"] == links["frames"] == links["true codes"] > 50  # all as long
+    assert result.figures["weakest"] in ("recording", "say") and not result.ok
+
+
+@pytest.mark.parametrize(("lost", "weakest"), [
+    ({"recording": 9}, "recording"), ({"frames": 9}, "frames"), ({"true codes": 9}, "true codes"),
+    ({"say": 9}, "say"),
+])  # fmt: skip
+def test_the_weakest_link_is_where_most_words_are_lost(lost, weakest):
+    wer, total = {}, 0.0
+    for link in ("recording", "frames", "true codes", "say"):
+        total += 1 + lost.get(link, 0)
+        wer[link] = total
+    assert speak._weakest(wer) == weakest
+
+
+@pytest.mark.parametrize(("name", "value", "ok"), [
+    ("say", 10.0, True), ("say", 10.1, False), ("repeat", 20.0, True), ("repeat", 20.1, False),
+    ("say control", 79.9, False), ("repeat control", 79.9, False),
+])  # fmt: skip
+def test_answers_must_be_heard_and_others_must_not(name, value, ok):
+    wer = {"say": 0.0, "repeat": 0.0, "say control": 97.0, "repeat control": 97.0, name: value}
+    assert speak._holds(wer) is ok
+
+
+def test_both_tasks_are_built_of_the_same_words(tmp_path, monkeypatch):
+    speech_packages.install_pico(monkeypatch)
+    build_words(tmp_path / "x", 1, tasks=("say", "repeat"))
+    from data_shards.read.entry import read_shard
+
+    for split in ("train", "heldout"):
+        found = [one for shard in (tmp_path / "x").glob(f"{split}-*") for one in read_shard(shard)]
+        kinds = [(one.meta["kind"], one.meta["answer"]) for one in found]
+        assert len(kinds) == len(set(kinds)) == 80

@@ -359,3 +359,36 @@ def test_a_stage_that_lost_its_probe_is_probed_again(run, shards, monkeypatch):
     assert asked == ["omni"]
     again = json.loads((run / "omni" / "probe.json").read_text())
     assert again["heldout"] == json.loads(found)["heldout"]
+
+
+def _frames_of_nothing(wave: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(*wave.shape[:-1], wave.shape[-1] // 160, 80)
+
+
+@pytest.mark.parametrize("kind", ["codec", "flow", "vocoder", "speak"])
+def test_operations_of_speech_are_those_that_it_runs(make_speaker, make_sound, kind, monkeypatch):
+    from omni.processing.messages import assistant, audio, user
+
+    """Of clips that are as long, for padding is not needed; analysing a wave is no work of nets."""
+    for place in ("stages.objectives.speech", "omni.heads.vocoder"):
+        monkeypatch.setattr(f"{place}.log_mel", _frames_of_nothing)
+    model, processor = make_speaker()
+    patterns = {"codec": {"encoders": 1.0}, "speak": {"*": 1.0, "encoders": 0.0}}
+    set_trainable(model, patterns.get(kind, {f"heads.the_{kind}": 1.0}))
+    task = Task(model, kind).train()
+    place: Any = SimpleNamespace(
+        item=SimpleNamespace(source="s"), entry=SimpleNamespace(where="x.tar:1")
+    )
+    rows = [{"messages": [user("Say it"), assistant("one", audio(make_sound(seconds)))]}
+            for seconds in (0.8, 0.8)]  # fmt: skip
+    talks = [talk for row in rows for talk in task.objective.rendering.documents(row)]
+    row = make_batch(processor, [(place, [processor.encode(talk)]) for talk in talks], [], 0, 0, 0)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        task(row.tensors | task.step_counts([row.tensors]), torch.tensor(9.0)).total.backward()
+    found = Flops(model, task.objective.runs_llm, kind if kind != "speak" else "depth").of(row)
+    assert task.objective.runs_part == ("depth" if kind == "speak" else kind)
+    assert sum(found.values()) == pytest.approx(counter.get_total_flops(), rel=0.1)
+    part = "speech" if kind == "codec" else f"the_{task.objective.runs_part}"
+    spent = {name for name, value in found.items() if value}
+    assert spent == {part, *(["llm", "speech"] if kind == "speak" else []),
+                     *(["speech"] if kind == "flow" else [])}  # fmt: skip

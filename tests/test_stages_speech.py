@@ -231,3 +231,20 @@ def test_a_mistake_in_a_stage_of_speech_is_found_before_the_first(overrides, cha
     recipe = load_recipe("speech_tiny", overrides)
     found = find_mistakes(recipe, read_places("speech_tiny", overrides), None, recipe.stages)
     assert any(reason in str(mistake) for mistake in found), found
+
+
+@pytest.mark.parametrize("kind", OF_SPEECH)
+def test_books_that_learn_are_not_sharded(overrides, kind):
+    """Found before the first stage, by the forecast, and where ranks are joined."""
+    cls = objective_class(kind)
+    cls.check_sharding("none")
+    if cls.shards:
+        cls.check_sharding("full")
+        return
+    with pytest.raises(EntryError, match="every rank must hold all of them: set sharding: none"):
+        cls.check_sharding("full")
+    overrides = [*overrides, "sharding=full"]
+    recipe = load_recipe("speech_tiny", overrides)
+    found = find_mistakes(recipe, read_places("speech_tiny", overrides), None, recipe.stages)
+    assert [mistake.stage for mistake in found] == ["codec"]
+    assert "set sharding: none" in str(found[0])

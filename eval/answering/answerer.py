@@ -15,6 +15,7 @@ from omni.processing.messages import MEDIA, media_refs, system
 from .memory import TooLargeError, out_of_memory, release
 from .ranks import Ranks
 from .reply import Note, Reply
+from .speaker import Heard, Speaker
 from .store import AnswerStore
 
 Messages = list[dict[str, Any]]
@@ -60,6 +61,8 @@ class Answerer:
     """What was chosen when the model was loaded, for the reader of a table: its dtype, sizes."""
     reads: frozenset[str] = frozenset(MEDIA)
     """Kinds of media that the model takes."""
+    speaker: Speaker | None = None
+    """Who says answers, of a model that speaks."""
     token_budget: int = 4096
     max_batch: int = 32
     progress: Callable[[int], None] = lambda done: None
@@ -114,6 +117,20 @@ class Answerer:
             errors |= theirs
         self.progress(len(fresh) - len(mine))
         return self._tell(keys, errors, names)
+
+    def hear(
+        self, conversations: Sequence[Messages], texts: Sequence[str], among: Sequence[str]
+    ) -> list[Heard]:
+        """Have answers said, and return what was heard; see `Speaker`.
+
+        Raises:
+            CannotAskError: the model cannot speak.
+        """
+        if self.speaker is None:
+            raise CannotAskError("the model cannot speak: it has no codec and head of codes")
+        if self.system:
+            conversations = _Introduced(conversations, self.system)
+        return self.speaker(conversations, texts, among, self.ranks)
 
     def _look(
         self, conversations: Sequence[Messages], generation: Generation

@@ -14,7 +14,7 @@ from ..benchmarks.video import VIDEO
 from ..lmms.benchmark import Benchmark
 from ..lmms.official import Official, Source
 from ..minisuite import BUILDERS, build_minisuite
-from ..rows import own, spoken
+from ..rows import own, said, spoken
 from ..rows.heldout import HeldOut, heldout_shards, load_heldout
 from . import guard, ood, pictures
 from .mine import load_mine, rows_of
@@ -54,7 +54,7 @@ def _published(source: Any, benchmark: Benchmark, limit: int | None, scratch: Pa
 
 def _heldout(data: Path | None) -> HeldOut:
     if data is None:
-        raise FileNotFoundError("the mini suite needs --data: a folder with held-out shards")
+        raise FileNotFoundError("this suite needs --data: a folder with held-out shards")
     return load_heldout(data)
 
 
@@ -73,6 +73,12 @@ SUITES: dict[str, Suite] = {
         (*map(_mini_row, IMAGE10), *own.ROWS, *spoken.ROWS, *pictures.ROWS),
         _heldout,
         "small rows of our own for the image benchmarks, and held-out speech",
+        heldout=True,
+    ),
+    "speech": Suite(
+        said.ROWS,
+        _heldout,
+        "spoken answers to held-out questions, written or spoken, heard by a recogniser",
         heldout=True,
     ),
     "image10": public(IMAGE10, "the ten image benchmarks of Baichuan-Omni-1.5's mean"),

@@ -1,6 +1,7 @@
 """One function per foreign checkpoint format: (file, folder) -> a safetensors folder."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 ENGLISH = 51_864  # tokens of a Whisper that knows English alone
+
+
+def keep_file(file: Path, folder: Path) -> None:
+    """Take a file as it is."""
+    shutil.copy(file, folder)
 
 
 def convert_gguf(file: Path, folder: Path) -> None:

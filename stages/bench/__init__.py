@@ -14,6 +14,8 @@ BENCHES = {
     "rl-resume": "losses and weights of a rollout stage after kills at random moments",
     "generalpoints": "held-out hands of cards solved before and after reinforcement",
     "codec": "an audio tokenizer after its stage: usage of codes, error by number of books",
+    "flow": "a flow after its stage: loss, ten steps beside the prior, uniform and warped times",
+    "speak": "spoken answers to written and spoken questions, heard: wrong words, link by link",
     "stream": "speech in chunks of 1, 3 and 10 frames beside all at once; first sound, how fast",
     "offender": "a sample that makes NaN and one too big for memory are named and left out",
     "dpo": "pairs a CPU-second beside TRL's DPOTrainer, at equal loss",

@@ -1,12 +1,14 @@
 """The audio tokenizer after its stage: are its codes used, and what does each book add?"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from data_shards.bench.result import Result
+
+from .speech import build_words, clips_of, codes_of, train_speech
 
 ENTROPY, CUT = 0.8, 0.3
 VOICES, HELDOUT = "pico:en-US,pico:en-GB", "pico:en-GB"
@@ -26,14 +28,14 @@ def run(folder: Path, small: bool = False, overrides: Sequence[str] = ()) -> Res
     from omni.load import load
 
     data = folder / "say"
-    _build(data, 2 if small else 8)
-    target = _train(folder, data, [*(["stages.codec.steps=6"] if small else []), *overrides])
-    model, processor = load(target)
-    clips = list(_clips(processor, data, "train"))
+    build_words(data, 2 if small else 8, VOICES, HELDOUT)
+    changes = [*(["stages.codec.steps=6"] if small else []), *overrides]
+    model, processor = load(train_speech(folder / "run", data, ["codec"], changes))
+    clips = list(clips_of(processor, data, "train"))
     usage = _usage(model, clips)
     errors = {
         "voice of the training": _errors(model, clips[::7]),
-        "held-out voice": _errors(model, [*_clips(processor, data, "heldout")]),
+        "held-out voice": _errors(model, [*clips_of(processor, data, "heldout")]),
     }
     rows = [
         {"books": n + 1, "entropy": round(usage[n][0], 3), "dead codes": usage[n][1],
@@ -51,56 +53,11 @@ def run(folder: Path, small: bool = False, overrides: Sequence[str] = ()) -> Res
     return Result(ok and figures["cut"] >= CUT, figures, rows)
 
 
-def _build(data: Path, renditions: int) -> None:
-    """Write shards of words that are said by one voice, and held-out ones by another."""
-    from data_shards.shards.write import write_shards
-    from data_shards.sources.base import Build
-    from data_shards.sources.demo.speech import Speech
-
-    source = Speech(task="say", voices=VOICES, heldout_voices=HELDOUT, renditions=renditions,
-                    heldout_renditions=1)  # fmt: skip
-    write_shards(source.generate(Build(seed=0)), data)
-
-
-def _train(folder: Path, data: Path, overrides: list[str]) -> Path:
-    """Run the stage as a user does; return its checkpoint."""
-    from accelerate import Accelerator
-
-    from ..recipe.read import load_recipe
-    from ..training.chain import run_recipe
-
-    recipe = load_recipe("speech_tiny", [
-        f"output={folder / 'run'}", f"sources.say=[{data}/train-*.tar]", "trackers=[]", *overrides,
-    ])  # fmt: skip
-    run_recipe(recipe, Accelerator(cpu=True), "codec")
-    return folder / "run" / "codec"
-
-
-def _clips(processor: Any, data: Path, split: str) -> Iterator[Any]:
-    """Encode the clips of a split, each alone."""
-    from data_shards.read.encode import Encode
-    from data_shards.read.entry import read_shard
-    from stages.objectives.speech import Sounds
-
-    encode = Encode(processor, Sounds())
-    for shard in sorted(data.glob(f"{split}-*.tar")):
-        for sample in read_shard(shard):
-            yield processor.pack(encode.sample(sample))
-
-
-def _codes(model: Any, batch: dict[str, Any]) -> Any:
-    """Return the codes of a clip without its end: (n, books)."""
-    import torch
-
-    with torch.no_grad():
-        return model.codes(model.codec, dict(batch))[:-1]
-
-
 def _usage(model: Any, batches: Sequence[Any]) -> list[tuple[float, int]]:
     """Return, for each book, the entropy of its codes as a share of the most, and unused ones."""
     import torch
 
-    codes, found = torch.cat([_codes(model, batch) for batch in batches]), []
+    codes, found = torch.cat([codes_of(model, batch) for batch in batches]), []
     for size, column in zip(model.encoders[model.codec].books, codes.T, strict=True):
         counts = torch.bincount(column, minlength=size).double()
         share = counts[counts > 0] / counts.sum()
@@ -118,7 +75,7 @@ def _errors(model: Any, batches: Sequence[Any]) -> list[float]:
     codec, frames = model.encoders[model.codec], 0
     sums = [0.0] * len(codec.books)
     for batch in batches:
-        codes, mel = _codes(model, batch), log_mel(batch["code_wave"][0])
+        codes, mel = codes_of(model, batch), log_mel(batch["code_wave"][0])
         frames += len(mel)
         for number in range(len(sums)):
             with torch.no_grad():

@@ -76,15 +76,17 @@ def needs_of(recipe: Recipe, stage: StageConfig, model: Any, ranks: int) -> Need
         ranks: that share the packs of a step, and the weights with `sharding: full`.
 
     Raises:
-        EntryError: packs that so many ranks cannot share.
+        EntryError: packs that so many ranks cannot share, or an objective that cannot be sharded.
         ValueError: `sharding: full` or `checkpointing` of an LLM that does not list its layers.
     """
     config = plan_config(recipe, stage, ranks)
     check_ranks(config, ranks)
-    runs_llm = objective_class(kind_of(stage.objective)).runs_llm
+    objective = objective_class(kind_of(stage.objective))
+    objective.check_sharding(recipe.sharding)
+    runs_llm = objective.runs_llm
     longest = config.max_length or 0
     tokens = config.max_tokens or (config.max_samples or 1) * longest
-    flops = Flops(model, runs_llm)
+    flops = Flops(model, runs_llm, objective.runs_part)
     media = {name: _medium(flops, model, name) for name in model.config.modalities}
     full, rest = divmod(tokens, longest)
     text = flops.text([longest] * full + [rest] * (rest > 0), tokens) if runs_llm else 0.0

@@ -118,9 +118,13 @@ def distribute(task: nn.Module, accelerator: Accelerator, sharding: str) -> nn.M
         accelerator: knows the processes.
         sharding: "none": every rank holds all weights (DDP). "full": each holds its share of
             weights, gradients and moments (FSDP2).
+
+    Raises:
+        ValueError: full, and the LLM or the objective needs all weights at once.
     """
     if sharding == "none" or accelerator.num_processes == 1:
         return accelerator.prepare(task)
+    task.objective.check_sharding(sharding)  # type: ignore[union-attr, operator]
     if not task.model.config.isolates:  # type: ignore[union-attr]
         raise ValueError(
             "sharding: full runs the LLM's layers equally often on every rank, and this LLM runs "

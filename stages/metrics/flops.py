@@ -21,6 +21,8 @@ from omni.encoders import build_encoder, encoder_class
 from omni.model.forward import trains
 from omni.model.spec import AS_WORDS
 
+from .codes import CodeFlops
+
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,7 @@ def matrices(module: nn.Module, upstream: bool = False, experts: int = 0) -> Mat
 
 
 class Flops:
-    """Counts the operations of batches; `parts` are "llm" and every modality.
+    """Counts the operations of batches; `parts` are "llm", every modality and every head.
 
     Where they cannot be counted, it says so once, and they are NaN.
 
@@ -75,12 +77,15 @@ class Flops:
 
     Args:
         model: what trains must be set already.
-        runs_llm: whether the objective does; else it scores media tokens against the table.
+        runs_llm: whether the objective does; else it scores media tokens against the table, or
+            runs a part of speech alone.
+        part: of speech that it runs, see `Objective.runs_part`.
     """
 
-    def __init__(self, model: Any, runs_llm: bool):
+    def __init__(self, model: Any, runs_llm: bool, part: str = ""):
         self.model, self.runs_llm = model, runs_llm
-        self.parts: tuple[str, ...] = ("llm", *model.config.modalities)
+        self.parts: tuple[str, ...] = ("llm", *model.config.modalities, *model.config.heads)
+        self._codes = CodeFlops(model, part) if part else None
         self._sketches: dict[str, nn.Module] = {}
         self._known: dict[tuple, float] = {}
         self._uncounted: set[str] = set()
@@ -115,17 +120,25 @@ class Flops:
         for name, spec in self.model.config.modalities.items():
             cls = encoder_class(spec["encoder"])
             media = self.model.take_media(name, dict(batch.tensors))
-            if media is None:
+            if media is None or self._unheard(name):
                 continue
             tokens = int((batch.tensors["input_ids"] == spec["token_id"]).sum())
             found[name] += self.media(name, media, tokens, answered)
-            if not self.runs_llm:  # scored against the table: see objectives.align
+            if not (self.runs_llm or self._codes):  # scored against the table: see objectives.align
                 per_document = sum(name in m.split("+") for m in batch.documents.modalities)
                 rows = tokens if cls.media == "audio" else per_document
                 found["llm"] += 2 * 2 * rows * head.all
         if self.runs_llm:
             found["llm"] += self.text(batch.documents.lengths, sum(batch.documents.labels))
+        if codes := self._codes:
+            of = matrices(codes.trained, upstream=True)
+            found[codes.name] += codes.forward(batch.tensors) * (1 + of.backward)
         return found
+
+    def _unheard(self, name: str) -> bool:
+        """Tell whether a modality's media are frames for the vocoder, which its encoder skips."""
+        codes = self._codes
+        return codes is not None and codes.part == "vocoder" and name == self.model.codec
 
     def media(
         self, name: str, media: Sequence[torch.Tensor], tokens: int, answered: float = 0.0

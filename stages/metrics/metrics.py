@@ -53,7 +53,7 @@ class Metrics:
         self._device = accelerator.device
         self._groups = groups_of(sources_of(stage), model.config.modalities)
         self._objective = make_objective(stage.objective)
-        self._flops = Flops(model, self._objective.runs_llm)
+        self._flops = Flops(model, self._objective.runs_llm, self._objective.runs_part)
         self._peak = Peak(accelerator.device, accelerator.mixed_precision)
         self._clock, self._wait = time.monotonic(), 0.0
         self._window: dict[str, float] = {}

@@ -98,6 +98,10 @@ class Objective:
     """with the model as the stage found it: see `Task`"""
     needs: ClassVar[tuple[str, ...]] = ()
     """what a model must have: "codec", or kinds of heads; see `check`"""
+    shards: ClassVar[bool] = True
+    """whether weights may be sharded over ranks; see `check_sharding`"""
+    runs_part: ClassVar[str] = ""
+    """the part that makes or takes codes: "codec" (its decoder too) or the kind of a head"""
     looks: ClassVar[bool] = False
     """whether `prepare` is to be called"""
     extra: nn.Module | None = None
@@ -135,6 +139,18 @@ class Objective:
                        if kind == "codec" else f"{{head: {{kind: {kind}}}}}")  # fmt: skip
                 raise EntryError(f"objective {cls.__name__.lower()} needs a {kind}, and the model "
                                  f"has none: attach one, {how}", "objective")  # fmt: skip
+
+    @classmethod
+    def check_sharding(cls, sharding: str) -> None:
+        """Refuse weights in shares where the objective needs all of them on every rank.
+
+        Raises:
+            EntryError: says what to set.
+        """
+        if sharding != "none" and not cls.shards:
+            raise EntryError(f"objective {cls.__name__.lower()} moves the codes of its books by "
+                             "what all ranks saw, so every rank must hold all of them: set "
+                             "sharding: none", "objective")  # fmt: skip
 
     def prepare(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Look at the json parts of all samples of a stage before it is trained."""

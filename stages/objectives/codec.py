@@ -37,6 +37,8 @@ class Codec(OfSound):
     options_class = CodecOptions
     figures = ("mel", "commitment", "entropy", "dead")
     hears_codes = False
+    shards = False
+    runs_part = "codec"
     _fresh = False  # what was seen in the last step is not learned yet
 
     def step_counts(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -26,6 +26,7 @@ class FlowMatching(OfSound):
     options_class = FlowOptions
     figures = ("velocity", "prior")
     needs = ("codec", "flow")
+    runs_part = "flow"
 
     def errors(self, model: Any, clips: Clips) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         flow: Flow = model.heads[model.head_of("flow")]

@@ -35,6 +35,7 @@ class Speak(Objective):
     options_class = SpeakOptions
     figures = ("text", "speech", "first")
     needs = ("codec", "depth")
+    runs_part = "depth"
 
     @classmethod
     def check(cls, model: Any) -> None:

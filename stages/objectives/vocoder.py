@@ -14,6 +14,7 @@ class Vocode(OfSound):
     """How far the spectra of what it makes are from those of the sound; there is no critic."""
 
     needs = ("codec", "vocoder")
+    runs_part = "vocoder"
     hears_codes = False
 
     def errors(self, model: Any, clips: Clips) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

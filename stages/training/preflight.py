@@ -163,6 +163,7 @@ class _Preflight:
         param_groups(model, patterns, stage.weight_decay, stage.warmup)
         parts = (model.encoders, model.projectors, model.heads)
         kind = kind_of(stage.objective)
+        objective_class(kind).check_sharding(self.recipe.sharding)
         objective_class(kind).check(model)
         if not (objective_class(kind).runs_llm
                 or any(trains(module) for part in parts for module in part.values())):  # fmt: skip

@@ -10,6 +10,7 @@ from omni.generation.settings import Generation
 from ..answerer import Answerer
 from ..cost import TokenCost
 from ..reply import Reply
+from ..speaker import Speaker
 from ..store import settings_digest, weights_fingerprint
 from .opened import Opened
 
@@ -56,6 +57,7 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
         found = complete(model, processor, batch, generation, keys=keys)
         return [Reply(one.text, one.finish, thinking=one.thinking) for one in found]
 
+    speaks = model.head_of("depth") is not None
     kinds = {encoder_class(m["encoder"]).media for m in model.config.modalities.values()}
     return Answerer(
         answer_batch,
@@ -63,6 +65,7 @@ def for_model(model: Any, processor: Any, **limits: Any) -> Answerer:
         encode=lambda batch: prompts(processor, batch, sharing),
         settings=settings_digest(model, processor.fingerprint, processor.modalities),
         loaded={"dtype": str(model.dtype).removeprefix("torch.")},
+        speaker=Speaker(model, processor, limits.get("sampling", {})) if speaks else None,
         reads=frozenset(kinds | ({"video"} if "image" in kinds else set())),
         **limits,
     )
