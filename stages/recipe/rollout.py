@@ -105,6 +105,11 @@ class RolloutConfig:
         return read_entry(Length, self.length, "length") if self.length else None
 
     @property
+    def by_turn(self) -> bool:
+        """Whether what the environment pays for each answer is what an episode earns."""
+        return not (self.reward or self.length)
+
+    @property
     def kind(self) -> str:
         """The environment's, which is the source of all that is learnt."""
         entry = self.environment

@@ -127,7 +127,10 @@ class Play:
         for row, completion in zip(rows, found, strict=True):
             self.judge(row, completion)
         for turn in range(1, config.attempts):
-            going = [row for row in rows if row.open and self._fits(row)]
+            going = [row for row in rows if row.open]
+            for row in going:
+                row.episode.open = not self._fits(row)
+            going = [row for row in going if not row.episode.open]
             for first in range(0, len(going), config.batch * config.group):
                 some = going[first : first + config.batch * config.group]
                 so_far = [self._reply(row) for row in some]
