@@ -13,6 +13,8 @@ BENCHES = {
     "rollout": "tokens a CPU-second of groups of answers beside one by one and a plain batch",
     "rl-resume": "losses and weights of a rollout stage after kills at random moments",
     "generalpoints": "held-out hands of cards solved before and after reinforcement",
+    "navigation": "held-out routes walked before and after reinforcement",
+    "lcpo": "asked and produced lengths of answers, for lengths that were never asked for",
     "codec": "an audio tokenizer after its stage: usage of codes, error by number of books",
     "stream": "speech in chunks of 1, 3 and 10 frames beside all at once; first sound, how fast",
     "offender": "a sample that makes NaN and one too big for memory are named and left out",
