@@ -1,6 +1,7 @@
 """PPO: values, advantages and losses against plain formulas, and what an episode's tokens earn."""
 
 import json
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -25,8 +26,8 @@ from stages.rollouts.episode import Attempt, Episode
 from stages.rollouts.world import environment_of
 from stages.training.chain import run_recipe
 from stages.training.rollouts import RolloutSteps
-from tests.test_stages_rollouts import RECIPE, trained
 
+SHARED: Any = import_module("tests.test_stages_rollouts")  # whose world and recipe are used here
 CRITIC = {"critic": {"head": {"kind": "value"}}}
 WORLD = {"kind": "tests.test_stages_rollouts:Sums"}
 
@@ -164,7 +165,8 @@ def test_a_new_head_expects_nothing():
 
 
 def steps_of(processor, objective, **more: Any):
-    config = RolloutConfig(WORLD, **({"prompts": 3, "group": 4, "max_new_tokens": 6} | more))
+    usual: dict[str, Any] = {"prompts": 3, "group": 4, "max_new_tokens": 6}
+    config = RolloutConfig(WORLD, **(usual | more))
     made: Any = make_objective({"kind": "ppo", "whiten": False} | objective)
     longest = more.get("max_length", 4096)
     return RolloutSteps(environment_of(config), config, processor, made, 0, Accelerator(cpu=True),
@@ -203,7 +205,8 @@ def test_what_tokens_are_worth_follows_from_the_head_and_from_what_each_answer_w
 def episode(rewards, finish="stop", **more: Any):
     attempts = [Attempt([7, 8], [-1.0, -2.0], [], "", finish if n == len(rewards) - 1 else "stop",
                         paid, False, "no") for n, paid in enumerate(rewards)]  # fmt: skip
-    return Episode(attempts, **({"reward": sum(rewards)} | more))
+    usual: dict[str, Any] = {"reward": sum(rewards)}
+    return Episode(attempts, **(usual | more))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +255,7 @@ def test_a_conversation_without_room_for_another_answer_is_truncated(make_model)
         assert one.worth[-1] == pytest.approx(0.0 if one.cut else one.reward)
 
 
-PPO = RECIPE.replace("objective: {{kind: grpo}}", "objective: {{kind: ppo}}").replace(
+PPO = SHARED.RECIPE.replace("objective: {{kind: grpo}}", "objective: {{kind: ppo}}").replace(
     "{{language_model: 3.0e-3}}", "{{language_model: 3.0e-3, heads: 1.0e-2}}"
 )
 
@@ -261,18 +264,18 @@ def test_the_value_head_is_saved_and_a_run_goes_on_to_the_bit(tmp_path, monkeypa
     attached = PPO.replace(
         "    trainable", "    attach: {{critic: {{head: {{kind: value}}}}}}\n    trainable"
     )
-    monkeypatch.setattr("tests.test_stages_rollouts.RECIPE", attached)
+    monkeypatch.setattr(SHARED, "RECIPE", attached)
     for name in "ab":
         (tmp_path / name).mkdir()
-    whole = trained(tmp_path / "a", monkeypatch)
+    whole = SHARED.trained(tmp_path / "a", monkeypatch)
     with pytest.raises(BaseException, match="137"):
-        trained(tmp_path / "b", monkeypatch, 4)
-    again = trained(tmp_path / "b", monkeypatch)
+        SHARED.trained(tmp_path / "b", monkeypatch, 4)
+    again = SHARED.trained(tmp_path / "b", monkeypatch)
     assert {n: row["loss"] for n, row in whole.items()} == {n: r["loss"] for n, r in again.items()}
     assert {"value", "value.error"} <= whole[1].keys()
     weights = [(tmp_path / name / "run/rl/model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
-    model, _ = load(tmp_path / "a/run/rl")
+    model: Any = load(tmp_path / "a/run/rl")[0]
     assert model.head_of("value") == "critic" and model.heads["critic"].out.weight.any()
     assert json.loads((tmp_path / "a/run/rl/stage.json").read_text())["frozen_ok"]
 
