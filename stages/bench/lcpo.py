@@ -22,10 +22,10 @@ from ..rollouts.play import asking
 from . import toys
 from .reinforced import ROW, Bench, arms, permuted, write_model
 
-LENGTH = Length("exact", 10, 39, 0.05, heldout=0.25)
+LENGTH = Length("exact", 10, 29, 0.05, heldout=0.35)
 WORLD = {"kind": f"{__package__}.worlds:Repeat", "most": LENGTH.most}
-NEW = 48  # tokens of an answer
-WARM_UP, STEPS, DRAWN = 150, 150, 32
+NEW = 36  # tokens of an answer
+WARM_UP, STEPS, DRAWN = 150, 180, 32
 CLOSE, FAR, SECONDS = 0.8, 0.2, 480
 
 
@@ -33,8 +33,8 @@ def run(folder: Path, small: bool = False) -> Result:
     """Learn to repeat a letter for as many tokens as are asked for; ask for other lengths.
 
     The recipe is lcpo with a small random Llama, warmed up on answers of lengths that have nothing
-    to do with those that are asked for. A quarter of the lengths from 10 to 39 is never asked for
-    while it learns: the correlation is between these and what is drawn. A control is paid what
+    to do with those that are asked for. About a third of the lengths from 10 to 29 is never asked
+    for while it learns: the correlation is between these and what is drawn. A control is paid what
     other answers to the same prompt earn.
 
     Args:
@@ -49,7 +49,7 @@ def run(folder: Path, small: bool = False) -> Result:
     bench = Bench("lcpo", folder, shards, WORLD, f"{__name__}:shuffled", [
         "stages.warm_up.trainable={language_model: 2.0e-3}", f"stages.warm_up.steps={warm_up}",
         "stages.warm_up.data.batch_size=32",
-        "stages.rl.trainable={language_model: 5.0e-4}", f"stages.rl.steps={steps}",
+        "stages.rl.trainable={language_model: 1.0e-3}", f"stages.rl.steps={steps}",
         "stages.rl.rollout.prompts=16", "stages.rl.rollout.batch=16",
         f"stages.rl.rollout.max_tokens={ROW}",
         f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.length={asdict(LENGTH)}",
