@@ -113,6 +113,18 @@ def test_both_rules_are_asked_of_the_same_routes():
     assert not set(CITIES["first"].landmarks) & set(CITIES["second"].landmarks)
 
 
+def test_a_route_may_be_asked_about_at_any_of_its_steps():
+    start, anywhere = (streets(begin=begin) for begin in ("start", "anywhere"))
+    begun = set()
+    for seed in range(60):
+        state = anywhere.state(seed)
+        assert state | {"step": 0} == start.state(seed)
+        actions = [step.action for step in steps_of(state["route"])]
+        begun.add(actions[state["step"]])
+        assert anywhere.verify(state, anywhere.solution(state)).success
+    assert begun == {"turn", "forward", "stop"}
+
+
 def at(crossing: bool):
     """A step with a landmark, at a crossing or not, at which to go on."""
     nodes = [["the Mill", 90, crossing], ["the Bank", 90, False]]

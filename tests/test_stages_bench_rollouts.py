@@ -1,10 +1,15 @@
 """The benches of rollouts hold at a small size, and say so when what they measure is broken."""
 
+import numpy as np
 import pytest
 
 from omni.model import scores
-from stages.bench import generalpoints, ratio, rl_resume, rollout
+from stages.bench import generalpoints, lcpo, navigation, ratio, reinforced, rl_resume, rollout
 from stages.bench.cards import TRAIN, permuted
+
+CLAIM = {"start": 20.0, "gain": 12.0, "at_least": 4.0, "control": 1.0, "seconds": 300,
+         "parameters": 2e6}  # fmt: skip
+LENGTHS = {"after": 0.9, "before": 0.05, "shuffled": -0.1, "seconds": 300}
 
 
 @pytest.mark.slow
@@ -48,10 +53,58 @@ def test_a_killed_rollout_stage_ends_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_game_of_cards_runs(tmp_path):
-    result = generalpoints.run(tmp_path, small=True)
+@pytest.mark.parametrize("bench", [generalpoints, navigation], ids=["cards", "streets"])
+def test_all_arms_of_a_world_run(tmp_path, bench):
+    result = bench.run(tmp_path, small=True)
     assert result.ok, result
+    assert [row["arm"] for row in result.rows] == ["warm-up", "verifier", "permuted", "sft"]
+    assert all(row[f"{name} %"] for row in result.rows for name in bench.SHIFTS)
+    assert CLAIM.keys() <= result.figures.keys()
+
+
+@pytest.mark.slow
+def test_the_bench_of_lengths_runs(tmp_path):
+    result = lcpo.run(tmp_path, small=True)
+    assert result.ok and LENGTHS.keys() <= result.figures.keys(), result
     assert [row["arm"] for row in result.rows] == ["warm-up", "verifier", "permuted"]
+
+
+@pytest.mark.parametrize(
+    ("bench", "good", "broken"),
+    [*((reinforced, CLAIM, one) for one in (
+        {"start": 5.0}, {"start": 60.0}, {"gain": 9.0}, {"at_least": -1.0}, {"control": 5.0},
+        {"control": -5.0}, {"seconds": 500}, {"parameters": 4e7})),
+     *((lcpo, LENGTHS, one) for one in (
+         {"after": 0.7}, {"before": 0.3}, {"shuffled": 0.5}, {"shuffled": -0.5}, {"seconds": 500},
+         {"after": float("nan")}))],
+)  # fmt: skip
+def test_a_promise_or_a_control_that_fails_is_found(bench, good, broken):
+    assert bench.holds(good) and not bench.holds(good | broken)
+
+
+def test_lengths_are_related_or_not():
+    asked = [10, 20, 30]
+    assert lcpo.correlation(asked, np.array([[11, 12], [19, 22], [31, 28]])) > 0.95
+    assert lcpo.correlation(asked, np.array([[11, 31], [31, 11], [11, 31]])) == pytest.approx(0)
+    assert lcpo.correlation(asked, np.full((3, 2), 40)) == 0
+
+
+def test_the_control_of_lengths_pays_them_in_another_order():
+    prompt, first = lcpo._talk(3, 12).messages[:1], set()
+    texts, ids = ["a" * 11, "a" * 4, "b", "aa"], [[0] * n for n in (12, 5, 2, 3)]
+    answers = [[{"role": "assistant", "content": text}] for text in texts]
+    for seed in range(12):
+        paid = lcpo.shuffled([prompt] * 4, answers, ids, [seed] * 4)
+        assert sorted(paid) == pytest.approx([-0.5, 0.55, 0.65, 1.0])
+        first.add(paid.index(1.0))
+    assert first == {0, 1, 2, 3}
+
+
+def test_a_route_is_walked_where_every_step_is():
+    assert navigation.whole({"a": [[3.0, 3.0]], "b": [[2.0, 3.0]]}) == {
+        "a": [[1.0, 1.0]],
+        "b": [[0.0, 1.0]],
+    }
 
 
 def test_the_control_pays_a_group_what_it_earned_in_another_order():

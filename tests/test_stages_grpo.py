@@ -14,6 +14,7 @@ from omni.entry import EntryError
 from omni.processing.messages import assistant, user
 from omni.processing.processor import IGNORE_INDEX
 from stages.objectives import make_objective
+from stages.objectives.clip import clipped_costs
 from stages.objectives.credit import (
     group_advantages,
     lcpo_exact,
@@ -21,7 +22,6 @@ from stages.objectives.credit import (
     leave_one_out,
     soft_overlong,
 )
-from stages.objectives.grpo import clipped_costs
 from stages.objectives.policy import Labels, divergence, score_labels
 from stages.objectives.task import Task
 

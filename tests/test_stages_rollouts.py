@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from omegaconf import OmegaConf
 
 from data_shards.environments import Verdict
+from data_shards.environments.base import draws
 from data_shards.read.quarantine import TooManyBad
 from omni.entry import EntryError
 from omni.files.jsonl import read_lines
@@ -62,20 +63,23 @@ class Sums:
 
     name = "sums"
 
-    def __init__(self, fault: str = "", shown: str = "", long: int = 0):
-        self.fault, self.shown, self.long = fault, shown, long
+    def __init__(self, fault: str = "", shown: str = "", long: int = 0, long_at: int | None = None):
+        self.fault, self.shown, self.long, self.long_at = fault, shown, long, long_at
 
     def state(self, seed):
         return {"seed": seed, "a": seed % 5, "b": seed % 3}
 
     def prompt(self, state):
-        text = f"{state['a']}+{state['b']}=" + "." * self.long
+        long = self.long_at in (None, state["seed"])
+        text = f"{state['a']}+{state['b']}=" + "." * self.long * long
         return ([user(image("img0.png"), text)], {"img0.png": PNG}) if self.shown else (
             [user(text)], {})  # fmt: skip
 
     def verify(self, state, answer):
         if self.fault == "raises" and state["seed"] % 2:
             raise KeyError("lost")
+        if self.fault == "hangs" and state["seed"] % 2:
+            threading.Event().wait(30)
         paid = sum(letter in "aeiou0123456789" for letter in answer)
         right = answer == self.solution(state)
         return Verdict(
@@ -285,6 +289,44 @@ def test_an_environment_that_raises_is_left_out_counted_and_ends_a_stage(make_mo
         steps.next(model)
 
 
+def test_an_environment_that_does_not_return_is_left_out_and_named(make_model):
+    model, processor = make_model()
+    steps = steps_of(processor, config_of(world={"fault": "hangs"}), limit=4)
+    steps.play.environment.seconds = 0.1
+    steps.next(model)
+    assert [group.seed for group in steps.groups] == [0, 2]
+    assert steps.finish()["rollout.lost.faults"] == 4
+    [(_, first)] = steps.play.losses.first.items()
+    assert "seed 1: verify did not return within 0.1 seconds" in first
+
+
+@pytest.mark.parametrize("objective", ["grpo", "ppo"])
+def test_prompts_longer_than_the_window_are_left_out_and_named(make_model, objective):
+    model, processor = make_model(critic={"head": {"kind": "value"}})
+    config = config_of(world={"long_at": 1, "long": 90}, max_length=100)
+    steps = steps_of(processor, config, objective, limit=1)
+    steps.next(model)
+    assert [group.seed for group in steps.groups] == [0, 2]
+    [(kind, first)] = steps.play.losses.first.items()
+    assert kind == "prompts" and ":1: its prompt has" in first and "lower max_new_tokens" in first
+    every = steps_of(processor, config_of(world={"long": 90}, max_length=100), objective, limit=3)
+    step = every.next(model)  # nothing is left: a step without labels, which moves nothing
+    assert not every.groups and not step.micro[0].counts["label_tokens"]
+    with pytest.raises(TooManyBad, match=r"6 of .*\(prompts\), the first: .*:0: its prompt has"):
+        every.next(model)
+
+
+def test_a_group_without_a_spread_moves_nothing(make_model, monkeypatch):
+    """Of three groups, one earns the same for all: its answers are worth exactly 0."""
+    model, processor = make_model()
+    flat_then_not(monkeypatch, flat={1})
+    for entry in ("grpo", {"kind": "grpo", "advantage": "batch"}, "reinforce"):
+        steps = steps_of(processor, config_of(), entry)
+        steps.next(model)
+        worth = [{e.advantage for e in group.episodes} for group in steps.groups]
+        assert worth[1] == {0.0} and len(worth[0]) == len(worth[2]) == 4
+
+
 def test_what_pays_nan_is_named(make_model):
     model, processor = make_model()
     with pytest.raises(TooManyBad, match="paid nan, not a finite number"):
@@ -316,12 +358,25 @@ def paid_by_length(completions, a, **columns):
     return [float(len(c[0]["content"]) + n) for c, n in zip(completions, a, strict=True)]
 
 
-def paid_too_few(completions, **columns):
-    return [0.0] * (len(completions) - 1)
+PAID: dict[str, Any] = {
+    "too few": (lambda n: [0.0] * (n - 1), "returned 3 rewards for 4 answers"),
+    "a group, not answers": (lambda n: torch.zeros(1, n), "returned 1 rewards for 4 answers"),
+    "a column": (lambda n: torch.zeros(n, 1), r"returned \[0.0\], not a finite number"),
+    "words": (lambda n: ["much"] * n, "returned 'much', not a finite number"),
+    "nothing": (lambda n: None, "returned None for 4 answers"),
+    "one number": (lambda n: 1.0, "returned 1.0 for 4 answers"),
+    "one tensor": (lambda n: torch.tensor(1.0), "returned 1.0 for 4 answers"),
+    "a dict": (lambda n: dict.fromkeys(range(n), 1.0), "returned {.*} for 4 answers"),
+    "a string": (lambda n: "1234", "returned '1234' for 4 answers"),
+    "nan": (lambda n: [float("nan")] * n, "returned nan, not a finite number"),
+    "none of them": (lambda n: [None] * n, "returned None, not a finite number"),
+    "an error": (lambda n: 1 / 0, "raised ZeroDivisionError"),
+}
+paid: str = ""
 
 
-def paid_words(completions, **columns):
-    return ["much"] * len(completions)
+def paid_wrongly(completions, **columns):
+    return PAID[paid][0](len(completions))
 
 
 def test_a_reward_function_pays_instead(make_model):
@@ -333,13 +388,12 @@ def test_a_reward_function_pays_instead(make_model):
         assert group.rewards == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "rule"), [("paid_too_few", "3 rewards for 4 answers"), ("paid_words", "'much', not")]
-)
-def test_a_reward_function_of_the_wrong_shape_is_named(make_model, name, rule):
+@pytest.mark.parametrize("wrong", PAID)
+def test_a_reward_function_of_the_wrong_shape_is_named(make_model, monkeypatch, wrong):
     model, processor = make_model()
-    with pytest.raises(ValueError, match=f"reward {__name__}:{name} returned {rule}"):
-        steps_of(processor, config_of(reward=f"{__name__}:{name}")).next(model)
+    monkeypatch.setitem(globals(), "paid", wrong)
+    with pytest.raises(ValueError, match=f"reward {__name__}:paid_wrongly {PAID[wrong][1]}"):
+        steps_of(processor, config_of(prompts=1, reward=f"{__name__}:paid_wrongly")).next(model)
 
 
 def test_a_length_that_is_asked_for_is_in_the_prompt_and_in_the_reward(make_model):
@@ -348,10 +402,22 @@ def test_a_length_that_is_asked_for_is_in_the_prompt_and_in_the_reward(make_mode
     play = play_of(processor, config)
     asked = {play.tokens(seed) for seed in range(40)}
     assert asked == set(range(2, 10))
+    same = [int(draws("length", seed).integers(2, 10)) for seed in range(40)]
+    assert [play.tokens(seed) for seed in range(40)] == same
     [group] = play.groups(model, [3], "salt")
     assert group.messages[-1]["content"][-1]["text"] == f" Think for {play.tokens(3)} tokens."
     for one in group.episodes:
         assert one.reward == pytest.approx(one.success - 0.1 * abs(play.tokens(3) - one.length))
+
+
+def test_lengths_that_are_held_out_are_never_asked_for(make_model):
+    _, processor = make_model()
+    length = {"least": 2, "most": 30, "heldout": 0.4}
+    config = config_of(length=length)
+    assert config.asked
+    play, unseen = play_of(processor, config), set(config.asked.lengths("heldout"))
+    assert {play.tokens(seed) for seed in range(400)} == set(range(2, 31)) - unseen
+    assert 5 < len(unseen) < 20
 
 
 def test_the_divergence_counts_in_the_reward_or_in_the_loss(make_model):
@@ -376,7 +442,9 @@ def test_the_divergence_counts_in_the_reward_or_in_the_loss(make_model):
     [("group", "1", "group is a whole number from 2, not 1"),
      ("temperature", "0", "temperature is above 0"), ("groups", "8", "did you mean 'group'"),
      ("length", "{kind: exakt}", "did you mean 'exact'"),
-     ("length", "{least: 9, most: 3}", r"most \(3\) is below least \(9\)")],
+     ("length", "{least: 9, most: 3}", r"most \(3\) is below least \(9\)"),
+     ("length", "{heldout: 1}", "heldout is a share from 0 and below 1, not 1"),
+     ("length", "{least: 9, most: 9, heldout: 0.999}", "leaves no length from 9 to 9")],
 )  # fmt: skip
 def test_values_of_a_rollout_that_cannot_be_are_refused_with_their_line(tmp_path, key, value, rule):
     path = tmp_path / "r.yaml"

@@ -32,6 +32,7 @@ CHOICES = {
     "actions": ("absolute", "relative"),
     "city": tuple(CITIES),
     "answer": ("json", "action"),
+    "begin": ("start", "anywhere"),
     "split": ("all", "train", "heldout"),
 }
 TASKS = (
@@ -67,6 +68,9 @@ class Navigation:
     answer: Annotated[str, "json as published, or action: that alone"] = "json"
     wordings: Annotated[int, "how many wordings of the task there are, 1 to 4"] = 1
     attempts: Annotated[int, "answers at a step; 2 as published"] = 2
+    begin: Annotated[
+        str, "start of a route, or anywhere on it, so that single answers are learnt of all steps"
+    ] = "start"
     split: Annotated[str, "routes that training may see, those that it may not, or all"] = "all"
     heldout: Annotated[float, "share of the routes that training may not see"] = 0.15
 
@@ -87,7 +91,9 @@ class Navigation:
             route = draw_route(rng, self.legs, self.blocks, named)
             if in_split(self.identity({"route": route}), self.split, self.heldout):
                 wording = int(rng.integers(1 << 30)) % self.wordings
-                return {"seed": seed, "route": route, "step": 0, "wording": wording}
+                many = len(steps_of(route)) if self.begin == "anywhere" else 1
+                step = int(rng.integers(many))
+                return {"seed": seed, "route": route, "step": step, "wording": wording}
         raise ValueError(f"{TRIES:,} routes, and none of the split {self.split}")
 
     def identity(self, state: State) -> str:

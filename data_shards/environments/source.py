@@ -14,7 +14,8 @@ from . import ENVIRONMENTS, environment_class, environment_note, make_environmen
 from .base import Checked, EnvironmentFault, State
 
 LICENCE = "Apache-2.0"
-SPLIT = ("split", "heldout", "attempts")  # a build has its own split; attempts are a rollout's
+# a build has its own split, and all steps of a route; attempts are a rollout's
+SPLIT = ("split", "heldout", "attempts", "begin")
 
 
 class World:

@@ -1,4 +1,6 @@
-"""What makes speech of a model: an audio head, a flow and a vocoder. One more is one line here.
+"""What a model has beside its LM head: an audio head, a flow and a vocoder to speak, and values.
+
+One more is one line here.
 
 A head is a module of plain options, with
 
@@ -18,16 +20,23 @@ from ..entry import EntryError
 from ..nearest import nearest
 from .depth import DepthHead
 from .flow import Flow
+from .value import ValueHead
 from .vocoder import Vocoder
 
-HEADS: dict[str, type[nn.Module]] = {"depth": DepthHead, "flow": Flow, "vocoder": Vocoder}
+HEADS: dict[str, type[nn.Module]] = {
+    "depth": DepthHead, "flow": Flow, "value": ValueHead, "vocoder": Vocoder,
+}  # fmt: skip
+OF_SPEECH = ("depth", "flow", "vocoder")
+"""kinds that speak the codes of a codec, which must be there"""
 
 GIVEN: dict[str, tuple[str, ...]] = {
     "depth": ("books", "width"),
     "flow": ("code_width",),
+    "value": ("hidden_width",),
     "vocoder": (),
 }
-"""books: sizes of the codec's; width: of the LLM's embeddings; code_width: of its vectors"""
+"""books: sizes of the codec's; width: of the LLM's embeddings; code_width: of the codec's vectors;
+hidden_width: of the LLM's last hidden states"""
 
 
 def complete(spec: Any) -> dict[str, Any]:

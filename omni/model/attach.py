@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from ..encoders import build_encoder, check_encoder, codec_of, encoder_class
 from ..encoders.stored import check_loaded
 from ..entry import EntryError
-from ..heads import GIVEN, build_head, complete
+from ..heads import GIVEN, OF_SPEECH, build_head, complete
 from ..projectors import build_projector
 from ..weights import Part, resolve
 from .attention import PACKED_SDPA
@@ -88,8 +88,8 @@ class Attaches(PreTrainedModel):
     def attach(self, name: str, spec: dict[str, Any], processor: "OmniProcessor") -> None:
         """Add a modality, an encoder (pretrained when the spec names weights) and a projector.
 
-        Or add a head, which speaks the codes of a modality that is attached already. Nothing else
-        changes; a text-only prompt keeps its logits to the bit.
+        Or add a head, such as one that speaks the codes of a modality that is attached already.
+        Nothing else changes; a text-only prompt keeps its logits to the bit.
 
         Args:
             name: what the modality is called, e.g. "vision".
@@ -162,13 +162,15 @@ class Attaches(PreTrainedModel):
         Raises:
             EntryError: there is no codec, or the LLM's layers are not as wide as its tokens.
         """
+        wide = self.config.text_config.get_text_config(decoder=True).hidden_size
+        if head["kind"] not in OF_SPEECH:
+            return {"hidden_width": wide}
         if (name := codec_of(self.config.modalities)) is None:
             raise EntryError(f"head {head['kind']!r} speaks the codes of a codec, and none is "
                              "attached; attach one first: {encoder: {kind: codec, ...}, "
                              "projector: {kind: codes}}", "head")  # fmt: skip
         codec: Any = self.encoders[name]
         table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
-        wide = self.config.text_config.get_text_config(decoder=True).hidden_size
         if "width" in GIVEN[head["kind"]] and wide != table.shape[1]:
             raise EntryError(
                 f"head {head['kind']!r} takes hidden states as wide as tokens, and the LLM's are "

@@ -22,8 +22,8 @@ class Scores(NamedTuple):
     """of each label in the distribution that it is drawn from, in nats; with a gradient"""
     entropies: torch.Tensor
     """of these distributions, in nats; without"""
-    hidden: torch.Tensor
-    """(N, D): what the LLM's decoder returned at the position before each label"""
+    states: torch.Tensor
+    """(T, D): what the LLM's decoder returned at each position of the row"""
     aux_loss: torch.Tensor | None
     """of an LLM with routers, see `router_loss`"""
 
@@ -46,11 +46,8 @@ def answer_scores(
         temperature: (N,), above 0.
         kept: of labels that were drawn from a part of the vocabulary, all of them.
     """
-    batch = dict(batch)
-    labels, where = batch.pop("labels").flatten(), batch.pop("label_positions").flatten()
-    positions = batch.pop("position_ids")
-    embeds = model.embed(batch.pop("input_ids"), batch)
-    decoded = model.decode(embeds, None, positions, **batch)
+    labels, where = batch["labels"].flatten(), batch["label_positions"].flatten()
+    decoded = _decoded(model, batch)
     placeholders = [modality["token_id"] for modality in model.config.modalities.values()]
     targets = labels.index_select(0, where + 1)  # each position predicts the token after it
 
@@ -70,9 +67,21 @@ def answer_scores(
 
     rows = torch.arange(len(where), device=where.device)
     found = by_chunks(model.language_model, decoded, where, score, targets, temperature, rows)
-    hidden = decoded.last_hidden_state.flatten(0, 1).index_select(0, where)
     aux_loss = router_loss(model.language_model, decoded)
-    return Scores(found[:, 0], found[:, 1].detach(), hidden, aux_loss)
+    states = decoded.last_hidden_state.flatten(0, 1)
+    return Scores(found[:, 0], found[:, 1].detach(), states, aux_loss)
+
+
+def row_states(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return what the LLM's decoder makes of each position of a packed row: (T, D)."""
+    return _decoded(model, batch).last_hidden_state.flatten(0, 1)
+
+
+def _decoded(model: Any, batch: Mapping[str, torch.Tensor]) -> Any:
+    batch = {n: v for n, v in batch.items() if n not in ("labels", "label_positions")}
+    positions = batch.pop("position_ids")
+    embeds = model.embed(batch.pop("input_ids"), batch)
+    return model.decode(embeds, None, positions, **batch)
 
 
 def _allowed(kept: Kept, rows: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -13,6 +13,8 @@ BENCHES = {
     "rollout": "tokens a CPU-second of groups of answers beside one by one and a plain batch",
     "rl-resume": "losses and weights of a rollout stage after kills at random moments",
     "generalpoints": "held-out hands of cards solved before and after reinforcement",
+    "navigation": "held-out routes walked before and after reinforcement",
+    "lcpo": "asked and produced lengths of answers, for lengths that were never asked for",
     "codec": "an audio tokenizer after its stage: usage of codes, error by number of books",
     "flow": "a flow after its stage: loss, ten steps beside the prior, uniform and warped times",
     "speak": "spoken answers to written and spoken questions, heard: wrong words, link by link",

@@ -7,6 +7,7 @@ import numpy as np
 
 from data_shards.bench.data import picture, sound
 from data_shards.environments import Verdict
+from data_shards.environments.base import draws
 from omni.processing.messages import Message, audio, image, user
 
 LETTERS = "aeiou"
@@ -47,3 +48,29 @@ class Letters:
 
     def solution(self, state: dict[str, Any]) -> str:
         return state["letter"] * 4
+
+
+class Repeat:
+    """A letter that is to be repeated; how often does not matter.
+
+    Args:
+        most: letters of a solution, which has 1 to so many.
+    """
+
+    name = "repeat"
+
+    def __init__(self, most: int = 8):
+        self.most = most
+
+    def state(self, seed: int) -> dict[str, Any]:
+        return {"seed": seed, "count": int(draws(self.name, seed).integers(1, self.most + 1))}
+
+    def prompt(self, state: dict[str, Any]) -> tuple[list[Message], dict[str, bytes]]:
+        return [user("Repeat the letter a.")], {}
+
+    def verify(self, state: dict[str, Any], answer: str) -> Verdict:
+        right = set(answer) == {"a"}
+        return Verdict(float(right), right, True, "Right." if right else "That is not all a.")
+
+    def solution(self, state: dict[str, Any]) -> str:
+        return "a" * state["count"]

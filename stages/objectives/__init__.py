@@ -20,6 +20,7 @@ OBJECTIVES = {
     "flow": "stages.objectives.flow:FlowMatching",
     "hs_dpo": "stages.objectives.hs_dpo:HsDpo",
     "orpo": "stages.objectives.orpo:Orpo",
+    "ppo": "stages.objectives.ppo:Ppo",
     "reinforce": "stages.objectives.reinforce:Reinforce",
     "sft": "stages.objectives.sft:Sft",
     "speak": "stages.objectives.speak:Speak",
@@ -27,7 +28,7 @@ OBJECTIVES = {
     "vocoder": "stages.objectives.vocoder:Vocode",
 }
 """kind -> "module:class", imported once it is asked for: recipes are read without torch"""
-ON_ROLLOUTS = ("grpo", "reinforce")
+ON_ROLLOUTS = ("grpo", "ppo", "reinforce")
 """kinds that learn from what the model answers: they are subclasses of `policy.Policy`"""
 
 

@@ -35,6 +35,33 @@ def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
     return rewards - (rewards.sum() - rewards) / others
 
 
+def gae(rewards: Sequence[float], values: Sequence[float], gamma: float, lam: float) -> list[float]:
+    """Return generalised advantage estimates (arXiv 1506.02438) of the tokens of one episode.
+
+    Its tokens are those that the model drew: what was replied between two answers is no step, so
+    the last token of an answer is followed by the first of the next one.
+
+    Args:
+        rewards: of each of T tokens.
+        values: (T + 1): what is expected from before each of them on, and after the last: 0 where
+            the episode is at its end.
+        gamma: what a reward is worth one token earlier.
+        lam: how much of what later tokens brought counts, against what was expected of them.
+    """
+    found, following = [0.0] * len(rewards), 0.0
+    for t in reversed(range(len(rewards))):
+        following = rewards[t] + gamma * values[t + 1] - values[t] + gamma * lam * following
+        found[t] = following
+    return found
+
+
+def whitened(episodes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Give the tokens of all episodes, (T,) each, together mean 0 and standard deviation 1."""
+    whole = torch.cat([*episodes])
+    mean, deviation = whole.mean(), _deviation(whole) + EPSILON
+    return [(values - mean) / deviation for values in episodes]
+
+
 def soft_overlong(length: int, longest: int, cache: float) -> float:
     """Return what an answer of so many tokens is fined (DAPO, arXiv 2503.14476): 0 to -1.
 

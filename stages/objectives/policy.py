@@ -11,13 +11,18 @@ from data_shards.read.batch import Documents
 from omni.entry import EntryError
 from omni.model.scores import Kept, Scores, answer_scores
 
-from .base import Loss, Objective, document_sums, frozen_copy, label_documents
+from .base import Loss, Objective, document_sums, frozen_copy, label_documents, split_numbers
 
 ADVANTAGE, BEHAVIOUR, REFERENCE, KEPT = "advantages", "behaviour", "reference_logps", "kept"
 """by label: its advantage; its log-probability as it was drawn, and under the model that the stage
 found; what `top_p` left to draw it from"""
+VALUE, RETURN = "values", "returns"
+"""by label, for a critic: what was expected to be earned from there on as it was drawn, and what
+was earned"""
 TEMPERATURE, BUDGET = "temperature", "budget"
 """of a document: what its labels were drawn at; the most labels that it could have had"""
+
+NUMBERS = (ADVANTAGE, BEHAVIOUR, REFERENCE, KEPT, f"{KEPT}_of", VALUE, RETURN, TEMPERATURE, BUDGET)
 
 FIGURES = ("entropy", "kl", "kl.behaviour", "ratio.off", "clipped")
 
@@ -87,6 +92,19 @@ class Policy(Objective):
         """Return what each label costs, (N,), and where a clip keeps it from counting, (N,)."""
         raise NotImplementedError
 
+    def beside(
+        self, model: Any, scores: Scores, batch: Mapping[str, Any], row: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return what each label costs besides, (N,), and figures of it, (N,) each.
+
+        Args:
+            model: that is trained.
+            scores: of the labels.
+            batch: with their positions.
+            row: what else is known of them, by the names of `NUMBERS`.
+        """
+        return torch.zeros_like(scores.logps), {}
+
     def weights(self, documents: Documents) -> list[float]:
         if self.unit == "tokens":
             return [float(labels) for labels in documents.labels]
@@ -99,9 +117,11 @@ class Policy(Objective):
     def __call__(self, model: Any, batch: dict[str, Any], count: torch.Tensor) -> Loss:
         scores, labels, row = score_labels(model, batch)
         cost, clipped = self.costs(labels)
+        more, figures = self.beside(model, scores, batch, row)
+        cost = cost + more
         logs = labels.logps - labels.behaviour
-        figures = {"entropy": scores.entropies, "kl.behaviour": divergence(-logs, "k3"),
-                   "ratio.off": (logs.exp() - 1).abs(), "clipped": clipped.float()}  # fmt: skip
+        figures |= {"entropy": scores.entropies, "kl.behaviour": divergence(-logs, "k3"),
+                    "ratio.off": (logs.exp() - 1).abs(), "clipped": clipped.float()}  # fmt: skip
         away = torch.zeros_like(cost)
         if REFERENCE in row:
             away = row[REFERENCE][0] - labels.logps
@@ -128,9 +148,7 @@ def score_labels(
     model: Any, batch: Mapping[str, Any]
 ) -> tuple[Scores, Labels, dict[str, torch.Tensor]]:
     """Score the labels of a row as they were drawn; return with it what the row says of them."""
-    names = (ADVANTAGE, BEHAVIOUR, REFERENCE, KEPT, f"{KEPT}_of", TEMPERATURE, BUDGET)
-    row = {name: batch[name] for name in names if name in batch}
-    inputs = {name: value for name, value in batch.items() if name not in row}
+    inputs, row = split_numbers(batch, NUMBERS)
     document = label_documents(batch)
     warm = row.get(TEMPERATURE, torch.ones(1, 1, device=document.device))[0]
     warm = warm[document] if len(warm) > 1 else warm.expand(len(document))

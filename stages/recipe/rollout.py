@@ -1,9 +1,11 @@
 """What a stage that learns from its own answers samples: `rollout: {environment: ...}`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from data_shards.environments.base import in_split
 from omni.entry import EntryError
 from omni.generation.settings import Generation
 from omni.nearest import nearest
@@ -28,6 +30,9 @@ class Length:
     """most of them"""
     alpha: float = 3e-4
     """what a token counts"""
+    heldout: float = 0.0
+    """share of the lengths between that are never asked for, so that one can see what is made of
+    them"""
 
     def __post_init__(self) -> None:
         if self.kind not in LENGTHS:
@@ -39,6 +44,18 @@ class Length:
             raise EntryError(f"most ({self.most}) is below least ({self.least})", "most")
         if type(self.alpha) not in (int, float) or not self.alpha > 0:
             raise EntryError(f"alpha is a number above 0, not {self.alpha!r}", "alpha")
+        if type(self.heldout) not in (int, float) or not 0 <= self.heldout < 1:
+            raise EntryError(f"heldout is a share from 0 and below 1, not {self.heldout!r}",
+                             "heldout")  # fmt: skip
+        if not self.lengths("train"):
+            raise EntryError(f"heldout {self.heldout} leaves no length from {self.least} to "
+                             f"{self.most} to ask for", "heldout")  # fmt: skip
+
+    def lengths(self, split: str) -> Sequence[int]:
+        """Return the lengths that are asked for, of "train", or those that never are."""
+        if not self.heldout and split == "train":
+            return range(self.least, self.most + 1)
+        return _split(self.least, self.most, split, self.heldout)
 
 
 @dataclass(frozen=True)
@@ -105,6 +122,11 @@ class RolloutConfig:
         return read_entry(Length, self.length, "length") if self.length else None
 
     @property
+    def by_turn(self) -> bool:
+        """Whether what the environment pays for each answer is what an episode earns."""
+        return not (self.reward or self.length)
+
+    @property
     def kind(self) -> str:
         """The environment's, which is the source of all that is learnt."""
         entry = self.environment
@@ -118,6 +140,11 @@ def rollout_of(entry: Mapping[str, Any]) -> RolloutConfig:
         EntryError: an unknown key (the nearest is named), or a value that cannot be.
     """
     return read_entry(RolloutConfig, entry)
+
+
+@cache
+def _split(least: int, most: int, split: str, share: float) -> tuple[int, ...]:
+    return tuple(n for n in range(least, most + 1) if in_split(f"{n} tokens", split, share))
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -68,8 +68,8 @@ class StageConfig:
     data: DataConfig = field(default_factory=DataConfig)
     objective: Any = "sft"
     """sft (through the LLM), align (projectors only, without running the LLM), of pairs of answers
-    dpo, hs_dpo, spin or orpo, of a rollout grpo or reinforce, of speech codec, vocoder, flow or
-    speak; with options: {kind: align, norm_weight: 0.2}"""
+    dpo, hs_dpo, spin or orpo, of a rollout grpo, reinforce or ppo, of speech codec, vocoder, flow
+    or speak; with options: {kind: align, norm_weight: 0.2}"""
     rollout: dict[str, Any] = field(default_factory=dict)
     """instead of data: the stage learns from what its own model answers to an environment"""
     attach: dict[str, Any] = field(default_factory=dict)

@@ -38,6 +38,16 @@ class Episode:
     reward: float = 0.0
     """of all attempts; what is learnt from may be another, see `credit`"""
     advantage: float = 0.0
+    """of each of its own tokens, or the mean of `worth`"""
+    open: bool = False
+    """whether it would have gone on, had there been room for another answer"""
+    values: list[float] = field(default_factory=list)
+    """for a critic: what was expected before each of its own T tokens, and after the last, (T + 1)
+    """
+    worth: list[float] = field(default_factory=list)
+    """likewise: the advantage of each of them"""
+    returns: list[float] = field(default_factory=list)
+    """likewise: what was earned from each of them on"""
     reference: list[float] = field(default_factory=list)
     """log-probabilities of its own tokens under the model that the stage found, if they count"""
 
@@ -55,6 +65,11 @@ class Episode:
     def cut(self) -> bool:
         """Whether the last answer was cut at its longest."""
         return self.attempts[-1].finish == "length"
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was ended from outside: within an answer, or before the next one."""
+        return self.cut or self.open
 
     @property
     def logps(self) -> list[float]:

@@ -70,7 +70,7 @@ class Play:
         messages, media = self.environment.prompt(state)
         shown = fill(messages, media)
         if asked := self.config.asked:
-            shown = [*shown[:-1], _asking(shown[-1], SUFFIX[asked.kind].format(self.tokens(seed)))]
+            shown = [*shown[:-1], asking(shown[-1], asked.kind, self.tokens(seed))]
         encoded = self.processor.encode(shown, generation=True)
         room = self.longest - len(encoded)
         if self.longest and room < self.config.max_new_tokens:
@@ -85,7 +85,8 @@ class Play:
         """Return how many tokens the prompt of a seed asks for."""
         asked = self.config.asked
         assert asked
-        return int(draws("length", seed).integers(asked.least, asked.most + 1))
+        lengths = asked.lengths("train")
+        return lengths[int(draws("length", seed).integers(len(lengths)))]
 
     def groups(self, model: Any, seeds: Sequence[int], salt: str) -> list[Group]:
         """Draw the answers to some prompts, which are asked at once.
@@ -127,7 +128,10 @@ class Play:
         for row, completion in zip(rows, found, strict=True):
             self.judge(row, completion)
         for turn in range(1, config.attempts):
-            going = [row for row in rows if row.open and self._fits(row)]
+            going = [row for row in rows if row.open]
+            for row in going:
+                row.episode.open = not self._fits(row)
+            going = [row for row in going if not row.episode.open]
             for first in range(0, len(going), config.batch * config.group):
                 some = going[first : first + config.batch * config.group]
                 so_far = [self._reply(row) for row in some]
@@ -215,8 +219,10 @@ def _attempt(completion: Completion, verdict: Verdict) -> Attempt:
     )  # fmt: skip
 
 
-def _asking(message: Message, words: str) -> Message:
-    return {**message, "content": [*message["content"], {"type": "text", "text": f" {words}"}]}
+def asking(message: Message, kind: str, tokens: int) -> Message:
+    """Append to a prompt that its answer is to have so many tokens, see `Length`."""
+    words = f" {SUFFIX[kind].format(tokens)}"
+    return {**message, "content": [*message["content"], {"type": "text", "text": words}]}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A reward function of the user's own, called as those of TRL are."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from numbers import Real
 from typing import Any
@@ -10,6 +10,8 @@ from omni.entry import EntryError
 from omni.processing.messages import Message
 
 from .episode import Episode
+
+SHAPE = "it returns a list of one number for each"
 
 
 class RewardFault(ValueError):  # noqa: N818 - reads as what it is
@@ -55,13 +57,20 @@ def pay(
             completions=[[{"role": "assistant", "content": one.text}] for one in last],
             completion_ids=[one.ids for one in last], **columns,
         )  # fmt: skip
-        paid = found.tolist() if hasattr(found, "tolist") else list(found)
+        paid = found.tolist() if hasattr(found, "tolist") else found
+        if isinstance(paid, Iterable) and not isinstance(paid, str | bytes | Mapping):
+            paid = [*paid]
     except Exception as error:
-        raise RewardFault(f"reward {name}: {type(error).__name__}: {error}") from error
+        raise RewardFault(f"reward {name} raised {type(error).__name__}: {error}") from error
+    if not isinstance(paid, list):
+        raise RewardFault(f"reward {name} returned {paid!r} for {len(last)} answers: {SHAPE}")
     if len(paid) != len(last):
-        raise RewardFault(f"reward {name} returned {len(paid)} rewards for {len(last)} answers: it "
-                          "returns a list of one number for each")  # fmt: skip
+        raise RewardFault(
+            f"reward {name} returned {len(paid)} rewards for {len(last)} answers: {SHAPE}"
+        )
     for value in paid:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-            raise RewardFault(f"reward {name} returned {value!r}, not a finite number")
+            raise RewardFault(
+                f"reward {name} returned {value!r}, not a finite number, for an answer: {SHAPE}"
+            )
     return [float(value) for value in paid]

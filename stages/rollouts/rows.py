@@ -17,9 +17,12 @@ from ..objectives.policy import (
     BUDGET,
     KEPT,
     REFERENCE,
+    RETURN,
     TEMPERATURE,
+    VALUE,
     score_labels,
 )
+from ..objectives.ppo import expected_values
 from ..recipe.rollout import RolloutConfig
 from .episode import Episode, Group
 
@@ -82,8 +85,11 @@ class Rows:
         document.numbers = {TEMPERATURE: float(self.config.temperature), BUDGET: longest}
         document.by_label = {
             BEHAVIOUR: torch.tensor(episode.logps),
-            ADVANTAGE: torch.full((episode.length,), episode.advantage),
+            ADVANTAGE: torch.tensor(episode.worth or [episode.advantage] * episode.length),
         }
+        if episode.returns:
+            document.by_label[VALUE] = torch.tensor(episode.values[:-1])
+            document.by_label[RETURN] = torch.tensor(episode.returns)
         if episode.reference:
             document.by_label[REFERENCE] = torch.tensor(episode.reference)
         if self.config.top_p < 1:
@@ -101,9 +107,21 @@ class Rows:
     @torch.no_grad()
     def score(self, model: Any, groups: Sequence[Group]) -> Iterator[tuple[Episode, list[float]]]:
         """Yield the episodes with log-probabilities of their tokens under a model."""
+        for episodes, row, labels in self._scored(model, groups):
+            found = score_labels(model, row)[0].logps.cpu().split(labels)
+            yield from zip(episodes, (values.tolist() for values in found), strict=True)
+
+    def expect(self, model: Any, groups: Sequence[Group]) -> Iterator[tuple[Episode, list[float]]]:
+        """Yield the episodes with what a model's value head expects, see `Episode.values`."""
+        for episodes, row, labels in self._scored(model, groups):
+            yield from zip(episodes, expected_values(model, row, labels), strict=True)
+
+    def _scored(
+        self, model: Any, groups: Sequence[Group]
+    ) -> Iterator[tuple[list[Episode], dict[str, torch.Tensor], list[int]]]:
+        """Yield some episodes, their row on a model's device, and how many labels each has."""
         episodes = (episode for group in groups for episode in group.episodes)
         for batch in self.batches(groups, 1):
+            labels = batch.documents.labels
             row = {name: value.to(model.device) for name, value in batch.tensors.items()}
-            found = score_labels(model, row)[0].logps.cpu().split(batch.documents.labels)
-            for values in found:
-                yield next(episodes), values.tolist()
+            yield [next(episodes) for _ in labels], row, labels

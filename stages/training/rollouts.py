@@ -20,6 +20,7 @@ from ..objectives.credit import soft_overlong
 from ..objectives.policy import Policy
 from ..recipe.rollout import RolloutConfig, rollout_of
 from ..recipe.schema import Recipe, StageConfig
+from ..rollouts.credit import credit
 from ..rollouts.episode import Group, episodes_of, record_of
 from ..rollouts.play import Play
 from ..rollouts.reward import pay, reward_function
@@ -119,6 +120,7 @@ class RolloutSteps:
                 mine[n] = self.play.groups(model, chunks[n], f"{self.seed}|{number}")
                 self._pay(mine[n])
                 self._refer(mine[n])
+                self._expect(model, mine[n])
         self._check_losses()
         if ranks == 1:
             return [group for n in sorted(mine) for group in mine[n]]
@@ -156,16 +158,24 @@ class RolloutSteps:
                 away = sum(a - b for a, b in zip(episode.logps, logps, strict=True))
                 episode.reward -= options.kl * away
 
+    def _expect(self, model: Any, groups: Sequence[Group]) -> None:
+        """Let the value head say what it expects of what was drawn, before it learns of it."""
+        if "value" not in self.objective.needs:
+            return
+        training = model.training
+        model.eval()
+        for episode, values in self.rows.expect(model, groups):
+            episode.values = values
+        model.train(training)
+
     def _credit(self) -> None:
         """Say what each episode is worth; leave out those that are cut, if the recipe wants it."""
-        rewards = [torch.tensor(group.rewards) for group in self.groups]
-        worth = self.objective.advantages(rewards) if rewards else []
-        for group, values in zip(self.groups, worth, strict=True):
-            for episode, value in zip(group.episodes, values.tolist(), strict=True):
-                episode.advantage = value
-            if self.objective.options.overlong == "filter":
-                self._totals["filtered"] += sum(episode.cut for episode in group.episodes)
-                group.episodes = [episode for episode in group.episodes if not episode.cut]
+        credit(self.objective, self.config, self.groups)
+        if self.objective.options.overlong != "filter":
+            return
+        for group in self.groups:
+            self._totals["filtered"] += sum(episode.cut for episode in group.episodes)
+            group.episodes = [episode for episode in group.episodes if not episode.cut]
 
     def _check_losses(self) -> None:
         losses = self.play.losses

@@ -75,18 +75,18 @@ def _make_task(
     accelerator: Accelerator,
 ) -> tuple[Task, Steps]:
     """Join the model with the stage's objective; return with it what its steps are made of."""
+    objective = objective_class(kind_of(stage.objective))
+    objective.check(model)
     if stage.rollout:
         task = Task(model, stage.objective)
         return task, make_rollouts(recipe, stage, model, processor, task.objective, accelerator)
     loader = make_loader(recipe, stage, processor, folder, accelerator)
-    objective = objective_class(kind_of(stage.objective))
     stored = objective.compares and recipe.reference == "stored"
     if stored:
         loader.known = make_reference(
             folder.parent.parent / "reference", model, loader, objective.rendering, stage.steps,
             accelerator,
         )  # fmt: skip
-    objective.check(model)
     task = Task(model, stage.objective, stored=stored)
     if objective.looks:
         task.objective.prepare(

@@ -1,0 +1,74 @@
+"""Reinforcement on short routes through a city: better on routes that were held out, or not."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_shards.bench.result import Result
+from eval.scoring.statistics import score
+
+from .reinforced import (
+    ROW,
+    Bench,
+    Permuted,
+    Tallies,
+    add_shifts,
+    arms,
+    figures_of,
+    holds,
+    prompts_of,
+    rows_of,
+    solved,
+    write_model,
+    write_solutions,
+)
+
+WORLD: dict[str, Any] = {"kind": "navigation", "answer": "action", "legs": 2, "blocks": 2,
+                         "heldout": 0.25}  # fmt: skip
+TRAIN, HELDOUT = WORLD | {"split": "train"}, WORLD | {"split": "heldout"}
+SHIFTS = {
+    "relative actions": HELDOUT | {"actions": "relative"},
+    "second city": HELDOUT | {"city": "second"},
+}
+WARM_UP, STEPS, ASKED = 150, 100, 100
+NEW = 12  # tokens of an answer
+
+permuted = Permuted(TRAIN | {"begin": "anywhere"})
+
+
+def run(folder: Path, small: bool = False) -> Result:
+    """Warm up on the solver's actions, then learn from the verifier; ask routes of neither.
+
+    The world: routes of two legs with absolute actions, in words. A quarter of them is held out.
+    The recipe is navigation_text with a small random Llama; a control is paid what other answers
+    to the same prompt earn. Beside them, not asked for: more of the solver's actions at equal
+    compute, and all arms with relative actions and with the landmarks of another city. A score is
+    of routes with every step right, by greedy answers; intervals resample routes.
+
+    Args:
+        folder: of shards, model and runs.
+        small: a few steps, which learn nothing: the run is ok if all of it ran.
+    """
+    warm_up, steps, asked = (4, 2, 6) if small else (WARM_UP, STEPS, ASKED)
+    shards = write_solutions(folder / "shards", WORLD, 64 if small else 3000)
+    parameters = write_model(folder / "model", prompts_of(TRAIN), *((32, 1) if small else (96, 3)))
+    bench = Bench("navigation_text", folder, shards, permuted.world,
+                  f"{__package__}.navigation:permuted", [
+        "stages.warm_up.trainable={language_model: 1.0e-3}", f"stages.warm_up.steps={warm_up}",
+        "stages.rl.trainable={language_model: 2.0e-4}", f"stages.rl.steps={steps}",
+        f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.max_tokens={ROW}",
+    ])  # fmt: skip
+    measure = partial(solved, count=asked, new_tokens=NEW, every_step=True)
+    measured = arms(bench, partial(measure, world=HELDOUT), sft=True)
+    routes = {arm: whole(tallies) for arm, tallies in measured.found.items()}
+    rows = rows_of(routes, "held-out routes %")
+    for row in rows:
+        row["steps %"] = round(score(measured.found[row["arm"]]), 1)
+    add_shifts(rows, measured, SHIFTS, lambda path, world: whole(measure(path, world=world)))
+    figures = figures_of(routes, parameters=parameters, seconds=round(measured.seconds))
+    return Result(small or holds(figures), figures, rows)
+
+
+def whole(steps: Tallies) -> Tallies:
+    """Return which routes have every step right, from how many have."""
+    return {route: [[float(right == of), 1.0]] for route, [[right, of]] in steps.items()}

@@ -1,0 +1,283 @@
+"""What benches of reinforcement share: a small model with a world's words, and the arms of a run.
+
+Every arm begins with the same warm-up. One learns from what the verifier pays, the control from
+what other answers to the same prompt were paid, a third one goes on with the solver's answers.
+"""
+
+import copy
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from data_shards.environments import Checked, make_environment
+from data_shards.environments.source import WORLDS
+from data_shards.shards.write import write_shards
+from data_shards.sources.base import Build
+from eval.scoring.statistics import compare, interval, score
+from omni.generation.answer import answer
+from omni.generation.settings import Generation
+from omni.load import load
+from omni.processing.messages import bind
+
+from ..recipe.read import load_recipe
+from ..recipe.schema import Recipe
+from ..training.chain import run_recipe
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+MOST_PARAMETERS = 30e6
+START, GAIN, CONTROL = (10.0, 40.0), 10.0, 3.0  # percent, and points
+SECONDS = 480
+ASKED = 64  # prompts at once
+ROW = 1024  # tokens of a micro-batch: on a CPU, attention over a long row costs more than its parts
+FIRST = 10**6  # seed of the first state that is asked about; training has others
+Tallies = dict[str, list[list[float]]]
+
+
+class Bench(NamedTuple):
+    """A shipped recipe of a warm-up and a stage of reinforcement, made small.
+
+    `environment` is what both learn from, `control` the "module:function" that pays the control,
+    `overrides` whatever else differs from the recipe, `folder` where the model and the runs are.
+    """
+
+    recipe: str
+    folder: Path
+    shards: Path
+    environment: Mapping[str, Any]
+    control: str
+    overrides: Sequence[str]
+
+    def train(self, run: str, control: bool = False) -> Path:
+        """Run both stages, or go on after a warm-up that is there; return the run's folder."""
+        recipe = self._recipe(run)
+        [rl] = [stage for stage in recipe.stages if stage.rollout]
+        rl.rollout["environment"] = dict(self.environment)
+        if control:
+            rl.rollout["reward"] = self.control
+        return _run(recipe)
+
+    def more_sft(self, run: str) -> Path:
+        """Go on with the warm-up's data instead, at equal compute; return the run's folder.
+
+        What is drawn costs a forward pass, a third of what learning from it does.
+        """
+        recipe = self._recipe(run)
+        warm_up, rl = recipe.stages
+        answers = rl.rollout["prompts"] * rl.rollout["group"] * rl.steps
+        steps = math.ceil(answers / warm_up.data.batch_size * 4 / 3)
+        recipe.stages = [warm_up, replace(copy.deepcopy(warm_up), name="sft", steps=steps)]
+        return _run(recipe)
+
+    def _recipe(self, run: str) -> Recipe:
+        return load_recipe(self.recipe, [
+            f"output={self.folder / run}", f"text={self.folder / 'model'}", "precision=fp32",
+            "trackers=[]", "save_seconds=1e9", f"sources.solutions=[{self.shards}/train-*.tar]",
+            *self.overrides,
+        ])  # fmt: skip
+
+
+def _run(recipe: Recipe) -> Path:
+    with redirect_stdout(sys.stderr):
+        run_recipe(recipe, Accelerator(cpu=True))
+    return Path(recipe.output)
+
+
+class Measured(NamedTuple):
+    """What was measured of each arm and their checkpoints, and the seconds of the first two."""
+
+    found: dict[str, Any]
+    checkpoints: dict[str, Path]
+    seconds: float
+
+
+def arms(bench: Bench, measure: Callable[[Path], Any], sft: bool = False) -> Measured:
+    """Train with the verifier and with its rewards permuted.
+
+    Args:
+        bench: what is trained.
+        measure: takes a checkpoint; called with that of each arm: "warm-up", "verifier" and
+            "permuted". The first two are timed.
+        sft: one more arm, "sft", see `Bench.more_sft`.
+    """
+    began = time.monotonic()
+    run = bench.train("verifier")
+    checkpoints = {"warm-up": run / "warm_up", "verifier": run / "rl"}
+    found = {name: measure(path) for name, path in checkpoints.items()}
+    seconds = time.monotonic() - began
+    for name in ("permuted", "sft")[: 1 + sft]:
+        shutil.copytree(run / "warm_up", bench.folder / name / "warm_up")  # found finished
+        one = bench.more_sft(name) if name == "sft" else bench.train(name, control=True)
+        checkpoints[name] = one / ("sft" if name == "sft" else "rl")
+        found[name] = measure(checkpoints[name])
+    return Measured(found, checkpoints, seconds)
+
+
+def figures_of(found: Mapping[str, Tallies], **more: Any) -> dict[str, Any]:
+    """Return what a claim is about: the start, what both arms gain, and how sure that is."""
+    gains = {arm: compare(found[arm], found["warm-up"]) for arm in ("verifier", "permuted")}
+    return {
+        "units": len(found["warm-up"]), "start": round(score(found["warm-up"]), 1),
+        "gain": round(gains["verifier"].score, 1), "at_least": round(gains["verifier"].low, 1),
+        "control": round(gains["permuted"].score, 1), **more,
+    }  # fmt: skip
+
+
+def holds(figures: Mapping[str, Any]) -> bool:
+    """Whether the start leaves room, the verifier's arm gains and the control does not, in time."""
+    return (START[0] <= figures["start"] <= START[1] and figures["gain"] >= GAIN
+            and figures["at_least"] > 0 and abs(figures["control"]) < CONTROL
+            and figures["seconds"] <= SECONDS
+            and figures["parameters"] <= MOST_PARAMETERS)  # fmt: skip
+
+
+def rows_of(found: Mapping[str, Tallies], what: str) -> list[dict[str, Any]]:
+    """Return a table of scores with their intervals, and how far each is above the warm-up."""
+    rows = []
+    for name, tallies in found.items():
+        row = {"arm": name, what: _cell(tallies), "gain": ""}
+        if name != "warm-up":
+            gain = compare(tallies, found["warm-up"])
+            row["gain"] = f"{gain.score:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})"
+        rows.append(row)
+    return rows
+
+
+def add_shifts(
+    rows: Iterable[dict[str, Any]], measured: Measured, worlds: Mapping[str, Any],
+    measure: Callable[[Path, Any], Tallies],
+) -> None:  # fmt: skip
+    """Add a column for each world that differs from that of the training."""
+    for row in rows:
+        for name, world in worlds.items():
+            row[f"{name} %"] = _cell(measure(measured.checkpoints[row["arm"]], world))
+
+
+def _cell(tallies: Tallies) -> str:
+    low, high = interval(tallies)
+    return f"{score(tallies):.1f} ({low:.1f} to {high:.1f})"
+
+
+def write_solutions(folder: Path, world: Mapping[str, Any], count: int) -> Path:
+    """Write what training may see of a world, with the solver's answers; return the folder."""
+    options = {name: value for name, value in world.items()
+               if name not in ("kind", "heldout", "split", "attempts")}  # fmt: skip
+    made: Any = WORLDS[world["kind"]]
+    build = Build(seed=0, heldout=world["heldout"])
+    write_shards(made(count=count, **options).generate(build), folder)
+    return folder
+
+
+def prompts_of(world: Mapping[str, Any], count: int = 64) -> list[str]:
+    """Return the texts of some prompts of a world."""
+    environment = make_environment(world)
+    states = (environment.state(seed) for seed in range(count))
+    return [part["text"] for state in states for message in environment.prompt(state)[0]
+            for part in message["content"] if part["type"] == "text"]  # fmt: skip
+
+
+def write_model(folder: Path, texts: Iterable[str], width: int = 192, layers: int = 4) -> int:
+    """Write a random Llama with the words of texts, digits and signs; return its parameters."""
+    tokenizer: Any = PreTrainedTokenizerFast(
+        tokenizer_object=_words(texts), eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width,
+        num_hidden_layers=layers, num_attention_heads=width // 32, max_position_embeddings=1024,
+        bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    for part in (model, tokenizer):
+        part.save_pretrained(folder)
+    return sum(p.numel() for p in model.parameters())
+
+
+def _words(texts: Iterable[str]) -> Any:
+    """Make a tokenizer of the words of texts; every digit and sign is a token."""
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.Split("[-+*/()=]", "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ])  # fmt: skip
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    return tokenizer
+
+
+def solved(
+    checkpoint: Path, world: Mapping[str, Any], count: int, new_tokens: int,
+    every_step: bool = False,
+) -> Tallies:  # fmt: skip
+    """Answer the prompts of so many states greedily: identity -> (right, asked).
+
+    What states have in common, such as a hand in any order, is the unit that is resampled.
+
+    Args:
+        checkpoint: that answers.
+        world: that asks.
+        count: of states.
+        new_tokens: most of an answer.
+        every_step: ask about all steps of each state, as the solver takes them.
+    """
+    model, processor = load(checkpoint)
+    environment, found = make_environment(world), dict[str, list[list[float]]]()
+    inner: Any = environment.world
+    states = [state for seed in range(FIRST, FIRST + count)
+              for state in _steps(environment, seed, every_step)]  # fmt: skip
+    for n in range(0, len(states), ASKED):
+        some = states[n : n + ASKED]
+        asked = [bind(*environment.prompt(state)) for state in some]
+        given = answer(model, processor, asked, Generation(max_new_tokens=new_tokens))
+        for state, text in zip(some, given, strict=True):
+            hit = float(environment.verify(state, text).success)
+            found.setdefault(inner.identity(state), []).append([hit, 1.0])
+    return {unit: [np.sum(pairs, 0).tolist()] for unit, pairs in found.items()}
+
+
+def _steps(environment: Checked, seed: int, every_step: bool) -> Iterable[dict[str, Any]]:
+    state = environment.state(seed)
+    while True:
+        yield state
+        after = environment.advance(state, environment.solution(state))
+        if not every_step or after == state:
+            return
+        state = after
+
+
+class Permuted:
+    """Pays the answers of a group what others of it earn, drawn at random: a control."""
+
+    def __init__(self, world: Mapping[str, Any]):
+        self.world = world
+
+    def __call__(self, completions: Any, seed: Sequence[int], **columns: Any) -> list[float]:
+        environment = make_environment(self.world)
+        state = environment.state(seed[0])
+        texts = [given[0]["content"] for given in completions]
+        return permuted([environment.verify(state, text).reward for text in texts], seed[0])
+
+
+def permuted(paid: Sequence[float], seed: int) -> list[float]:
+    """Return rewards in another order, which follows from a seed."""
+    rng = np.random.default_rng([seed, len(paid)])
+    return [paid[n] for n in rng.permutation(len(paid))]
