@@ -2,6 +2,9 @@
 
 import base64
 import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -43,6 +46,14 @@ def served(speaker):
     with running(speaker, LIMITS) as server:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
         yield SimpleNamespace(client=client, url=server.url, engine=server.engine)
+
+
+def until(what):
+    for _ in range(3000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be")
 
 
 def spoken(speaker, talk, text, how=Speaking()):  # noqa: B008 - frozen
@@ -167,6 +178,32 @@ def test_what_is_said_of_one_does_not_depend_on_others_nor_ends_them(served, spe
     assert found.status_code == 500 and "it broke" in found.json()["error"]["message"]
     hook.remove()
     assert httpx.post(url, json=body).content == wanted
+
+
+@pytest.mark.parametrize("speaker", ["vocoder"], indirect=True)
+def test_texts_that_wait_are_said_together(served, speaker):
+    ask = partial(httpx.post, served.url + "/v1/audio/speech", timeout=60)
+    texts = ("one", "two three", "y")
+    alone = [ask(json={"input": text}).content for text in texts]
+    gate, rows = threading.Event(), []
+
+    def count(module, args, kwargs):
+        gate.wait(20)
+        rows.append(len(kwargs["inputs_embeds"]))
+
+    hook = speaker[0].get_decoder().register_forward_pre_hook(count, with_kwargs=True)
+    with ThreadPoolExecutor() as threads:
+        found = [threads.submit(ask, json={"input": texts[0]})]
+        until(lambda: served.engine.running)
+        found += [threads.submit(ask, json={"input": text}) for text in texts[1:]]
+        until(lambda: served.engine.waiting == 2)
+        gate.set()
+        together = [one.result().content for one in found]
+    hook.remove()
+    assert max(rows) == 2
+    for one, other in zip(together, alone, strict=True):
+        waves = [soundfile.read(io.BytesIO(data))[0] for data in (one, other)]
+        assert np.abs(waves[0] - waves[1]).max() < 1e-3
 
 
 def test_a_model_that_cannot_speak_says_so(talker):

@@ -137,7 +137,12 @@ def test_a_form_must_be_one_with_a_boundary_and_of_no_other_site(served, sound):
         found = served.plain.post(PATH, content=body, headers={"Content-Type": mime})
         assert found.status_code == status and found.json()["error"]["message"]
     files = {"file": ("a", sound)}
-    for origin, status in (("https://x.example", 403), ("null", 403), (served.url, 200)):
+    for origin, status in (
+        ("https://x.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        (served.url, 200),
+    ):
         data = {"max_tokens": "2"}
         found = served.plain.post(PATH, files=files, data=data, headers={"Origin": origin})
         assert found.status_code == status, found.text

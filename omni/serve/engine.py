@@ -92,8 +92,9 @@ class Engine:
             FullError: too many wait.
             DeadError: the worker has ended.
         """
-        if isinstance(how, Generation) and not how.temperature:
-            how = replace(how, seed=0, top_p=1.0)  # greedy ignores both, and so goes together
+        if not how.temperature:  # it ignores the rest, so that all of it can go together
+            how = replace(how, seed=0)
+            how = replace(how, top_p=1.0) if isinstance(how, Generation) else how
         ticket = Ticket(prompt, key, how, report, time.monotonic() + seconds)
         with self._line.changed:
             self._check_alive()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ from .refusal import RequestError, short
 
 MIME = "multipart/form-data"
 MOST_PARTS = 32
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what is wrong, the client reads
 
 
 class Form(Fields):

@@ -13,7 +13,7 @@ from .attacks import ask, grey
 from .running import Running, running, tiny_model
 
 LENGTH = 32  # tokens of every answer
-LATE, LONG, AT_ONCE = 10, 256, 4  # who comes late; tokens and rows of a batch before them
+LATE, LONG, AT_ONCE = 5, 128, 4  # who comes late; tokens and rows of a batch before them
 CLIENTS = (1, 4, 16)  # for whom the first token is timed
 FASTER = 2.0  # than one by one, at least
 
@@ -89,7 +89,7 @@ def _late(server: Running, bodies: list[dict[str, Any]]) -> list[float]:
         for number in range(LATE):
             long = [body | {"max_tokens": LONG} for body in bodies[:AT_ONCE]]
             before = [threads.submit(_ask, server, body) for body in long]
-            while not server.engine.running:
+            while not (server.engine.running or all(one.done() for one in before)):
                 time.sleep(0.001)
             late.append(_ask(server, bodies[number % len(bodies)])[1])
             for one in before:
