@@ -12,6 +12,8 @@ from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
 from eval.answering.answerer import Answerer
 from eval.answering.speaker import Heard, Speaker
+from eval.rows.own import Doc
+from eval.rows.said import facts
 from eval.run import evaluate, run_suite
 from eval.scoring import recogniser
 from eval.scoring.recogniser import END, PROMPT, Recogniser
@@ -85,6 +87,11 @@ def test_what_was_said_is_right_of_the_text_not_of_the_question(data, tmp_path):
     assert row["score"] == pytest.approx(100 / 5)
     assert row["details"]["as_written"] == 4
     assert {*row["controls"]} == {"shuffled_audio", "shuffled_speech"}
+
+
+def test_silence_is_not_heard_as_it_was_written():
+    heard = facts([Doc("x", [], "", "a word")], [""], [Heard("", 0.0, True)])
+    assert (heard["as_written"], heard["last_word"], heard["seconds"]) == (0, 0, 0)
 
 
 def test_a_model_that_cannot_speak_has_no_row(data, tmp_path):

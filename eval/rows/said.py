@@ -61,7 +61,7 @@ def facts(docs: list[Doc], texts: list[str], heard: list[Heard]) -> dict[str, An
     seconds = [one.seconds for one in heard]
     last = [normalise(one.text).split()[-1:] == normalise(doc.expected).split()[-1:]
             for doc, one in zip(docs, heard, strict=True)]  # fmt: skip
-    written = [normalise(one.text) == normalise(text)
+    written = [bool(one.text) and normalise(one.text) == normalise(text)
                for text, one in zip(texts, heard, strict=True)]  # fmt: skip
     return {
         "seconds": round(sum(seconds) / len(seconds), 2), "said": len(heard),

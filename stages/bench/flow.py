@@ -40,9 +40,10 @@ def run(folder: Path, small: bool = False, overrides: Sequence[str] = ()) -> Res
     codec = train_speech(folder / "codec", data, ["codec"], changes)
     for times in TIMES:
         how = [*changes, f"stages.flow.objective={{kind: flow, times: {times}}}"]
-        model, processor = load(train_speech(folder / times, data, ["flow"], how, codec))
+        loaded: Any = load(train_speech(folder / times, data, ["flow"], how, codec))
+        model, processor = loaded
         clips = list(clips_of(processor, data, "heldout"))
-        flow: Any = model.heads[model.head_of("flow")]
+        flow = model.heads[model.head_of("flow")]
         after, prior, steps = _loss(model, flow, clips), *_errors(model, flow, clips)
         torch.manual_seed(0)
         before = _loss(model, _anew(model), clips)
