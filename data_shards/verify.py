@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from omni.media.decode import MediaError, load_audio, load_image
-from omni.media.video import LIMITS, iter_video
+from omni.media.video import LIMITS, iter_video, load_sound, scan_video
 
 from .index.sidecar import read_sidecar
 from .read.entry import Bad, read_shard
@@ -84,7 +84,7 @@ def media_error(sample: Sample) -> str:
 
 
 def _decode_video(data: bytes) -> None:
-    """Decode all frames, one at a time: more are asked for than there can be.
+    """Decode the sound, and all frames, one at a time: more are asked for than there can be.
 
     Of containers that do not count their frames, what is lost is known from FFmpeg's log alone.
     """
@@ -96,6 +96,8 @@ def _decode_video(data: bytes) -> None:
         with av.logging.Capture() as errors:
             for _ in iter_video(data, fps=1e6, max_frames=LIMITS.max_frames):
                 pass
+            if (scan := scan_video(data)).sound[1] > scan.sound[0]:
+                load_sound(data, scan)
     finally:
         av.logging.set_level(level)
     if errors:

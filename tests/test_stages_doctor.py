@@ -16,7 +16,7 @@ from omni.processing.messages import assistant, audio, image, user
 from stages.cli import app
 from stages.doctor.comparison import packed_equals_unpacked
 from stages.doctor.examine import draw, spans
-from stages.doctor.forecast import _Saved
+from stages.doctor.forecast import Saved
 from stages.doctor.verdict import histogram, masked
 from stages.recipe.read import load_recipe
 from stages.training.prepare import make_plan
@@ -203,7 +203,7 @@ def test_missing_shards_are_among_the_reasons(shards, tmp_path):
 def test_memory_of_a_graph_is_counted_once_and_without_weights():
     weight = torch.nn.Linear(8, 8, bias=False)
     x = torch.ones(4, 8)
-    with _Saved(weight) as saved:
+    with Saved(weight) as saved:
         y = weight(x).tanh()
         (y * y).sum()
     assert sum(saved.storages.values()) == x.nbytes + y.nbytes  # y for tanh and for the product

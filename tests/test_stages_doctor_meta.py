@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib import resources
 
 import pytest
 import torch
@@ -77,6 +78,28 @@ def test_the_doctor_says_what_a_rank_needs_and_names_a_wrong_pattern():
         result = CliRunner().invoke(app, ["doctor", RECIPE, override, "--meta", "--ranks", ranks])
         assert result.exit_code == 1
         assert reason in result.stdout.splitlines()[-1]
+
+
+SMALLER = {  # recipe -> part -> its published number of weights
+    "one_gpu": {"language_model": 361_821_120, "encoders.vision": 93_520_128,
+                "encoders.audio": 20_590_592},
+    "llava_1b": {"language_model": 494_032_768, "encoders.vision": 428_225_600},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_recipes_on_public_parts_can_be_made_and_cost_what_they_say(name):
+    result = CliRunner().invoke(app, ["doctor", name, "--meta"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "go"
+    for part, size in SMALLER[name].items():
+        assert re.search(rf"{re.escape(part)} +{size:,}", result.stdout), part
+    text = (resources.files("stages") / "recipes" / f"{name}.yaml").read_text()
+    [hours] = map(float, re.findall(r"about (\d+) GPU-hours at 100 TFLOP/s", text))
+    steps = [float(x.replace(",", "")) for x in re.findall(r"sft, ([\d,]+) steps", result.stdout)]
+    each = [float(x) for x in re.findall(r"to ([\d.]+) PFLOP", result.stdout)]
+    whole = sum(n * of for n, of in zip(steps, each, strict=True)) * 1e15
+    assert whole / 100e12 / 3600 == pytest.approx(hours, rel=0.05)
 
 
 def test_a_stage_whose_answers_are_drawn_has_no_forecast():

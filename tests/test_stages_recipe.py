@@ -21,6 +21,7 @@ from stages.objectives import (
 from stages.recipe.places import Places
 from stages.recipe.read import load_recipe
 from stages.recipe.schema import RecipeError, plan_config, stage_settings
+from stages.training.prepare import load_parent
 
 GOOD = """\
 output: runs/x
@@ -271,3 +272,22 @@ def test_a_folder_of_features_needs_a_limit(tmp_path):
         RecipeError, match="feature_cache names a folder; say with feature_cache_mb"
     ):
         load_recipe("tiny", [f"feature_cache={tmp_path}", "feature_cache_mb=0"])
+
+
+def test_how_videos_are_shown_is_a_setting_of_all_stages():
+    asked = {"fps": 2, "max_tokens": 512, "sound": False}
+    recipe = load_recipe("tiny", ["video={fps: 2, max_tokens: 512, sound: false}"])
+    _, processor = load_parent(recipe, None, sketch=True)
+    assert processor.video == {"fps": 2, "max_frames": 16, "max_tokens": 512, "sound": False}
+    stage = recipe.stages[0]
+    assert stage_settings(recipe, stage)["video"] == asked
+    assert "video" not in stage_settings(load_recipe("tiny"), stage)  # as stages were before
+    for wrong, reason in (("{frames: 2}", "a video takes .*, not 'frames'"),
+                          ("{max_tokens: 0.5}", "max_tokens must be a whole number")):  # fmt: skip
+        with pytest.raises(RecipeError, match=f"video.*: {reason}"):
+            load_recipe("tiny", [f"video={wrong}"])
+
+
+def test_a_sequence_is_not_split_over_ranks():
+    with pytest.raises(RecipeError, match=r"sharding is none or full; a sequence cannot be split"):
+        load_recipe("tiny", ["sharding=context"])

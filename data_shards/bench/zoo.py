@@ -14,17 +14,20 @@ from typing import Any
 import numpy as np
 
 from omni.media.decode import load_audio, load_image
-from omni.media.facts import facts_of
+from omni.media.facts import Facts, facts_of
 from omni.media.limits import MediaError
-from omni.media.video import load_video
+from omni.media.track import RATE, track_samples
+from omni.media.video import load_sound, load_video, scan_video
 
 from .result import Result
 from .zoo_pictures import pictures, right, unknowable
 from .zoo_sounds import HERTZ, Sound, sounds
-from .zoo_videos import OFF, STEP, Video, videos
+from .zoo_videos import OFF, STEP, TONE, Video, pitch, videos
 
 Check = Callable[[], str]  # what is wrong, or ""
 SMALL = 3  # one sound of so many is heard
+LATE = 0.15  # seconds that a codec may add to a sound track
+FIELDS = [(name, type(value)) for name, value in Facts()._asdict().items()]
 
 
 def run(folder: Path, small: bool = False) -> Result:
@@ -114,4 +117,23 @@ def _video(video: Video) -> str:
         return f"frames at {times.round(2).tolist()} s"
     shown = np.array([bisect_right(video.begins, time) - 1 for time in times])
     off = np.abs(frames.mean((1, 2, 3)) - STEP * shown).max()
-    return "" if off <= OFF else f"a frame is {off:.0f} levels off"
+    return _track(video, facts) if off <= OFF else f"a frame is {off:.0f} levels off"
+
+
+def _track(video: Video, facts: Facts) -> str:
+    """Say what is wrong with the sound of a video: its length, or a tone at another time."""
+    heard = facts.sound_end - facts.sound_start
+    if not -0.05 <= heard - video.sound <= LATE:
+        return f"{heard:.2f} s of sound instead of {video.sound}"
+    if not video.sound:
+        return ""
+    wave = load_sound(video.data, scan_video(video.data))
+    samples = track_samples(np.array([facts], FIELDS), np.array([len(video.begins)]))
+    if samples.sum() != len(wave):
+        return f"facts {samples.sum()} samples, decoded {len(wave)}"
+    for n in range(round(video.sound / TONE) - 1):
+        begin = round((n * TONE - facts.sound_start) * RATE)
+        middle = wave[begin + RATE // 12 : begin + RATE // 6]
+        if abs((hertz := pitch(middle, RATE)) - (400 + 300 * n)) > 30:
+            return f"{hertz:.0f} Hz at {n * TONE} s"
+    return ""

@@ -5,7 +5,7 @@ they were scanned, and names a folder of memory-mapped tables, see `rows`. Only 
 replaced, atomically and last, so a reader finds the old tables or the new ones, never a mixture.
 Where the folder of the shards cannot be written, the index lies in the cache of this machine.
 
-What it costs for 10^9 samples in shards of 10^4: the tables 156 GB, memory-mapped; token counts
+What it costs for 10^9 samples in shards of 10^4: the tables 176 GB, memory-mapped; token counts
 4 GB for each tokenizer, memory-mapped; `index.json` 20 MB, read whole; `Lengths` 12 GB, in memory.
 A source that is spread over several folders, or leaves out some train shards of one, is copied to
 memory instead; make such a source several ones. docs/data.md says what the rest costs.
@@ -24,6 +24,7 @@ import numpy as np
 from omni.files.atomic import replacing
 from omni.files.lock import exclusive
 from omni.media.facts import KINDS
+from omni.processing.clips import HEARD
 from omni.processing.messages import Message, MessageError
 from omni.weights import cache_dir
 
@@ -36,6 +37,10 @@ from .remote import fetch_table, remote_sidecars
 from .sidecar import UNKNOWN, Progress, Shard, Sidecar, update, write_table
 
 VIDEO = KINDS.index("video")
+_COSTS = {  # kind of file -> what is read of it, and the column of `Lengths` of its features
+    "image": [("image", "patches")], "audio": [("audio", "frames")],
+    "video": [("video", "patches"), ("track", "frames")],
+}  # fmt: skip
 _CHUNK = 1 << 20  # samples whose lengths are worked out at once
 
 
@@ -85,7 +90,7 @@ class Index:
         *tables, self.names = _join(pieces)
         # still memory-mapped, but a plain array: np.memmap takes thrice the time for a row
         self.samples, self.parts, self._keys = (np.asarray(table) for table in tables)
-        # of a part's columns those of an entry: all 13 take twice the time
+        # of a part's columns those of an entry: all 16 take twice the time
         self._places = self.parts[["name", "offset", "size", "crc"]]
 
     samples: np.ndarray  # (N,) rows.SAMPLE
@@ -156,6 +161,15 @@ class Index:
                 found[kind] = int(np.searchsorted(starts, first + at, side="right")) - 1
         return found
 
+    def sounding(self) -> int:
+        """Count the videos with sound that their part does not ask to leave out."""
+        number = 0
+        for start in range(0, len(self), _CHUNK):
+            parts = self.facts(start, start + _CHUNK).part
+            has = parts["sound_end"] > parts["sound_start"]
+            number += int((has & (parts["sound"] != HEARD[False])).sum())
+        return number
+
     def facts(self, start: int = 0, stop: int | None = None) -> Facts:
         """Return the media files of the samples from row `start` to before `stop`."""
         samples = self.samples[start:stop]
@@ -200,11 +214,11 @@ class Index:
             for kind in np.unique(kinds[usable]):
                 mine = np.flatnonzero(usable & (kinds == kind))
                 part, row = _take(facts.part, mine), facts.row[mine] - start
-                tokens, features = processor.media_lengths(KINDS[kind], part)
-                into = found.frames if KINDS[kind] == "audio" else found.patches
-                for column, cost in ((found.tokens, tokens), (into, features)):
-                    total = np.bincount(row, cost * part["uses"] * shown, stop - start)
-                    column[start:stop] += total.astype(np.uint32)
+                for medium, column in _COSTS[KINDS[kind]]:
+                    tokens, features = processor.media_lengths(medium, part)
+                    for into, cost in ((found.tokens, tokens), (getattr(found, column), features)):
+                        total = np.bincount(row, cost * part["uses"] * shown, stop - start)
+                        into[start:stop] += total.astype(np.uint32)
         return found
 
 

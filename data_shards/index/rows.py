@@ -1,7 +1,7 @@
 """The rows of one shard: where each sample lies, its checksums, and what its media are.
 
-A sample costs 44 bytes and its key, a part of it 52 more. So 10^9 samples of two parts (json and
-an image) with keys of eight letters are 156 GB on disk, of which only what is looked at is ever
+A sample costs 44 bytes and its key, a part of it 62 more. So 10^9 samples of two parts (json and
+an image) with keys of eight letters are 176 GB on disk, of which only what is looked at is ever
 in memory: rows are memory-mapped.
 """
 
@@ -14,9 +14,11 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 
 from omni.media.decode import MediaError
 from omni.media.facts import KINDS, Facts, facts_of
+from omni.processing.clips import HEARD
 from omni.processing.messages import MessageError, media_refs
 
 from ..shards.sample import Sample, SampleError, parse
@@ -42,7 +44,10 @@ PART = np.dtype([
     ("uses", "<u4"),  # how often the messages show it
     ("fps", "<f4"), ("max_frames", "<u2"),  # of a video part; 0 where it leaves that open
     ("kind", "<u2"),  # see omni.media.facts.KINDS; 0 is json, or a file that no message names
+    ("sound_start", "<f4"), ("sound_end", "<f4"),  # of a video, in seconds from its first frame
+    ("sound", "<u2"),  # of a video part, see omni.processing.clips.HEARD
 ])  # fmt: skip
+_SOUND = ["sound_start", "sound_end", "sound"]
 
 
 @dataclass(slots=True)
@@ -58,9 +63,15 @@ class Rows:
     def digest(self) -> str:
         """Return a digest of all rows: equal for equal samples at equal places."""
         told = hashlib.sha256(json.dumps(self.names).encode())
-        for table in (self.samples, self.parts, self.keys):
+        parts = repack_fields(self.parts[[n for n, *_ in PART.descr if n not in _SOUND]])
+        for table in (self.samples, parts, self.keys, *self._sounds()):
             told.update(table.tobytes())
         return told.hexdigest()[:16]
+
+    def _sounds(self) -> list[np.ndarray]:
+        """Return what is known of sound tracks; nothing where there is none, as in schema 3."""
+        columns = [self.parts[name] for name in _SOUND]
+        return columns if any(column.any() for column in columns) else []
 
     def renumber(self, shard: int, part: int, key: int, names: dict[str, int]) -> None:
         """Make the rows those of a larger table, in place; its `names` grow where they must."""
@@ -130,8 +141,9 @@ def _parts(
                 raise MediaError(f"{part.name}: {error}") from error
         crc = google_crc32c.value(data[part.name])
         name = names.setdefault(part.name, len(names))
-        rows.append((part.offset, part.size, crc, name, *facts, count,
-                     *sampling.get(part.name, (0, 0)), KINDS.index(kind)))  # fmt: skip
+        fps, most, sound = sampling.get(part.name, (0, 0, 0))
+        rows.append((part.offset, part.size, crc, name, *facts[:4], count, fps, most,
+                     KINDS.index(kind), *facts[4:], sound))  # fmt: skip
     return _chars(sample), rows
 
 
@@ -145,11 +157,11 @@ def _uses(sample: Sample) -> dict[str, tuple[str, int]]:
     return uses
 
 
-def _sampling(sample: Sample) -> dict[str, tuple[float, int]]:
-    """Tell how the conversation asks for each video to be shown: fps and frames at most."""
-    found: dict[str, tuple[float, int]] = {}
+def _sampling(sample: Sample) -> dict[str, tuple[float, int, int]]:
+    """Tell how the conversation asks for each video: fps, frames at most, whether it is heard."""
+    found: dict[str, tuple[float, int, int]] = {}
     for part in (p for m in sample.messages for p in m["content"] if p["type"] == "video"):
-        told = part.get("fps", 0), part.get("max_frames", 0)
+        told = part.get("fps", 0), part.get("max_frames", 0), HEARD[part.get("sound")]
         if found.setdefault(part["video"], told) != told:
             raise SampleError(f"{part['video']} is shown in two ways: store it twice")
     return found

@@ -113,6 +113,9 @@ class Loader:
                             index.bad[0])  # fmt: skip
             for bad in index.bad:
                 self._quarantine.add(bad, name, None)
+            if not self._modalities["audio"] and (unheard := index.sounding()):
+                log.warning("%s: %d videos have sound, which no modality reads: their frames are "
+                            "shown alone", name, unheard)  # fmt: skip
             for fate, rows in self.plan.fates(name).items():
                 if len(rows):
                     first = index.entry(int(rows[0])).where

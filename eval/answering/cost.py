@@ -10,7 +10,7 @@ from omni.media.limits import LIMITS, read_limited
 from omni.processing.messages import media_refs
 
 RATE = 16_000  # Hz of a sound that is an array
-FIELDS = [("width", "<u4"), ("height", "<u4"), ("count", "<u4"), ("rate", "<f4")]
+FIELDS = [(name, type(value)) for name, value in Facts()._asdict().items()]
 
 
 class TokenCost:

@@ -1,4 +1,4 @@
-"""Benchmarks of video understanding. A video is shown as frames at the processor's own rate."""
+"""Benchmarks of video understanding. A video is shown as the processor shows videos."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MVBENCH = (
 )  # fmt: skip
 
 
-FRAMES = "shown as the frames that the model's own processor takes of a video"
+FRAMES = "shown as the model's own processor shows a video: frames, and sound if it hears"
 ANSWER, CANDIDATE = column("answer"), letter_of("candidates")
 EGOSCHEMA, PERCEPTION = letter_at("answer"), letter_at("answer_id")
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 from ..entry import EntryError
 from ..nearest import nearest
 from .image import ImageEncoder, square, to_grid
+from .layers import check_layer, of_layers
 from .resize import AUTHOR, LETTERBOX, check_square, choose
 from .stored import stored_tensors
 
@@ -21,7 +23,7 @@ PREFIX = "visual."
 class OpenClipEncoder(ImageEncoder):
     """The vision tower of an open_clip transformer model."""
 
-    options = ("architecture", "image_size", "resize")
+    options = ("architecture", "image_size", "resize", "layer")
 
     def __init__(
         self,
@@ -34,8 +36,10 @@ class OpenClipEncoder(ImageEncoder):
         width: int,
         quick_gelu: bool = False,
         resize: str | dict[str, Any] = LETTERBOX,
+        layer: Sequence[int] = (),
     ):
         super().__init__(image_size, mean, std, grid, resize)
+        self.layer = layer
         from open_clip.model import _build_vision_tower
 
         self.width = width
@@ -74,7 +78,13 @@ class OpenClipEncoder(ImageEncoder):
             "mean": list(mean), "std": list(std), "grid": [size // patch] * 2,
             "width": tower.width, "quick_gelu": model.get("quick_gelu", False),
             "resize": choose(spec.get("resize"), author, who),
+            **check_layer(spec.get("layer"), who),
         }  # fmt: skip
+        if layers := config.get("layer"):
+            if (deepest := min(layers)) < -tower.layers:
+                raise EntryError(f"{who}: there is no layer {deepest}: it has {tower.layers}",
+                                 "encoder", "layer")  # fmt: skip
+            config["width"] *= len(layers)
         check_square(config, who)
         return config
 
@@ -99,7 +109,13 @@ class OpenClipEncoder(ImageEncoder):
             raise ValueError(f"{folder}: {named}{reason}") from None
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return to_grid(self.model(pixel_values)[1], 0)
+        def earlier(layers: list[int]) -> list[torch.Tensor]:
+            found = self.model.forward_intermediates(
+                pixel_values, indices=layers, intermediates_only=True
+            )
+            return [state.permute(0, 2, 3, 1) for state in found["image_intermediates"]]
+
+        return of_layers(self.layer, lambda: to_grid(self.model(pixel_values)[1], 0), earlier)
 
 
 def _tower(vision: dict[str, Any], who: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..entry import EntryError
 from ..imports import without
 from ..nearest import nearest
 from .image import ImageEncoder, square, to_grid
+from .layers import check_layer, of_layers
 from .resize import AUTHOR, LETTERBOX, check_square, choose
 from .stored import stored_tensors
 
@@ -28,7 +30,7 @@ def _timm() -> Any:
 class TimmEncoder(ImageEncoder):
     """Any timm model with spatial features, convolutional or transformer."""
 
-    options = ("architecture", "image_size", "model_args", "resize")
+    options = ("architecture", "image_size", "model_args", "resize", "layer")
 
     def __init__(
         self,
@@ -40,8 +42,10 @@ class TimmEncoder(ImageEncoder):
         width: int,
         model_args: dict[str, Any] | None = None,
         resize: str | dict[str, Any] = LETTERBOX,
+        layer: Sequence[int] = (),
     ):
         super().__init__(image_size, mean, std, grid, resize)
+        self.layer = layer
         self.width = width
         self.model = _timm().create_model(architecture, num_classes=0, **(model_args or {}))
 
@@ -58,10 +62,14 @@ class TimmEncoder(ImageEncoder):
         architecture, given = stored["architecture"], stored.get("pretrained_cfg", {})
         who = f"encoder timm {architecture!r}"
         model_args = spec.get("model_args") or stored.get("model_args") or {}
-        model, model_args, size, grid = _measured(who, architecture, model_args, given, spec)
+        chosen = check_layer(spec.get("layer"), who)
+        model, model_args, size, grid = _measured(
+            who, architecture, model_args, given, {**spec, **chosen}
+        )
         config = {
             "architecture": architecture, "image_size": size,
             "grid": list(grid.shape[1:3]), "width": grid.shape[3], "model_args": model_args,
+            **chosen,
         }  # fmt: skip
         cfg = {**model.pretrained_cfg, **given}
         author = None
@@ -113,7 +121,7 @@ class TimmEncoder(ImageEncoder):
         if not (on_cpu and torch.is_grad_enabled()):
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         chunks = pixel_values.split(CPU_BATCH if on_cpu else len(pixel_values))
-        return torch.cat([_channels_last(self.model, chunk) for chunk in chunks])
+        return torch.cat([_channels_last(self.model, chunk, self.layer) for chunk in chunks])
 
 
 def _measured(
@@ -141,8 +149,11 @@ def _measured(
                 with torch.random.fork_rng(devices=[]):
                     model = timm.create_model(architecture, num_classes=0, **model_args, **more)
             with torch.no_grad():
-                features = _channels_last(model.eval(), torch.zeros(2, 3, size, size))
+                pixels = torch.zeros(2, 3, size, size)
+                features = _channels_last(model.eval(), pixels, spec.get("layer") or ())
             return model, {**model_args, **more}, size, features
+        except EntryError as error:
+            raise EntryError(f"{who}: {error}", *error.keys) from error
         except Exception as error:  # a library's constructors and forwards raise anything
             reasons.append(" ".join(f"{error}".split()) or type(error).__name__)
     usual = model.pretrained_cfg["input_size"]
@@ -158,12 +169,22 @@ def _adapted(model: Any, state: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return convert(state, model) if convert else state
 
 
-def _channels_last(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Run a timm model and bring its features to (N, H, W, D), whatever layout it has.
+def _channels_last(model: Any, pixels: torch.Tensor, layers: Sequence[int]) -> torch.Tensor:
+    """Run a timm model and bring the features of some layers to (N, H, W, D).
 
     Raises:
         ValueError: they are no square of patches.
     """
+
+    def earlier(layers: list[int]) -> list[torch.Tensor]:
+        states = model.forward_intermediates(pixels, indices=layers, intermediates_only=True)
+        return [state.permute(0, 2, 3, 1) for state in states]
+
+    return of_layers(layers, lambda: _last(model, pixels), earlier)
+
+
+def _last(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Return what a timm model makes of pixels, (N, H, W, D), whatever layout it has."""
     features = model.forward_features(pixels)
     if not isinstance(features, torch.Tensor):
         raise ValueError(f"its features are a {type(features).__name__}, not one tensor")

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from ..entry import EntryError
 from ..nearest import nearest
 from .image import IMAGENET, ImageEncoder, square, to_grid
+from .layers import LAST, check_layer, of_layers
 from .resize import LETTERBOX, WAYS, author_settings, check_square, choose, own_way
 from .stored import check_loaded, is_sketch, stored_preprocessing
 
@@ -18,7 +19,7 @@ from .stored import check_loaded, is_sketch, stored_preprocessing
 class TransformersEncoder(ImageEncoder):
     """Any transformers vision model with a square of features: CLIP, SigLIP, DINOv2, ViT, ..."""
 
-    options = ("model_config", "image_size", "resize")
+    options = ("model_config", "image_size", "resize", "layer")
 
     def __init__(
         self,
@@ -29,8 +30,10 @@ class TransformersEncoder(ImageEncoder):
         grid: list[int],
         width: int | None = None,
         resize: str | dict[str, Any] = LETTERBOX,
+        layer: Sequence[int] = (),
     ):
         super().__init__(image_size, mean, std, grid, resize)
+        self.layer = layer
         from transformers import AutoConfig, AutoModel
 
         config = AutoConfig.for_model(**copy.deepcopy(model_config))
@@ -70,6 +73,7 @@ class TransformersEncoder(ImageEncoder):
             "model_config": config.to_diff_dict() | {"model_type": config.model_type},
             "image_size": size, "mean": stored.get("image_mean", IMAGENET["mean"]),
             "std": stored.get("image_std", IMAGENET["std"]), "grid": [0, 0],
+            **check_layer(spec.get("layer"), who),
         }  # fmt: skip
         features = _measured(cls, described, who)
         described |= {"grid": list(features.shape[1:3]), "width": features.shape[3]}
@@ -118,7 +122,21 @@ class TransformersEncoder(ImageEncoder):
         return buffers | {n for n, g in zip(names, reached, strict=True) if g is not None}
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        output = self.model(pixel_values, **self.model_options).last_hidden_state
+        options = dict(self.model_options)
+        if {*self.layer} - {LAST}:
+            options["output_hidden_states"] = True
+        found = self.model(pixel_values, **options)
+
+        def earlier(layers: list[int]) -> list[torch.Tensor]:
+            states = found.hidden_states  # the embeddings come first
+            if -layers[0] >= len(states):
+                raise IndexError(f"it has {len(states) - 1}")
+            return [self._grid(states[n]) for n in layers]
+
+        return of_layers(self.layer, lambda: self._grid(found.last_hidden_state), earlier)
+
+    def _grid(self, output: torch.Tensor) -> torch.Tensor:
+        """Return the patches of an output, (N, H, W, D)."""
         if output.ndim == 4:  # (N, D, H, W)
             return output.permute(0, 2, 3, 1)
         config = self.model.config
@@ -158,6 +176,8 @@ def _measured(cls: Any, described: dict[str, Any], who: str) -> torch.Tensor:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             encoder = cls(**described, width=1).eval()
             features = encoder.features(torch.zeros(2, 3, size, size))
+    except EntryError as error:
+        raise EntryError(f"{who}: {error}", *error.keys) from error
     except Exception as error:  # a library's constructors and forwards raise anything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         usual = described["model_config"].get("image_size")

@@ -39,6 +39,11 @@ class FeatureCache:
             except OSError as error:
                 raise ValueError(f"feature_cache {folder}: cannot be a folder: {error}") from error
 
+    @property
+    def held(self) -> int:
+        """Return the bytes of features in memory."""
+        return self._memory.bytes
+
     def __call__(self, encoder: Any, media: Sequence[torch.Tensor]) -> Ragged:
         """Return what `encoder(*media)` returns, from the cache where possible.
 

@@ -22,12 +22,17 @@ _SAYS_HOW_TO_TURN = (b"XML:com.adobe.xmp", b"Raw profile type")  # text chunks o
 
 
 class Facts(NamedTuple):
-    """Size of one file: pixels as shown (upright), samples or frames, and Hz or frames/s."""
+    """Size of one file: pixels as shown (upright), samples or frames, and Hz or frames/s.
+
+    Of a video, also when its sound begins and ends, in seconds from the first frame, as float32.
+    """
 
     width: int = 0
     height: int = 0
     count: int = 0
     rate: float = 0.0
+    sound_start: float = 0.0
+    sound_end: float = 0.0
 
 
 def facts_of(kind: str, data: Any) -> Facts:
@@ -87,7 +92,7 @@ def _video(data: memoryview) -> Facts:
     from .video import scan_video
 
     scan = scan_video(bytes(data))
-    return Facts(scan.width, scan.height, len(scan.pts), scan.rate)
+    return Facts(scan.width, scan.height, len(scan.pts), scan.rate, *scan.sound)
 
 
 _READERS = {"image": _image, "audio": _audio, "video": _video}

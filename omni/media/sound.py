@@ -70,7 +70,7 @@ def pieces(data: bytes, limits: Limits) -> Iterator[Piece]:
     """Yield a sound in pieces; one that changes its rate on the way is several of them."""
     if plain := plain_wav(data):
         wave, rate = plain
-        _check_rate(rate)
+        check_rate(rate)
         check_seconds(len(wave) / rate, limits)
         yield np.multiply(wave, np.float32(2**-15), dtype=np.float32), rate
         return
@@ -118,7 +118,7 @@ def _known(data: bytes, trusted: bool) -> Iterator[soundfile.SoundFile | None]:
     with file:
         sure = 0 < file.frames < _ENDLESS and file.format != "MP3"
         if sure:
-            _check_rate(file.samplerate)
+            check_rate(file.samplerate)
         yield file if sure else None
 
 
@@ -158,8 +158,8 @@ def _by_ffmpeg(data: bytes) -> Iterator[Piece]:
                     continue
                 for frame in frames:
                     heard = True
-                    _check_rate(frame.sample_rate)
-                    yield _mono(frame), frame.sample_rate
+                    check_rate(frame.sample_rate)
+                    yield mono(frame), frame.sample_rate
             if damage and not heard:
                 raise damage
     except (av.FFmpegError, IndexError, ValueError) as error:
@@ -168,8 +168,8 @@ def _by_ffmpeg(data: bytes) -> Iterator[Piece]:
         raise MediaError(f"not readable audio: {reason_of(error)}") from error
 
 
-def _mono(frame: Any) -> np.ndarray:
-    """Return the mean of the channels of a decoded frame, (n,) float32; 1 is full scale."""
+def mono(frame: Any) -> np.ndarray:
+    """Return the mean of the channels of a frame of PyAV, (n,) float32; 1 is full scale."""
     values = frame.to_ndarray()  # (channels, n), or (1, n * channels) of samples that alternate
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
@@ -187,6 +187,7 @@ def _limited(found: Iterator[Piece], limits: Limits) -> Iterator[Piece]:
         yield wave, rate
 
 
-def _check_rate(rate: int) -> None:
+def check_rate(rate: int) -> None:
+    """Raise MediaError unless a sampling rate in Hz can be true."""
     if not RATES[0] <= rate <= RATES[1]:
         raise MediaError(f"a sampling rate of {rate} Hz is outside {RATES[0]} to {RATES[1]} Hz")

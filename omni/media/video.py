@@ -15,7 +15,7 @@ decoding. So `video_times` tells the result of `load_video` from an index alone:
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from .ffmpeg import open_av
-from .limits import Limits, MediaError, check_size, read_limited, reason_of
+from .limits import Limits, MediaError, check_seconds, check_size, read_limited, reason_of
+from .track import load_track, track_span
 
 FPS, MAX_FRAMES = 1.0, 16  # unless a part or a processor says otherwise
 TAIL = 2  # frames at the end that a decoder may keep to itself, such as empty packets
@@ -49,6 +50,7 @@ class Scan:
 
     `pts` are sorted, in units of `unit` seconds; `rate` in frames/s is their mean, as a float32.
     `keys` are those of them at which decoding can begin; none where the file cannot be trusted.
+    `sound` is when it begins and ends, in seconds from the first frame; equal: there is none.
     """
 
     width: int
@@ -57,6 +59,7 @@ class Scan:
     keys: list[int]
     unit: float
     rate: float
+    sound: tuple[float, float] = (0.0, 0.0)
 
 
 def video_frames(counts: Any, rates: Any, fps: Any = FPS, max_frames: Any = MAX_FRAMES) -> Any:
@@ -77,8 +80,12 @@ def video_times(
     count: int, rate: float, fps: float = FPS, max_frames: int = MAX_FRAMES
 ) -> np.ndarray:
     """Tell the times in seconds, (N,), at which `load_video` shows a video of these facts."""
-    n = int(video_frames(count, rate, fps, max_frames))
-    return (np.arange(n) + 0.5) * (count / float(np.float32(rate)) / n)
+    return middles(count, rate, int(video_frames(count, rate, fps, max_frames)))
+
+
+def middles(count: int, rate: float, frames: int) -> np.ndarray:
+    """Tell the times in seconds, (N,), in the middle of each of so many equal spans of a video."""
+    return (np.arange(frames) + 0.5) * (count / float(np.float32(rate)) / frames)
 
 
 def load_video(
@@ -100,7 +107,7 @@ def load_video(
             f"{len(times)} frames of {scan.width}x{scan.height} are over the limit of "
             f"{limits.max_clip:,} pixels at once: take them one by one with `iter_video`"
         )
-    return np.stack([frame for frame, _ in _decode(data, scan, times, limits)]), times
+    return np.stack([frame for frame, _ in show_frames(data, scan, times, limits)]), times
 
 
 def iter_video(
@@ -113,7 +120,12 @@ def iter_video(
     data = read_limited(source, limits)
     scan = _scan(data, limits)
     times = video_times(len(scan.pts), scan.rate, fps, max_frames)
-    yield from _decode(data, scan, times, limits)
+    yield from show_frames(data, scan, times, limits)
+
+
+def load_sound(data: bytes, scan: Scan) -> np.ndarray:
+    """Decode the sound of a video, see `track.load_track`; `track.track_samples` cut it."""
+    return load_track(data, scan.pts[0] * scan.unit, scan.sound)
 
 
 def scan_video(data: bytes, limits: VideoLimits = LIMITS) -> Scan:
@@ -153,6 +165,7 @@ def _scan(data: bytes, limits: VideoLimits) -> Scan:
         if stream.frames - packets > TAIL:
             raise MediaError(f"cut off: {packets} of {stream.frames} frames are there")
         unit, nominal = float(stream.time_base), float(stream.average_rate or 0)
+        sound = bool(container.streams.audio)
     pts.sort()
     span = pts[-1] - pts[0]
     last = last or (1 / nominal / unit if nominal else span / max(len(pts) - 1, 1) or 1 / unit)
@@ -161,7 +174,11 @@ def _scan(data: bytes, limits: VideoLimits) -> Scan:
     keys = sorted(keys) if timed and keys and min(keys) == pts[0] else []
     scan = Scan(width, height, pts, keys, unit, rate)
     _check_cost(scan, limits)
-    return scan
+    if not sound:
+        return scan
+    start, end = track_span(data, pts[0] * unit)
+    check_seconds(end - start, limits)
+    return replace(scan, sound=(start, end))
 
 
 def _check_cost(scan: Scan, limits: VideoLimits) -> None:
@@ -175,10 +192,14 @@ def _check_cost(scan: Scan, limits: VideoLimits) -> None:
         )
 
 
-def _decode(
-    data: bytes, scan: Scan, times: np.ndarray, limits: VideoLimits
+def show_frames(
+    data: bytes, scan: Scan, times: np.ndarray, limits: VideoLimits = LIMITS
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield the frame that is on the screen at each of the times (N,)."""
+    """Yield the frame (H, W, 3) that is on the screen at each of the times (N,), and that time.
+
+    Raises:
+        MediaError: the frames are broken.
+    """
     begin = scan.pts[0]
     # a frame that begins just then, but for the rounding of times, is on the screen
     spots = [bisect_right(scan.pts, begin + t / scan.unit + 0.01) - 1 for t in times]

@@ -7,7 +7,8 @@ Message = dict[str, Any]
 ROLES = ("system", "user", "assistant")
 MEDIA = ("image", "audio", "video")
 TYPES = ("text", *MEDIA)  # of parts
-SAMPLING = ("fps", "max_frames")  # what a video part may say of how it is shown
+SAMPLING = ("fps", "max_frames", "sound")  # what a video part may say of how it is shown
+SHOWING = (*SAMPLING, "max_tokens")  # and what a processor may
 
 
 class MessageError(ValueError):
@@ -29,8 +30,8 @@ def video(ref: Any, **sampling: float) -> dict[str, Any]:
 
     Args:
         ref: the file.
-        sampling: `fps`, frames shown per second, and `max_frames`, shown in all; the
-            processor's own where they are not given.
+        sampling: `fps`, frames shown per second, `max_frames`, shown in all, and `sound`, whether
+            it is heard; the processor's own where they are not given.
     """
     return {"type": "video", "video": ref, **sampling}
 
@@ -109,17 +110,26 @@ def _validate_part(part: Any, role: str, parts: Collection[str] | None) -> None:
         have = ", ".join(sorted(parts)) or "none"
         raise MessageError(f"names the file {part[kind]!r}; the sample has: {have}")
     if kind == "video":
-        _validate_sampling(part)
+        check_video({k: v for k, v in part.items() if k not in ("type", "video")})
 
 
-def _validate_sampling(part: dict[str, Any]) -> None:
-    if unknown := set(part) - {"type", "video", *SAMPLING}:
-        raise MessageError(f"a video takes {', '.join(SAMPLING)}, not {min(unknown)!r}")
-    fps, most = part.get("fps", 1), part.get("max_frames", 1)
+def check_video(options: dict[str, Any], known: Collection[str] = SAMPLING) -> None:
+    """Make sure that options of how a video is shown can be.
+
+    Raises:
+        MessageError: one is none of the `known`, or has no such value.
+    """
+    if unknown := set(options) - {*known}:
+        raise MessageError(f"a video takes {', '.join(known)}, not {min(unknown)!r}")
+    fps = options.get("fps", 1)
     if type(fps) not in (int, float) or not 0 < fps <= 1000:
         raise MessageError(f"fps must be a number above 0, not {fps!r}")
-    if type(most) is not int or not 1 <= most <= 65_535:
-        raise MessageError(f"max_frames must be a whole number from 1, not {most!r}")
+    for name, most in (("max_frames", 65_535), ("max_tokens", 2**31)):
+        number = options.get(name, 1)
+        if type(number) is not int or not 1 <= number <= most:
+            raise MessageError(f"{name} must be a whole number from 1, not {number!r}")
+    if type(sound := options.get("sound", True)) is not bool:
+        raise MessageError(f"sound must be true or false, not {sound!r}")
 
 
 def bind(messages: list[Message], parts: Mapping[str, bytes]) -> list[Message]:

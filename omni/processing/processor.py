@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import AutoProcessor
 
 from ..encoders import encoder_class, readers
-from ..media.video import FPS, MAX_FRAMES, iter_video, video_frames, video_times
 from ..model.auto import SavesCode, auto_map
 from ..model.config import OmniConfig
 from ..model.encoded import Encoded, PlaceholderError
@@ -23,6 +21,7 @@ from ..model.head import IGNORE_INDEX
 from ..projectors import item_lengths, token_counts
 from .batch import Batches
 from .calls import ProcessorCalls
+from .clips import ShowsVideo
 from .literal import hide, special_tokens, stand_ins, tokenize
 from .messages import SAMPLING, Message, MessageError, assistant, user, validate
 from .spoken import Speaks
@@ -33,14 +32,14 @@ Shown = dict[Any, tuple[Any, str, dict[str, list]]]
 _VERSION = 2  # of how messages become text: raise it when their number of tokens changes
 
 
-class OmniProcessor(SavesCode, Speaks, Batches, ProcessorCalls):
+class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
     """A tokenizer and the preprocessing of every attached modality.
 
     `processor(text=..., images=...)` and `apply_chat_template(messages, ...)` behave as in
     transformers; `encode`, `pack` and `pad` are what the trainer and the evaluation are made of.
 
-    A video is shown as images, each after the time at which it was taken ("1.5s"); `video` says
-    how many where a part does not: `fps` per second, `max_frames` at most.
+    A video is shown as images, each after the time at which it was taken ("1.5s") and before the
+    sound of that time; `video` says how where a part does not, see `clips.ShowsVideo.show_video`.
 
     `hears` names the modality that reads all audio, such as a codec: then sound is codes, those of
     users as those of answers. Without it, all modalities of audio read what users say.
@@ -57,7 +56,7 @@ class OmniProcessor(SavesCode, Speaks, Batches, ProcessorCalls):
         super().__init__(tokenizer, chat_template=chat_template or default_template(tokenizer))
         self.auto_map = auto_map("AutoProcessor", of="OmniProcessor")
         self.modalities = modalities or {}
-        self.video = {"fps": FPS, "max_frames": MAX_FRAMES, **(video or {})}
+        self.show_video(video)
         self.hears = hears
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,35 +135,31 @@ class OmniProcessor(SavesCode, Speaks, Batches, ProcessorCalls):
 
     def _preprocess(self, part: dict[str, Any]) -> tuple[str, dict[str, list]]:
         """Return what stands for a medium, and its tensors by modality."""
-        kind, ref = part["type"], part[part["type"]]
-        reading = self._readers(kind)
-        pieces = [(ref, "")]
-        if kind == "video":
-            frames = iter_video(ref, *self._sampling(part))
-            pieces = ((Image.fromarray(frame), _stamp(at)) for frame, at in frames)
-        text, items = "", {name: [] for name in reading}
-        for piece, stamp in pieces:
+        kind = part["type"]
+        self._readers(kind)
+        pieces = self.clip(part) if kind == "video" else [("", kind, part[kind])]
+        text, items = "", {}
+        for stamp, medium, piece in pieces:
             text += stamp
-            for name, config in reading.items():
+            for name, config in self._readers(medium).items():
                 item = encoder_class(config["encoder"]).preprocess(config["encoder"], piece)
-                items[name].append(item)
+                items.setdefault(name, []).append(item)
                 text += placeholder(name) * sum(item_lengths(config, item))
         return text, items
 
     def _sketch(self, shown: Counter[str], facts: Mapping[str, Any], part: dict[str, Any]) -> str:
         """Return that text without reading the medium, and with single placeholders."""
-        names = [*self._readers(part["type"])]
-        stamps = [""]
-        if part["type"] == "video":
-            fact = facts[part["video"]]
-            times = video_times(int(fact["count"]), float(fact["rate"]), *self._sampling(part))
-            stamps = [_stamp(at) for at in times]
-        shown.update(names * len(stamps))
-        once = "".join(map(placeholder, names))
-        return "".join(stamp + once for stamp in stamps)
-
-    def _sampling(self, part: dict[str, Any]) -> tuple[float, int]:
-        return tuple(part.get(option, self.video[option]) for option in SAMPLING)
+        kind = part["type"]
+        self._readers(kind)
+        pieces = [("", kind, None)]
+        if kind == "video":
+            pieces = self.clip_sketch(np.atleast_1d(facts[part["video"]]))
+        text = ""
+        for stamp, medium, _ in pieces:
+            names = [*self._readers(medium)]
+            shown.update(names)
+            text += stamp + "".join(map(placeholder, names))
+        return text
 
     def _readers(self, kind: str) -> Mapping[str, dict[str, Any]]:
         """Return the modalities that read a kind of part, whose tokens follow one another."""
@@ -265,7 +260,7 @@ class OmniProcessor(SavesCode, Speaks, Batches, ProcessorCalls):
 
         Args:
             messages: media are names, or anything but videos.
-            facts: `count` and `rate` of each video by its name; its times are text.
+            facts: of each video by its name, as `media_lengths` takes them; its times are text.
             generation: whether the header of an answer ends it.
 
         Raises:
@@ -286,20 +281,30 @@ class OmniProcessor(SavesCode, Speaks, Batches, ProcessorCalls):
     def media_lengths(self, kind: str, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell the cost of files of one kind from their facts, (n,), without decoding any.
 
+        Args:
+            kind: image, audio, video, which is its frames, or track: what is heard of a video.
+            facts: the fields of `omni.media.facts.Facts`, of videos also `fps`, `max_frames` and
+                `sound` of their parts, 0 where they leave it open, see `clips.HEARD`.
+
         Returns:
             LLM tokens (n,), and features that leave the encoder (n,): patches or audio frames.
 
         Raises:
             MessageError: no modality reads that kind.
         """
-        reading = self._readers(kind).values()
         files = len(facts)
         file = np.arange(files)
         if kind == "video":  # as many images of its size as frames are shown
-            fps = np.where(facts["fps"] > 0, facts["fps"], self.video["fps"])
-            most = np.where(facts["max_frames"] > 0, facts["max_frames"], self.video["max_frames"])
-            file = np.repeat(file, video_frames(facts["count"], facts["rate"], fps, most))
-            facts = facts[file]
+            self._readers(kind)
+            frames = self.frames_of(facts)
+            tokens, features = self.media_lengths("image", facts)
+            return tokens * frames, features * frames
+        if kind == "track":
+            frames = self.frames_of(facts)
+            frame, facts = self.sounds_of(facts, frames)
+            file = np.repeat(file, frames)[frame]
+            kind = "audio"
+        reading = self._readers(kind).values() if len(facts) else ()
         tokens, features = np.zeros((2, files), np.int64)
         for config in reading:
             item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
@@ -315,9 +320,10 @@ class OmniProcessor(SavesCode, Speaks, Batches, ProcessorCalls):
         vocabulary = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
         media = {name: encoder_class(c["encoder"]).media for name, c in self.modalities.items()}
         special = self.tokenizer.bos_token, self.tokenizer.eos_token
-        decides = json.dumps(
-            [_VERSION, vocabulary, special, self.chat_template, media, self.video], sort_keys=True
-        )
+        decides = [_VERSION, vocabulary, special, self.chat_template, media, self.video]
+        if "max_tokens" in self.video:  # how many frames, and so times, it allows
+            decides.append(readers(self.modalities, "image"))
+        decides = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
     def shown(self, messages: list[Message], generation: bool = False, **variables: Any) -> str:
@@ -332,10 +338,6 @@ AutoProcessor.register(OmniConfig, OmniProcessor)
 def placeholder(name: str) -> str:
     """Return the placeholder token of a modality, e.g. `<|vision|>`."""
     return f"<|{name}|>"
-
-
-def _stamp(seconds: float) -> str:
-    return f"{seconds:.1f}s"
 
 
 def _texts(messages: list[Message]) -> list[str]:

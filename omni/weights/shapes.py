@@ -35,6 +35,32 @@ SHAPES = {
             "spatial_merge_size": 2, "temporal_patch_size": 2, "hidden_act": "quick_gelu",
         },
     }),
+    "Qwen/Qwen2.5-0.5B-Instruct": Shape("apache-2.0", {
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": 151936,
+        "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "tie_word_embeddings": True,
+    }),
+    "HuggingFaceTB/SmolLM2-360M-Instruct": Shape("apache-2.0", {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 49152,
+        "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32,
+        "num_attention_heads": 15, "num_key_value_heads": 5, "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "tie_word_embeddings": True,
+    }),
+    "google/siglip2-base-patch16-512": Shape("apache-2.0", {
+        "model_type": "siglip_vision_model", "hidden_size": 768, "intermediate_size": 3072,
+        "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 512, "patch_size": 16,
+    }),
+    "google/siglip-so400m-patch14-384": Shape("apache-2.0", {
+        "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
+        "num_hidden_layers": 27, "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
+    }),
+    "openai/whisper-base": Shape("apache-2.0", {
+        "model_type": "whisper", "d_model": 512, "num_mel_bins": 80, "encoder_layers": 6,
+        "encoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_layers": 6,
+        "decoder_attention_heads": 8, "decoder_ffn_dim": 2048, "max_source_positions": 1500,
+        "vocab_size": 51865,
+    }),
     "openai/whisper-large-v3": Shape("apache-2.0", {
         "model_type": "whisper", "d_model": 1280, "num_mel_bins": 128, "encoder_layers": 32,
         "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "decoder_layers": 32,

@@ -4,6 +4,7 @@ BENCHES = {
     "throughput": "useful tokens a second beside transformers.Trainer, padding to the longest",
     "head": "loss and memory of logits at label positions alone",
     "cache": "samples a second of an alignment stage with stored features and without",
+    "memory": "the quickstart's peak of memory explained by part, beside the doctor's forecast",
     "resolution": "the same weights through squares, NaFlex and tiles: tokens, time, padding",
     "resume": "losses and weights after kills and SIGTERM, bit by bit",
     "elastic": "one rank, two, and back; two ranks' sharded checkpoint on one",

@@ -112,7 +112,7 @@ def measure(
 
         def held() -> None:
             nonlocal bytes_
-            with _Saved(model) as saved:
+            with Saved(model) as saved:
                 run()
             bytes_ = sum(saved.storages.values())
 
@@ -135,7 +135,7 @@ def measure(
         model.zero_grad()
 
 
-class _Saved(saved_tensors_hooks):
+class Saved(saved_tensors_hooks):
     """Counts the memory that a graph keeps for its backward pass, weights aside."""
 
     def __init__(self, model: Any):
@@ -150,7 +150,7 @@ class _Saved(saved_tensors_hooks):
 
         super().__init__(keep, lambda tensor: tensor)
 
-    def __enter__(self) -> "_Saved":
+    def __enter__(self) -> "Saved":
         super().__enter__()
         return self
 

