@@ -5,8 +5,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from ..generation.settings import Completion, Generation
 from .metrics import Metrics
@@ -26,6 +28,8 @@ from .ticket import (
 if TYPE_CHECKING:
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import Encoded, OmniProcessor
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -54,6 +58,7 @@ class Engine:
         self.metrics = Metrics()
         self._sharing = shares(model)
         self._waiting: deque[Ticket] = deque()
+        self._lent: deque[tuple[Future, Callable[[], object]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._seconds = 1.0  # that the last batch took
@@ -74,7 +79,7 @@ class Engine:
     @property
     def waiting(self) -> int:
         """How many tickets wait for their turn."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._lent)
 
     def check_room(self) -> None:
         """Raise what `submit` would, before anything is spent on a request.
@@ -84,8 +89,8 @@ class Engine:
         """
         if not self.alive:
             raise DeadError("the worker that answers has ended; restart the server")
-        if len(self._waiting) >= self.most_waiting:
-            raise FullError(len(self._waiting), max(1, math.ceil(self._seconds)))
+        if self.waiting >= self.most_waiting:
+            raise FullError(self.waiting, max(1, math.ceil(self._seconds)))
 
     def submit(
         self, prompt: "Encoded", key: str, generation: Generation,
@@ -111,6 +116,23 @@ class Engine:
             self._changed.notify()
         return ticket
 
+    def lend(self, work: Callable[[], T]) -> "Future[T]":
+        """Do something else with the model, in the thread that owns it, before the next batch.
+
+        Returns:
+            What `work` will have returned or raised; DeadError once the worker has ended.
+
+        Raises:
+            FullError, DeadError: as `submit`.
+        """
+        done: Future[T] = Future()
+        with self._changed:
+            self.check_room()
+            self._lent.append((done, work))
+            self._count()
+            self._changed.notify()
+        return done
+
     def cancel(self, ticket: Ticket) -> None:
         """Forget a ticket; one that is being answered leaves with its next token."""
         with self._changed:
@@ -130,32 +152,37 @@ class Engine:
 
     def _work(self) -> None:
         try:
-            while batch := self._next():
+            while work := self._next():
                 began = time.monotonic()
-                self._answer(batch)
+                work()
                 self._seconds = time.monotonic() - began
         finally:
             with self._changed:
                 self._closed = True
-                left = [*self._running, *self._waiting]
-                self._running, self._waiting = [], deque()
+                left, lent = [*self._running, *self._waiting], [*self._lent]
+                self._running, self._waiting, self._lent = [], deque(), deque()
                 self._count()
+            for done, _ in lent:
+                if done.set_running_or_notify_cancel():
+                    done.set_exception(DeadError("the worker that answers has ended"))
             for ticket in left:
                 ticket.report(Failed(DeadError("the worker that answers has ended")))
 
-    def _next(self) -> list[Ticket]:
-        """Wait for tickets and take a batch of them; none once the engine is closed."""
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for something to do: what the model is lent for, a batch; none once it is closed."""
         with self._changed:
             while not self._closed:
                 self._drop_late()
+                self._running = []
+                if self._lent:
+                    return partial(_lend, *self._lent.popleft())
                 if self._waiting:
                     self._running = self._take()
                     self._count()
-                    return self._running
-                self._running = []
+                    return partial(self._answer, self._running)
                 self._count()
                 self._changed.wait()
-            return []
+            return None
 
     def _take(self) -> list[Ticket]:
         first = self._waiting[0]
@@ -213,8 +240,17 @@ class Engine:
         ticket.report(last)
 
     def _count(self) -> None:
-        self.metrics.waiting.set(len(self._waiting))
+        self.metrics.waiting.set(self.waiting)
         self.metrics.running.set(len(self._running))
+
+
+def _lend(done: Future[T], work: Callable[[], T]) -> None:
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        done.set_result(work())
+    except Exception as error:
+        done.set_exception(error.with_traceback(None))  # which holds tensors
 
 
 class _Rows:
