@@ -184,9 +184,9 @@ def test_who_leaves_frees_the_engine(chat):
 
 def test_examples_are_those_held_out_with_their_answers(shards_of, tmp_path):
     found = heldout([shards_of], {"image", "audio"}, tmp_path)
-    assert [one.expected for one in found] == ["Thing 0.", "Thing 1.", "lion."]
+    assert [one.expected for one in found] == ["Thing 0.", "lion.", "Thing 1."]
     assert found[0].files[0].read_bytes()[:4] == b"\x89PNG" and found[0].icon
-    assert found[2].label == "♪ Repeat. → lion."
+    assert found[1].label == "♪ Repeat. → lion."
     assert len(heldout([shards_of], {"audio"}, tmp_path)) == 1
     with pytest.raises(ExampleError, match="no heldout"):
         heldout([tmp_path / "nothing"], (), tmp_path)
