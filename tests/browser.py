@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
 TEXTS = {"Enter": "\r", " ": " "}
-SECONDS = 60
+SECONDS = 120
 
 
 @contextmanager
