@@ -113,6 +113,10 @@ def reach(tab, most=60):
 
 def set_drawer(tab, label, value):
     """Give a field of the drawer a value, as typing does."""
+    tab.wait(
+        f"[...document.querySelectorAll('#settings label')]"
+        f".some(e => e.innerText.includes({label!r}))"
+    )
     tab.js(f"""(() => {{
         const field = [...document.querySelectorAll('#settings label')]
             .find(e => e.innerText.includes({label!r}));

@@ -122,7 +122,7 @@ class Answerer:
                         yield replace(found, sound=event.sound, note=f"{found.note}; {event.note}")
         except GoneError:
             yield replace(found, note=f"{found.note}, stopped", whole=True)
-        except (ValueError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # shown, whatever it is, so that the visitor can go on
             yield replace(found, problem=_reason(error), whole=True)
 
     async def _written(

@@ -150,7 +150,7 @@ def conversation(label: str, height: str = "52vh") -> gr.Chatbot:
     return gr.Chatbot(
         label=label, height=height, render_markdown=False, buttons=["copy"], layout="bubble",
         allow_tags=False, feedback_options=None, elem_classes="conversation",
-        placeholder="Type a question, drop a picture, record your voice.",
+        placeholder="Type a question, drop a picture, record your voice.", min_width=300,
     )  # fmt: skip
 
 

@@ -41,9 +41,6 @@ class Round:
     voted: bool = False
     values: tuple[Any, ...] = ()
 
-    def shown(self) -> list[Any]:
-        return [talk.shown() for talk in self.talks]
-
     @property
     def choices(self) -> tuple[str, ...]:
         """What may be voted for: nothing before both answers are whole."""
@@ -102,7 +99,7 @@ class Compare:
             [],
         )
         for choice, button in zip(CHOICES, self.buttons, strict=True):
-            on(button.click, partial(self.vote, choice), [self.round], [*self.buttons, self.result])
+            on(button.click, partial(self.vote, choice), [self.round], outputs)
         for number, button in enumerate(asked):
             on(button.click, partial(self.example, number), given, outputs)
         for shown in self.shown:
@@ -112,7 +109,7 @@ class Compare:
         """Ask both what is in the box."""
         turn = Turn(box.get("text") or "", [Path(file) for file in box.get("files") or []])
         if not turn.text.strip() and not turn.files:
-            yield *found.shown(), *self._buttons(found), gr.skip(), box
+            yield *self._seen(found), gr.skip(), box
             return
         typed: Any = EMPTY
         async for shown in self._answer(found, turn, values):
@@ -130,7 +127,7 @@ class Compare:
     def vote(self, choice: str, found: Round) -> list[Any]:
         """Keep a vote, and say who is who."""
         if choice not in found.choices:
-            return [*self._buttons(found), gr.skip()]
+            return [*self._seen(found), gr.skip()]
         models = [self.answerers[n] for n in found.order]
         answers = {m.name: talk.turns[0].answer.text
                    for m, talk in zip(models, found.talks, strict=True)}  # fmt: skip
@@ -140,11 +137,11 @@ class Compare:
             content = found.talks[0].content(models[0].limits)
             self.votes.keep(content, answers, named, generation, self.blind)
         except (OSError, ValueError) as error:
-            return [*self._buttons(found), f"The vote was not kept: {error}"]
+            return [*self._seen(found), f"The vote was not kept: {error}"]
         found.voted = True
         kept = ", ".join(f"{name} {count}" for name, count in self.votes.count().items())
         left, right = answers
-        return [*self._buttons(found), f"Left is {left}, right is {right}. Votes so far: {kept}."]
+        return [*self._seen(found), f"Left is {left}, right is {right}. Votes so far: {kept}."]
 
     def stop(self, found: Round) -> None:
         """Stop both answers."""
@@ -156,7 +153,7 @@ class Compare:
         self.stop(found)
         for talk in found.talks:
             talk.turns.clear()
-        return [*found.shown(), *self._buttons(found), ""]
+        return [*self._seen(found), ""]
 
     async def _answer(
         self, found: Round, turn: Turn, values: tuple[Any, ...]
@@ -182,7 +179,7 @@ class Compare:
                 left -= await moved.get()
                 while left and not moved.empty():
                     left -= moved.get_nowait()
-                yield [*found.shown(), *self._buttons(found), ""]
+                yield [*self._seen(found), ""]
         finally:  # the visitor may have left
             for task in tasks:
                 task.cancel()
@@ -191,5 +188,8 @@ class Compare:
         digest = hashlib.sha256(f"{self.seed} {number} {text}".encode("utf-8", "replace")).digest()
         return bool(digest[0] & 1)
 
-    def _buttons(self, found: Round) -> list[Any]:
-        return [gr.Button(interactive=choice in found.choices) for choice in CHOICES]
+    def _seen(self, found: Round) -> list[Any]:
+        """What both sides show, and the buttons."""
+        notes = found.voted or not self.blind
+        talks = [talk.shown(notes) for talk in found.talks]
+        return talks + [gr.Button(interactive=choice in found.choices) for choice in CHOICES]

@@ -84,13 +84,16 @@ class Talk:
             content.places.append(path.name)
         return user(*parts, *([turn.text] if turn.text else []))
 
-    def shown(self) -> list[dict[str, Any]]:
-        """Return the messages of the page; a turn is one of the visitor, and those of the model."""
+    def shown(self, notes: bool = True) -> list[dict[str, Any]]:
+        """Return the messages of the page; a turn is one of the visitor, and those of the model.
+
+        `notes`, such as tokens and seconds, may be left out where they would say who answered.
+        """
         found: list[dict[str, Any]] = []
         for turn in self.turns:
             files = [{"path": str(path), "alt_text": path.name} for path in turn.files]
             found.append({"role": "user", "content": [*files, *([turn.text] if turn.text else [])]})
-            found += _answered(turn)
+            found += _answered(turn, notes)
         return found
 
 
@@ -101,7 +104,7 @@ def _read(path: Path, limits: RequestLimits) -> bytes:
         raise RequestError(str(error), path.name) from error
 
 
-def _answered(turn: Turn) -> list[dict[str, Any]]:
+def _answered(turn: Turn, notes: bool) -> list[dict[str, Any]]:
     found, text = turn.answer, turn.answer.text
     messages: list[dict[str, Any]] = []
     if spans := find_thinking(text).spans:
@@ -117,7 +120,7 @@ def _answered(turn: Turn) -> list[dict[str, Any]]:
         content.append(f"{'Stopped' if text else 'No answer'}: {found.problem}")
     elif not text and not messages:
         content.append("(an empty answer)" if found.whole else "…")
-    return [*messages, *map(_said, filter(None, (content, turn.note)))]
+    return [*messages, *map(_said, filter(None, (content, turn.note if notes else "")))]
 
 
 def _said(content: Any) -> dict[str, Any]:
