@@ -112,12 +112,15 @@ def make_model() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def make_speaker(make_model: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function: kinds of heads -> a model with them and a codec that has seen data."""
+    """Return a function: kinds of heads -> a model with them and a codec that has seen data.
 
-    def make(*heads: str) -> Any:
+    Other modalities may be given by name.
+    """
+
+    def make(*heads: str, **modalities: dict[str, Any]) -> Any:
         import torch
 
-        model, processor = make_model(speech=CODEC)
+        model, processor = make_model(speech=CODEC, **modalities)
         for kind in heads or HEADS:
             model.attach(f"the_{kind}", {"head": {"kind": kind, **HEADS[kind]}}, processor)
         quantiser = model.encoders["speech"].quantiser.train()

@@ -13,6 +13,7 @@ from ..generation.settings import Generation
 from ..load import CheckpointError, check_checkpoint, load
 from ..processing.messages import Message, assistant, audio, image, user, video
 from .command import announce
+from .start import StartError, bind, check_extra
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -23,6 +24,7 @@ HELP = """\
 /reset        forget the conversation and what is attached
 /quit         leave (so does Ctrl-D); Ctrl-C stops an answer"""
 Ask = Callable[[list[Message]], str]  # streams the answer to stdout, and returns it
+NEEDED = ("gradio", "prometheus_client")  # for the page
 PARTS = {"image": image, "audio": audio, "video": video}
 
 
@@ -65,6 +67,23 @@ def chat(
     ignore_end: Annotated[
         int, typer.Option(min=0, help='so many ends of it become "Wait", with --thinking')
     ] = 0,
+    web: Annotated[bool, typer.Option("--web", help="a page in the browser")] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="of the page, at 127.0.0.1; 0: any free one")
+    ] = 7860,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="shards whose held-out part has examples for the page"),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="compare with it on the page")
+    ] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="hide which model is which until the vote")
+    ] = False,
+    votes: Annotated[
+        Path, typer.Option(metavar="DIR", help="where votes are kept, for the objective dpo")
+    ] = Path("votes"),
 ) -> None:
     """Ask a model about pictures and sounds, once or in a conversation.
 
@@ -75,6 +94,9 @@ def chat(
     A spoken question needs no text: `omni-chat CHECKPOINT --image photo.jpg --audio question.wav`
 
     The same question has the same answer. Others are drawn with `--temperature 0.7 --seed 1`.
+
+    `omni-chat CHECKPOINT --web` is a page for all of that, and with `--against OTHER` one that
+    asks both and keeps votes.
     """
     given = {"image": images, "audio": sounds, "video": videos}
     media = [(kind, path) for kind, paths in given.items() for path in paths or []]
@@ -86,13 +108,20 @@ def chat(
         if speak and not speak.expanduser().parent.is_dir():
             raise ChatError(f"{speak}: there is no such folder to write to")
         check_checkpoint(checkpoint)
+        if web:
+            if text is not None or parts or speak:
+                raise ChatError("questions are asked on the page; leave them out beside --web")
+            _browse(checkpoint, against, generation, port, data or [], votes, blind)
+            return
+        if against or blind or data:
+            raise ChatError("--against, --blind and --data are for the page; add --web")
         announce(f"loading {checkpoint}", aside=True)
         ask = _load(checkpoint, generation, speak)
         if text is None and not parts:
             converse(ask)
         else:
             ask([user(*parts, *([text] if text else []))])
-    except (ChatError, CheckpointError) as error:
+    except (ChatError, CheckpointError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
@@ -131,6 +160,34 @@ def converse(ask: Ask) -> None:
             print(f"error: {error}")
         except KeyboardInterrupt:
             print("\n(stopped; that message is forgotten)")
+
+
+def _browse(
+    checkpoint: Path, against: Path | None, generation: Generation, port: int,
+    data: list[Path], votes: Path, blind: bool,
+) -> None:  # fmt: skip
+    """Show the page, once all that could be wrong was looked at."""
+    from .page.examples import ExampleError, shards
+
+    check_extra("web", NEEDED)
+    if blind and not against:
+        raise ChatError("--blind hides which of two models is which; add --against CHECKPOINT")
+    checkpoints = [checkpoint]
+    if against:
+        check_checkpoint(against)
+        if against.resolve() == checkpoint.resolve():
+            raise ChatError(f"--against {against}: the same checkpoint; give another one")
+        checkpoints.append(against)
+    try:
+        for folder in data:
+            shards(folder)
+    except ExampleError as error:
+        raise ChatError(str(error)) from error
+    with bind("127.0.0.1", port) as bound:
+        announce(f"loading {' and '.join(map(str, checkpoints))}", aside=True)
+        from .page.site import open_page
+
+        open_page(checkpoints, bound, generation, data, votes if against else None, blind)
 
 
 def _attach(line: str) -> dict[str, Any]:
@@ -227,20 +284,16 @@ def _speak(
     import soundfile
 
     from ..files.atomic import replacing
-    from ..generation.speech import Speaking, SpeechError, Voice, say
-    from ..heads.mel import RATE
-    from ..media.decode import within_scale
+    from ..generation.speech import SpeechError
+    from .aloud import spoken
 
-    how = Speaking(temperature=generation.temperature, seed=generation.seed)
     try:
-        [said] = say(model, processor, [messages], [text], how)
-        wave = within_scale(Voice(model).wave(said.codes).numpy())
+        sound, about = spoken(model, processor, messages, text, generation)
         with replacing(path) as scratch:
-            soundfile.write(scratch, wave, RATE, format="WAV")
+            scratch.write_bytes(sound)
     except (SpeechError, OSError, soundfile.SoundFileError) as error:
         raise ChatError(f"{path} was not written: {_one_line(error)}") from error
-    cut = ", cut at the most frames of an answer" if said.finish == "length" else ""
-    print(f"{path}: {len(wave) / RATE:.1f} s{cut}")
+    print(f"{path}: {about}")
 
 
 def _one_line(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """omni-serve: a checkpoint behind an OpenAI-compatible API."""
 
 import importlib
-import importlib.util
 import json
 import socket
 import sys
@@ -15,6 +14,7 @@ from .bench import BENCHES
 from .command import RunByDefault, announce
 from .limits import RequestLimits
 from .sources import Sources
+from .start import StartError, address, bind, check_extra
 
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -72,17 +72,17 @@ def serve(
                            max_pixels=max_pixels, max_seconds=max_seconds)  # fmt: skip
     sources = Sources(frozenset(allow_hosts or ()), tuple(allow_dirs or ()), limits.max_bytes)
     try:
-        _check_extra()
+        check_extra("serve", NEEDED)
         for folder in sources.folders:
             if not folder.is_dir():
                 raise ServeError(f"--allow-dir {folder}: no such folder")
         check_checkpoint(checkpoint)
         # a port that is taken should not cost the time to load a model
-        with _bind(host, port) as bound:
+        with bind(host, port) as bound:
             announce(f"loading {checkpoint}", aside=True)
             options = {"waiting": waiting, "token_budget": token_budget, "max_batch": max_batch}
             _run(checkpoint, bound, name, limits, sources, api_key, options)
-    except (ServeError, CheckpointError) as error:
+    except (ServeError, StartError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
 
@@ -107,38 +107,14 @@ def bench(
         print(f"error: no bench {name}; there are {', '.join(BENCHES)}", file=sys.stderr)
         raise typer.Exit(2)
     try:
-        _check_extra()
-    except ServeError as error:
+        check_extra("serve", NEEDED)
+    except StartError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     run = importlib.import_module(f"omni.serve.bench.{name}").run
     found = run(**({"count": count} if count else {}), seed=seed)
     print(json.dumps(found), flush=True)
     raise typer.Exit(0 if found["ok"] else 1)
-
-
-def _check_extra() -> None:
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise ServeError(
-            f"{', '.join(missing)} not installed; type: uv pip install 'omni-stages[serve]', or "
-            "in a checkout: uv pip install -e .[serve]"
-        )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        raise ServeError(
-            f"cannot listen at {host} port {port}: {error.strerror or error}; choose others with "
-            "--host and --port"
-        ) from error
-    return bound
 
 
 def _run(
@@ -160,10 +136,8 @@ def _run(
         make_app(engine, name, limits, sources, key), log_level="warning", lifespan="off",
         timeout_graceful_shutdown=5,
     )  # fmt: skip
-    host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
     bound.listen(128)
-    print(f"listening at http://{shown}:{port}/v1 (model {name})", flush=True)
+    print(f"listening at {address(bound)}/v1 (model {name})", flush=True)
     try:
         uvicorn.Server(settings).run(sockets=[bound])
     finally:

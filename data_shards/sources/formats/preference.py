@@ -19,6 +19,7 @@ from .rows import CONVERSATIONS, Draft, listed, media_of, opened, with_system
 from .turns import MARKS, ROLES, Slots, conversation
 
 COUNTS = ("k_correct", "k_incorrect")
+TIES = ("tie", "both bad")
 PROMPTS = ("prompt", "question", *CONVERSATIONS)
 
 
@@ -43,9 +44,16 @@ class Preference(Converter):
         if self.json is None:
             raise SourceError("preference needs --json FILE")
         places = Places.of(self.media or self.json.parent, self.allow)
+        ties = 0
         for where, row in json_rows(self.json, "--json", build):
+            if isinstance(vote := row.get("vote"), dict) and vote.get("for") in TIES:
+                ties += 1
+                continue
             names = listed(partial(_draft, row), places, build)
             yield Input(where, names or (said(_prompt(row)),), partial(_sample, row, places))
+        if ties:
+            build.facts["ties"] = ties
+            build.say(f"{ties:,} of the votes are for neither answer, and are left out")
 
 
 def _prompt(row: dict[str, Any]) -> Any:
@@ -55,13 +63,13 @@ def _prompt(row: dict[str, Any]) -> Any:
 
 def _sample(row: dict[str, Any], places: Places) -> Sample:
     meta = {"kind": "preference", "id": str(row.get("id", ""))}
-    meta |= {name: row[name] for name in COUNTS if row.get(name) is not None}
+    meta |= {name: row[name] for name in (*COUNTS, "vote") if row.get(name) is not None}
     return _draft(row).sample(places, meta)
 
 
 def _draft(row: dict[str, Any]) -> Draft:
     fields = opened(row)
-    fields.read.update(COUNTS)
+    fields.read.update((*COUNTS, "vote"))
     slots = Slots(media_of(fields))
     prompt = fields.first(*PROMPTS)
     answers = [_turns(fields, "chosen"), _turns(fields, "rejected")]
