@@ -23,7 +23,8 @@ from data_shards.bench.result import Result
 
 LIMIT = 6e9  # bytes that the quickstart may take
 STEPS = 3
-SEEN, HEARD = {"size": (256, 256)}, {"seconds": 1.0}
+SEEN: dict[str, Any] = {"size": (256, 256)}
+HEARD: dict[str, Any] = {"seconds": 1.0}
 SOURCES = {  # of the quickstart -> media
     "captions": ["image"], "images": ["image"], "easyvqa": ["image"], "vqa": ["image"],
     "words": ["audio"], "spoken": ["image", "audio"], "text": [],
@@ -102,7 +103,7 @@ def _watched(trainer: Any, train: Any) -> dict[str, int]:
     from ..doctor.forecast import Saved, memory_of
 
     model, cache = trainer.model, trainer.model.feature_cache
-    most = dict.fromkeys(("gradients", "activations", "data"), 0)
+    most: dict[str, int] = dict.fromkeys(("gradients", "activations", "data"), 0)
     plain = trainer.backward
 
     def backward(step: Any) -> Any:
