@@ -18,7 +18,8 @@ if [ ! -f "$stamp" ]; then
   python=$(for p in python3.11 python3.12 python3.13 python3; do command -v "$p" && break; done)
   uv venv --quiet --clear --python "$python" "$root/.venv" || exit 1
   # compiled once here, instead of at the first start of every command
-  VIRTUAL_ENV="$root/.venv" uv pip install --quiet --compile-bytecode -c "$root/constraints.txt" -e "$root[dev,speech]" || exit 1
+  # gradio asks for an older Pillow, which does not read every TIFF; its page works with this one
+  VIRTUAL_ENV="$root/.venv" uv pip install --quiet --compile-bytecode -c "$root/constraints.txt" --overrides <(echo "pillow>=13") -e "$root[dev,speech]" || exit 1
   touch "$stamp"
 fi
 export PATH="$root/.venv/bin:$PATH"  # holds uv too, with which pretrained wheels are fetched

@@ -24,7 +24,7 @@ from stages.recipe.read import load_recipe, read_places
 from stages.training.chain import run_recipe
 from stages.training.preflight import find_mistakes
 
-OF_SPEECH = [kind for kind in OBJECTIVES if objective_class(kind).needs]
+OF_SPEECH = [kind for kind in OBJECTIVES if "codec" in objective_class(kind).needs]
 TRAINED = {
     "codec": "encoders.speech.decoder.mel.1.weight", "flow": "heads.the_flow.unet.out.weight",
     "vocoder": "heads.the_vocoder.out.weight", "speak": "heads.the_depth.heads.0.weight",

@@ -299,13 +299,14 @@ class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
             frames = self.frames_of(facts)
             tokens, features = self.media_lengths("image", facts)
             return tokens * frames, features * frames
+        tokens, features = np.zeros((2, files), np.int64)
         if kind == "track":
             frames = self.frames_of(facts)
             frame, facts = self.sounds_of(facts, frames)
-            file = np.repeat(file, frames)[frame]
-            kind = "audio"
-        reading = self._readers(kind).values() if len(facts) else ()
-        tokens, features = np.zeros((2, files), np.int64)
+            if not len(frame):  # nor is any modality needed that reads it
+                return tokens, features
+            file, kind = np.repeat(file, frames)[frame], "audio"
+        reading = self._readers(kind).values()
         for config in reading:
             item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
             costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
