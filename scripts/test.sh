@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lint, types, layer contracts and tests; sets up what is missing.  ./scripts/test.sh -k loader
-# --all: the slow tests too (benchmarks, kills, launchers, compilers), as CI does.
+# --all: the slow tests too (benchmarks, kills, launchers, compilers), which CI leaves out.
 # What fetches data sets is tried with `-m network` alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."

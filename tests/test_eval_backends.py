@@ -303,6 +303,7 @@ def test_another_template_or_tokenizer_is_another_model(llava, tmp_path):
     assert open_model(f"hf:{llava}").answerer.settings == same  # wherever it lies
 
 
+@pytest.mark.slow
 def test_the_command_says_how_questions_are_put(endpoint, kinds, tmp_path):
     out = tmp_path / "out"
     arguments = [endpoint, "--model-name", "tiny", "--data", str(kinds), "--out", str(out),

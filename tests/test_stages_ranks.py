@@ -59,6 +59,7 @@ def check_two(done, run, one):
     assert losses(run) == pytest.approx(one, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_torchrun_shares_a_stage_and_moves_an_earlier_run_once(shards, tmp_path, one):
     run = tmp_path / "run"
     run.mkdir()

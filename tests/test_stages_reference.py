@@ -125,6 +125,7 @@ def test_other_objectives_use_it_and_held_out_pairs_are_compared(prefer, tmp_pat
     assert 0.1 < probe["heldout"]["vision"]["loss"] < 0.65
 
 
+@pytest.mark.slow
 def test_a_kill_loses_what_was_not_written(prefer, tmp_path, monkeypatch):
     write, count = Reference.write, []
 

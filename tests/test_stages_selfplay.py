@@ -109,6 +109,7 @@ def test_each_round_plays_against_the_stage_before(play, tmp_path):
     assert again.exit_code == 0 and "sampled from" not in again.output
 
 
+@pytest.mark.slow
 def test_answers_are_kept_until_what_they_follow_from_changes(play, tmp_path, make_picture,
                                                              monkeypatch):  # fmt: skip
     assert play().exit_code == 0
@@ -131,6 +132,7 @@ def test_answers_are_kept_until_what_they_follow_from_changes(play, tmp_path, ma
     assert "sampled anew, as the answers there are of other prompts" in result.output
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_its_answers(play, tmp_path, monkeypatch):
     complete, calls = sampling.complete, []
 

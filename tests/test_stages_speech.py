@@ -202,6 +202,7 @@ def overrides(samples, tmp_path):
     return [*CHAIN, f"sources.say=[{tmp_path}/say/train-*.tar]", f"output={tmp_path / 'run'}"]
 
 
+@pytest.mark.slow
 def test_the_stages_of_speech_tiny_end_in_a_model_that_speaks(overrides, tmp_path):
     recipe = load_recipe("speech_tiny", overrides)
     places = read_places("speech_tiny", overrides)
