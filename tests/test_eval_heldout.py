@@ -10,6 +10,7 @@ from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
 from eval.answering.answerer import Answerer
 from eval.cli import app
+from eval.rows.heldout import prompt_and_expected
 from eval.rows.own import MissingDataError
 from eval.run import evaluate
 from eval.scoring.right import Outcome
@@ -105,6 +106,13 @@ def test_shards_that_are_not_held_out_are_named_so(data, tmp_path):
     assert "NOT marked as held out" in load_mine(tmp_path / "other").label
     with pytest.raises(FileNotFoundError, match="no shard"):
         shards_of(data)
+
+
+def test_the_thinking_of_a_real_answer_is_not_expected():
+    real = assistant("<think>3+0\n3</think>\nFinal Answer: 3")
+    asked = [user("0+3+0")]
+    found = prompt_and_expected(Sample([*asked, real], {}, {}))
+    assert found == (asked, "Final Answer: 3")
 
 
 @pytest.mark.parametrize(

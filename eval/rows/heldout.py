@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.shards.manifest import read_manifest, split_digest
+from omni.generation.thinking import without_thinking
 from omni.processing.messages import media_refs
 
 TRANSCRIPTS = ("transcription", "sentence", "human_speech", "human_word", "human_sentence")
@@ -150,11 +151,15 @@ def digest_of(files: Iterable[Path]) -> str:
 
 
 def prompt_and_expected(sample: Any) -> tuple[list[dict[str, Any]], str]:
-    """Everything before the last assistant message, and that message's text."""
+    """Everything before the last assistant message, and that message's text.
+
+    Without its thinking, which is taken out of the model's answers, too.
+    """
     *prompt, last = sample.messages
     if last["role"] != "assistant" or not prompt:
         raise ValueError(f"{sample.key}: a held-out sample must end with the assistant's answer")
-    return prompt, " ".join(part["text"] for part in last["content"] if part["type"] == "text")
+    text = " ".join(part["text"] for part in last["content"] if part["type"] == "text")
+    return prompt, without_thinking(text)
 
 
 def question_text(messages: Sequence[dict[str, Any]]) -> str:

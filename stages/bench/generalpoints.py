@@ -20,7 +20,7 @@ from .reinforced import (
     write_solutions,
 )
 
-WARM_UP, STEPS, ASKED = 400, 100, 400
+WARM_UP, STEPS, ASKED = 120, 40, 400
 NEW = 24  # tokens of an answer
 
 
