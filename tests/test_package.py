@@ -1,10 +1,18 @@
 """The package as another project gets it: built as a wheel, used from outside this folder."""
 
+import ast
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from itertools import chain
 from pathlib import Path
 from zipfile import ZipFile
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("omni", "data_shards", "eval", "stages")
@@ -54,3 +62,47 @@ def test_a_wheel_holds_all_and_works_elsewhere(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "vision_align" in done.stdout
+
+
+def test_what_is_imported_is_asked_for():
+    """A library that an old installation left here is missing on a fresh machine."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [project["name"], *project["dependencies"], *chain.from_iterable(extras)]
+    asked = installed_with(wanted)
+    providers = packages_distributions()
+    for folder in (*PACKAGES, "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for name in imports(path):
+                if given := {canonicalize_name(each) for each in providers.get(name, ())}:
+                    assert given & asked, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def installed_with(requirements: list[str]) -> set[str]:
+    """Return the distributions that these requirements install, and what those ask for."""
+    found: set[tuple[str, str]] = set()
+    waiting = [Requirement(line) for line in requirements]
+    while waiting:
+        wanted = waiting.pop()
+        for extra in ("", *wanted.extras):
+            name = canonicalize_name(wanted.name)
+            if (name, extra) in found:
+                continue
+            found.add((name, extra))
+            try:
+                lines = distribution(name).requires or []
+            except PackageNotFoundError:  # an extra that is not installed here
+                continue
+            for line in map(Requirement, lines):
+                if line.marker is None or line.marker.evaluate({"extra": extra}):
+                    waiting.append(line)
+    return {name for name, _ in found}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Give the packages that a file imports as soon as it is itself imported."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
