@@ -284,16 +284,18 @@ def _speak(
     import soundfile
 
     from ..files.atomic import replacing
-    from ..generation.speech import SpeechError
-    from .aloud import spoken
+    from ..generation.speech import Speaking, SpeechError, Voice, say
+    from .sounds import length_of, wav
 
+    how = Speaking(temperature=generation.temperature, seed=generation.seed)
     try:
-        sound, about = spoken(model, processor, messages, text, generation)
+        [said] = say(model, processor, [messages], [text], how)
+        wave = Voice(model).wave(said.codes)
         with replacing(path) as scratch:
-            scratch.write_bytes(sound)
+            scratch.write_bytes(wav(wave))
     except (SpeechError, OSError, soundfile.SoundFileError) as error:
         raise ChatError(f"{path} was not written: {_one_line(error)}") from error
-    print(f"{path}: {about}")
+    print(f"{path}: {length_of(wave, said)}")
 
 
 def _one_line(error: Exception) -> str:

@@ -149,8 +149,7 @@ class Answerer:
         import torch
 
         from ...generation.speech import Speaking, begin
-        from ..aloud import length_of
-        from ..sounds import wav
+        from ..sounds import length_of, wav
 
         given = self.engine.processor, [content.messages], [without_thinking(text)]
         [prompt] = await asyncio.get_running_loop().run_in_executor(self.threads, begin, *given)
