@@ -233,6 +233,8 @@ def test_names_tell_checkpoints_apart():
     (["--against", "{}"], "add --web"),
     (["--web", "--against", "{}"], "the same checkpoint"),
     (["Hi?", "--web"], "asked on the page"),
+    (["--ignore-end", "1"], "add --thinking"),
+    (["--ignore-end", "1", "--thinking", "4", "--web"], "not for the page"),
     (["--web", "--data", "nowhere"], "no heldout-*.tar"),
     (["--web", "--against", "nowhere"], "not a complete omni checkpoint"),
 ])  # fmt: skip
