@@ -20,7 +20,7 @@ from .fields import Fields
 from .form import MIME, read_form
 from .limits import RequestLimits
 from .refusal import RequestError, error_body
-from .replies import EVENTS, Reply
+from .replies import EVENTS, Reply, event_line
 from .request import Asked, read_chat, read_completion, read_json
 from .saying import Said, Speech, read_speech
 from .sources import Sources
@@ -234,7 +234,7 @@ async def _lines(reply: Any, first: Event, events: AsyncIterator[Event]) -> Asyn
         if reply.media_type != EVENTS:
             raise  # the client sees that the sound is cut
         status = error.status if isinstance(error, RequestError) else _status(error)
-        yield b"data: " + json.dumps(error_body(str(error), status)).encode() + b"\n\n"
+        yield event_line(error_body(str(error), status))
 
 
 def _status(error: Exception) -> int:

@@ -61,10 +61,7 @@ class SpokenReply(Reply):
         data = self.pcm.push(wave, last=self.said is not None)
         lines = [self._delta({"data": base64.b64encode(data).decode()})] if data else []
         if self.said:
-            lines.append(self._delta({"expires_at": int(time.time())}, self._finish))
-            if self.usage:
-                lines.append(self._line({"choices": [], "usage": self._tokens()}))
-            lines.append(b"data: [DONE]\n\n")
+            lines += [self._delta({"expires_at": int(time.time())}, self._finish), *self._last()]
         return lines
 
     def _text(self, text: str) -> list[bytes]:
@@ -76,8 +73,7 @@ class SpokenReply(Reply):
 
     def _delta(self, sound: Json, finish: str | None = None) -> bytes:
         delta = {"role": "assistant", "content": None, "audio": {"id": self.id, **sound}}
-        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return self._line({"choices": [choice], **({"usage": None} if self.usage else {})})
+        return self._line({"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None})
 
     @property
     def _silence(self) -> Any:
