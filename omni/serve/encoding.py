@@ -108,12 +108,11 @@ class Encoder:
         """Encode words without a template; what looks like a special token in them is words."""
         import torch
 
-        from ..processing.literal import hide, stand_ins, tokenize
+        from ..processing.literal import literal_ids
         from ..processing.processor import Encoded
 
         tokenizer = self.processor.tokenizer
-        standing = stand_ins(tokenizer, [text])
-        [ids] = tokenize(tokenizer, [hide(text, standing)], standing)
+        ids = literal_ids(tokenizer, text)
         begins = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
         tokens = torch.tensor([tokenizer.bos_token_id, *ids] if begins else ids)
         return Encoded(tokens, tokens.clone())
