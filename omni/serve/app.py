@@ -22,9 +22,9 @@ from .limits import RequestLimits
 from .refusal import RequestError, error_body
 from .replies import EVENTS, Reply, event_line
 from .request import Asked, read_chat, read_completion, read_json
-from .saying import Said, Speech, read_speech
 from .sources import Sources
-from .spoken import SpokenReply
+from .speech.readout import Said, Speech, read_speech
+from .speech.reply import SpokenReply
 from .ticket import DeadError, Ended, EngineError, Event, Failed, FullError, GoneError, LateError
 from .transcript import Transcribed, Transcript, read_transcription
 

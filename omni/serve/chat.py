@@ -289,7 +289,7 @@ def _speak(
 
     from ..files.atomic import replacing
     from ..generation.speech import Speaking, SpeechError, Voice, say
-    from .sounds import length_of, wav
+    from .speech.sounds import length_of, wav
 
     how = Speaking(temperature=generation.temperature, seed=generation.seed)
     try:

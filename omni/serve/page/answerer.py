@@ -147,7 +147,7 @@ class Answerer:
         """Return the sound of an answer, a WAV file's bytes, and what there is to know of it."""
         import torch
 
-        from ..sounds import length_of, wav
+        from ..speech.sounds import length_of, wav
 
         prompt, key, how = await asyncio.get_running_loop().run_in_executor(
             self.threads, self.encoder.to_say, content.messages, without_thinking(text),

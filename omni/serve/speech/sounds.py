@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..heads.mel import RATE
-from ..media.decode import within_scale
-from ..media.resample import resample
+from ...heads.mel import RATE
+from ...media.decode import within_scale
+from ...media.resample import resample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..generation.speech import Utterance
+    from ...generation.speech import Utterance
 
 PCM_RATE = 24_000  # at which OpenAI's clients play what has no header
 MARGIN = 16  # samples around one that its value at another rate depends on, and an even number

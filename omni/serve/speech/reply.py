@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..generation.settings import Completion
-from ..generation.speech import Utterance
-from ..generation.thinking import without_thinking
-from ..generation.watch import settled_answer
-from .replies import Json, Reply
+from ...generation.settings import Completion
+from ...generation.speech import Utterance
+from ...generation.thinking import without_thinking
+from ...generation.watch import settled_answer
+from ..replies import Json, Reply
+from ..ticket import Ended, Event, Spoke, Wrote
 from .sounds import Pcm, wav
-from .ticket import Ended, Event, Spoke, Wrote
 
 
 @dataclass

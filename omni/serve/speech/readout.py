@@ -3,20 +3,20 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..generation.speech import Speaking, SpeechError
-from ..processing.asking import ASK_SAY
-from ..processing.messages import user
-from .fields import Fields
-from .limits import RequestLimits
-from .refusal import RequestError, short
-from .request import check_model, read_deadline, read_seed
+from ...generation.speech import Speaking, SpeechError
+from ...processing.asking import ASK_SAY
+from ...processing.messages import user
+from ..fields import Fields
+from ..limits import RequestLimits
+from ..refusal import RequestError, short
+from ..request import check_model, read_deadline, read_seed
+from ..ticket import Ended, Event, Spoke
+from ..voice import check_voice, read_format
 from .sounds import Pcm, wav
-from .ticket import Ended, Event, Spoke
-from .voice import check_voice, read_format
 
 if TYPE_CHECKING:
-    from ..processing.processor import Encoded
-    from .encoding import Encoder
+    from ...processing.processor import Encoded
+    from ..encoding import Encoder
 
 FORMATS = ("wav", "pcm")
 
