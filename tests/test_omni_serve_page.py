@@ -6,11 +6,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from typer.testing import CliRunner
 
 from omni.generation.answer import answer
 from omni.generation.settings import Generation
+from omni.generation.speech import begin
 from omni.processing.messages import audio, image, user
 from omni.serve import chat as command
 from omni.serve.engine import Engine
@@ -137,16 +139,20 @@ def test_thinking_keeps_to_its_budget(chat):
     assert len(thought) <= 4 and said.strip()
 
 
-def test_an_answer_is_spoken(chat):
+@pytest.mark.parametrize("frames", [40, 4])  # for which there is room behind the text
+def test_an_answer_is_spoken_as_far_as_the_context_goes(chat, frames, monkeypatch):
     from omni.serve.page.talk import Talk
 
-    talk = Talk()
-    ask(chat, talk, "Hi?", values=(0, 1, 0, 12, "", True))
+    encoder, written, talk = chat.answerer.encoder, Talk(), Talk()
+    ask(chat, written, values=(0, 1, 0, 12, "", False))
+    text = written.turns[0].answer.text
+    [prompt] = begin(encoder.processor, [[user("Hi?")]], [text])
+    monkeypatch.setattr(encoder, "context", len(prompt) + frames)
+    ask(chat, talk, values=(0, 1, 0, 12, "", True))
     turn = talk.turns[0]
-    if any(character.isalnum() for character in turn.answer.text):
-        assert turn.sound and turn.sound.read_bytes()[:4] == b"RIFF"
-    else:
-        assert "not spoken" in turn.answer.note or turn.answer.problem
+    assert turn.answer.text == text and not turn.answer.problem
+    wave, rate = soundfile.read(turn.sound)
+    assert rate == 16_000 and 0 < len(wave) <= 1280 * min(frames, encoder.frames)
 
 
 def test_a_stop_ends_within_a_token_and_the_text_stays(chat):
@@ -227,6 +233,8 @@ def test_names_tell_checkpoints_apart():
     (["--against", "{}"], "add --web"),
     (["--web", "--against", "{}"], "the same checkpoint"),
     (["Hi?", "--web"], "asked on the page"),
+    (["--ignore-end", "1"], "add --thinking"),
+    (["--ignore-end", "1", "--thinking", "4", "--web"], "not for the page"),
     (["--web", "--data", "nowhere"], "no heldout-*.tar"),
     (["--web", "--against", "nowhere"], "not a complete omni checkpoint"),
 ])  # fmt: skip

@@ -23,7 +23,7 @@ from omni.processing.asking import ASK_SAY
 from omni.processing.messages import user
 from omni.serve.bench.running import running
 from omni.serve.limits import RequestLimits
-from omni.serve.sounds import Pcm
+from omni.serve.speech.sounds import Pcm
 
 LIMITS = RequestLimits(max_characters=200)
 HI = [{"role": "user", "content": "Hi, what is it?"}]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..processing.literal import hide, stand_ins, tokenize
+from ..processing.literal import literal_ids
 from .budget import Budget
 from .sampling import Sampler
 from .thinking import CLOSING, TAGS, first_stop, spell
@@ -75,14 +75,14 @@ class Forcing:
         self.budget, self.most, self.tokenizer, self.sampler = budget, most, tokenizer, sampler
         self.prompt, self.ends, self.stop = prompt, frozenset(ends), stop
         self.cleans = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
-        self.wait, opening = _words(tokenizer, budget.wait), _ids(tokenizer, budget.marker)
+        self.wait, opening = literal_ids(tokenizer, budget.wait), _ids(tokenizer, budget.marker)
         self.rows: list[Row] = []
         for tag in begun:
             row = Row(CLOSING[(tag or budget.marker).lower()], [] if tag else list(opening))
             row.phase = "think" if tag else "open"
             self.rows.append(row)
         self.closings = {row.closing: _ids(tokenizer, row.closing) for row in self.rows}
-        self.final = _words(tokenizer, _final(budget))
+        self.final = literal_ids(tokenizer, _final(budget))
         self.lengths: dict[int, int] = {}
         self.new_tokens = room(budget, tokenizer) + most
         """most that `generate` makes: a row ends before, or with the last"""
@@ -196,7 +196,7 @@ class Forcing:
 def room(budget: Budget, tokenizer: Any) -> int:
     """Most tokens before an answer: its thinking, what opens and closes that, and `final`."""
     closing = max(len(_ids(tokenizer, tag)) for tag in CLOSING.values())
-    opening, final = _ids(tokenizer, budget.marker), _words(tokenizer, _final(budget))
+    opening, final = _ids(tokenizer, budget.marker), literal_ids(tokenizer, _final(budget))
     return len(opening) + budget.max + closing + len(final)
 
 
@@ -206,13 +206,6 @@ def _final(budget: Budget) -> str:
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False)
-
-
-def _words(tokenizer: Any, text: str) -> list[int]:
-    """Tokenise words: a special token that they spell is none."""
-    standing = stand_ins(tokenizer, [text])
-    [ids] = tokenize(tokenizer, [hide(text, standing)], standing)
-    return ids
 
 
 def _best_first(scores: torch.Tensor) -> Iterator[int]:

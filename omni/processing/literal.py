@@ -49,6 +49,17 @@ def tokenize(tokenizer: Any, texts: Sequence[str], standing: Mapping[str, str]) 
     return special_tokens(tokenizer).tokenize(texts, standing)
 
 
+def literal_ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokenise a text without a template: a special token that it spells is none.
+
+    Raises:
+        MessageError: as `tokenize`.
+    """
+    standing = stand_ins(tokenizer, [text])
+    [ids] = tokenize(tokenizer, [hide(text, standing)], standing)
+    return ids
+
+
 def special_tokens(tokenizer: Any) -> "_Specials":
     """Return what is known of a tokenizer's special tokens, anew once it has more of them."""
     found = _known.get(tokenizer)

@@ -7,7 +7,7 @@ import torch
 from ..encoders import gives
 from ..model.encoded import Encoded
 from ..model.head import IGNORE_INDEX
-from .literal import hide, stand_ins, tokenize
+from .literal import literal_ids
 from .messages import Message, MessageError
 
 
@@ -24,9 +24,8 @@ class Speaks:
     def begun(self, messages: list[Message], text: str) -> Encoded:
         """Encode a conversation that ends with a user, and the text of an answer so far."""
         encoded = self.encode(messages, generation=True)
-        standing = stand_ins(self.tokenizer, [text])
-        [ids] = tokenize(self.tokenizer, [hide(text, standing)], standing)
-        encoded.input_ids = torch.cat([encoded.input_ids, torch.tensor(ids, dtype=torch.long)])
+        ids = torch.tensor(literal_ids(self.tokenizer, text), dtype=torch.long)
+        encoded.input_ids = torch.cat([encoded.input_ids, ids])
         return encoded
 
     def _check_voice(self, messages: list[Message]) -> None:

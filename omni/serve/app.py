@@ -6,16 +6,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..generation.speech import Speaking, SpeechError, Utterance, audio_head
+from ..generation.speech import SpeechError, Utterance
 from ..generation.thinking import without_thinking
-from ..processing.asking import ASK_SAY
-from ..processing.messages import user
 from .door import JSON, Bodies, Door
 from .encoding import Encoder
 from .engine import Engine
@@ -23,11 +20,11 @@ from .fields import Fields
 from .form import MIME, read_form
 from .limits import RequestLimits
 from .refusal import RequestError, error_body
-from .replies import EVENTS, Reply
+from .replies import EVENTS, Reply, event_line
 from .request import Asked, read_chat, read_completion, read_json
-from .saying import Said, Speech, read_speech
 from .sources import Sources
-from .spoken import SpokenReply
+from .speech.readout import Said, Speech, read_speech
+from .speech.reply import SpokenReply
 from .ticket import DeadError, Ended, EngineError, Event, Failed, FullError, GoneError, LateError
 from .transcript import Transcribed, Transcript, read_transcription
 
@@ -76,15 +73,10 @@ class _Paths:
 
     def __init__(self, engine: Engine, name: str, limits: RequestLimits, sources: Sources) -> None:
         self.engine, self.name, self.limits, self.sources = engine, name, limits, sources
-        context = engine.model.config.get_text_config(decoder=True).max_position_embeddings
-        self.encoder = Encoder(engine.processor, context, limits)
+        self.encoder = Encoder(engine.model, engine.processor, limits)
         self.bodies = Bodies(limits)
         self.threads = ThreadPoolExecutor(ENCODING, "encode")
         self.made = int(time.time())
-        try:
-            self.frames, self.mute = audio_head(engine.model).max_frames, ""
-        except SpeechError as error:
-            self.frames, self.mute = 0, str(error)
 
     async def chat(self, request: "Request") -> "Response":
         def read(body: bytes) -> Asked:
@@ -138,12 +130,14 @@ class _Paths:
         """
         from starlette.responses import StreamingResponse
 
+        def prepare() -> tuple[Any, Any, str, Any]:
+            asked = read(body)
+            return asked, *asked.encode(self.encoder)
+
         self.engine.check_room()
         body = await self.bodies.read(request, mime)
         try:
-            ready = asyncio.get_running_loop().run_in_executor(
-                self.threads, lambda: self._prepare(read, body)
-            )
+            ready = asyncio.get_running_loop().run_in_executor(self.threads, prepare)
             asked, prompt, key, how = await ready
         finally:
             self.bodies.release(body)
@@ -164,14 +158,13 @@ class _Paths:
         ends, event = time.monotonic() + asked.seconds, None
         async for event in follow(self.engine, request, prompt, key, how, asked.seconds):
             yield event
-        if isinstance(asked, Said) or not asked.voice or not isinstance(event, Ended):
+        if not asked.voice or not isinstance(event, Ended):
             return
-        text = without_thinking(event.completion.text)
-        how = Speaking(self.frames, asked.generation.temperature, asked.generation.seed)
+        text, drawn = without_thinking(event.completion.text), asked.generation
         try:
-            prompt, how = await asyncio.get_running_loop().run_in_executor(
-                self.threads, self.encoder.to_say, asked.prompt.messages, text, how,
-                asked.prompt.place,
+            prompt, key, how = await asyncio.get_running_loop().run_in_executor(
+                self.threads, self.encoder.to_say, asked.prompt.messages, text,
+                drawn.temperature, drawn.seed, asked.prompt.place,
             )  # fmt: skip
         except SpeechError:  # there is no word in it: silence
             yield Ended(0, Utterance(torch.zeros(0, 0), "stop"))
@@ -179,26 +172,6 @@ class _Paths:
         seconds = ends - time.monotonic()
         async for event in follow(self.engine, request, prompt, key, how, seconds, ahead=True):
             yield event
-
-    def _prepare(self, read: Callable[[bytes], Any], body: bytes) -> Any:
-        """Return what is asked, its prompt, what tells that apart, and how it is answered."""
-        asked = read(body)
-        if isinstance(asked, Said):
-            self._check_voice("model")
-            messages = [user(ASK_SAY.format(text=asked.text))]
-            how = replace(asked.speaking, max_frames=self.frames)
-            try:
-                prompt, how = self.encoder.to_say(messages, asked.text, how, "input")
-            except SpeechError as error:
-                raise RequestError(str(error), "input") from error
-            return asked, prompt, "", how
-        if asked.voice:
-            self._check_voice("modalities")
-        return asked, *self.encoder(asked)
-
-    def _check_voice(self, place: str) -> None:
-        if self.mute:
-            raise RequestError(self.mute, place)
 
     def _chat_reply(self, asked: Asked, prompt_tokens: int) -> Reply:
         if not asked.voice:
@@ -261,7 +234,7 @@ async def _lines(reply: Any, first: Event, events: AsyncIterator[Event]) -> Asyn
         if reply.media_type != EVENTS:
             raise  # the client sees that the sound is cut
         status = error.status if isinstance(error, RequestError) else _status(error)
-        yield b"data: " + json.dumps(error_body(str(error), status)).encode() + b"\n\n"
+        yield event_line(error_body(str(error), status))
 
 
 def _status(error: Exception) -> int:

@@ -101,6 +101,8 @@ def chat(
     given = {"image": images, "audio": sounds, "video": videos}
     media = [(kind, path) for kind, paths in given.items() for path in paths or []]
     try:
+        if ignore_end and thinking is None:
+            raise ChatError("--ignore-end is of a budget; add --thinking")
         budget = None if thinking is None else {"max": thinking, "ignore_end": ignore_end}
         generation = _generation(max_new_tokens, temperature, top_p, seed, budget)
         # a wrong path should not cost the time to load a model
@@ -111,6 +113,8 @@ def chat(
         if web:
             if text is not None or parts or speak:
                 raise ChatError("questions are asked on the page; leave them out beside --web")
+            if ignore_end:
+                raise ChatError("--ignore-end is not for the page; leave it out beside --web")
             _browse(checkpoint, against, generation, port, data or [], votes, blind)
             return
         if against or blind or data:
@@ -284,16 +288,18 @@ def _speak(
     import soundfile
 
     from ..files.atomic import replacing
-    from ..generation.speech import SpeechError
-    from .aloud import spoken
+    from ..generation.speech import Speaking, SpeechError, Voice, say
+    from .speech.sounds import length_of, wav
 
+    how = Speaking(temperature=generation.temperature, seed=generation.seed)
     try:
-        sound, about = spoken(model, processor, messages, text, generation)
+        [said] = say(model, processor, [messages], [text], how)
+        wave = Voice(model).wave(said.codes)
         with replacing(path) as scratch:
-            scratch.write_bytes(sound)
+            scratch.write_bytes(wav(wave))
     except (SpeechError, OSError, soundfile.SoundFileError) as error:
         raise ChatError(f"{path} was not written: {_one_line(error)}") from error
-    print(f"{path}: {about}")
+    print(f"{path}: {length_of(wave, said)}")
 
 
 def _one_line(error: Exception) -> str:

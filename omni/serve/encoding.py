@@ -14,6 +14,7 @@ from .request import Asked
 
 if TYPE_CHECKING:
     from ..generation.speech import Speaking
+    from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import Encoded, OmniProcessor
 
 
@@ -21,13 +22,23 @@ class Encoder:
     """Encodes requests for a model within limits.
 
     Args:
-        processor: the one saved beside the model.
-        context: tokens that the model knows the positions of.
+        model: for which.
+        processor: the one saved beside it.
         limits: of a request.
     """
 
-    def __init__(self, processor: "OmniProcessor", context: int, limits: RequestLimits) -> None:
-        self.processor, self.context, self.limits = processor, context, limits
+    def __init__(
+        self, model: "OmniForConditionalGeneration", processor: "OmniProcessor",
+        limits: RequestLimits,
+    ) -> None:  # fmt: skip
+        from ..generation.speech import SpeechError, audio_head
+
+        self.processor, self.limits = processor, limits
+        self.context = model.config.get_text_config(decoder=True).max_position_embeddings
+        try:
+            self.frames, self.mute = audio_head(model).max_frames, ""
+        except SpeechError as error:
+            self.frames, self.mute = 0, str(error)
 
     def __call__(self, asked: Asked) -> "tuple[Encoded, str, Generation]":
         """Return the prompt, what tells it apart from others, and how it is answered.
@@ -57,28 +68,37 @@ class Encoder:
             raise self._long(f"{length:,} tokens and {new:,} new ones", place)
         return replace(asked.generation, max_new_tokens=min(most, room))
 
+    def check_speaks(self, place: str) -> None:
+        """Refuse what asks for sound of a model that cannot speak.
+
+        Raises:
+            RequestError: it cannot; `place` is what asks for it.
+        """
+        if self.mute:
+            raise RequestError(self.mute, place)
+
     def to_say(
-        self, messages: list[Message], text: str, speaking: "Speaking", place: str
-    ) -> "tuple[Encoded, Speaking]":
-        """Return a conversation with the text of its answer, and how that is said.
+        self, messages: list[Message], text: str, temperature: float, seed: int, place: str
+    ) -> "tuple[Encoded, str, Speaking]":
+        """Return what `__call__` does, of an answer that is there as text and is said next.
 
         Args:
             messages: end with a user.
             text: of the answer.
-            speaking: how, where there is room for all its frames.
+            temperature, seed: see `Speaking`.
             place: in the request, of what decides the length.
 
         Raises:
             SpeechError: there is no word in the text.
             RequestError: there is no room for sound.
         """
-        from ..generation.speech import begin
+        from ..generation.speech import Speaking, begin
 
         [prompt] = begin(self.processor, [messages], [text])
         room = self.context - len(prompt)
         if room < 1:
             raise self._long(f"{len(prompt):,} tokens and those of sound", place)
-        return prompt, replace(speaking, max_frames=min(speaking.max_frames or room, room))
+        return prompt, "", Speaking(min(self.frames, room), temperature, seed)
 
     def _long(self, what: str, place: str) -> RequestError:
         return RequestError(f"{what} are over the limit of {self.context:,}", place,
@@ -88,12 +108,11 @@ class Encoder:
         """Encode words without a template; what looks like a special token in them is words."""
         import torch
 
-        from ..processing.literal import hide, stand_ins, tokenize
+        from ..processing.literal import literal_ids
         from ..processing.processor import Encoded
 
         tokenizer = self.processor.tokenizer
-        standing = stand_ins(tokenizer, [text])
-        [ids] = tokenize(tokenizer, [hide(text, standing)], standing)
+        ids = literal_ids(tokenizer, text)
         begins = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
         tokens = torch.tensor([tokenizer.bos_token_id, *ids] if begins else ids)
         return Encoded(tokens, tokens.clone())

@@ -204,7 +204,7 @@ class Engine:
         )  # fmt: skip
 
     def _speak(self, batch: list[Ticket], rows: Rows) -> None:
-        from .speaking import speak
+        from .speech.batch import speak
 
         speak(self.model, self.processor, batch, rows)
 

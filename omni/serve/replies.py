@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,11 @@ from .ticket import Ended, Event, Wrote
 
 Json = dict[str, Any]
 EVENTS = "text/event-stream"
+
+
+def event_line(body: Mapping[str, Any]) -> bytes:
+    """Write an event of a stream."""
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
 @dataclass
@@ -38,10 +44,9 @@ class Reply:
 
     def __post_init__(self) -> None:
         prefix = "chatcmpl-" if self.chat else "cmpl-"
-        kind = "chat.completion" if self.chat else "text_completion"
         self.head = {"id": prefix + secrets.token_hex(12), "created": int(time.time()),
                      "model": self.model}  # fmt: skip
-        self.kind = kind
+        self.kind = "chat.completion" if self.chat else "text_completion"
 
     def add(self, event: Event) -> None:
         """Take an event; what the worker had to begin anew is what it was."""
@@ -69,12 +74,8 @@ class Reply:
         if not (new or completion):
             return []
         self.sent[number] = self.sent.get(number, "") + new
-        lines = [self._chunk(number, new, first, completion)]
-        if self.whole:
-            if self.usage:
-                lines.append(self._line({"choices": [], "usage": self._tokens()}))
-            lines.append(b"data: [DONE]\n\n")
-        return lines
+        line = self._chunk(number, new, first, completion)
+        return [line, *(self._last() if self.whole else [])]
 
     def _chunk(self, number: int, new: str, first: bool, completion: Completion | None) -> bytes:
         choice: Json = {"index": number, "logprobs": None,
@@ -84,11 +85,18 @@ class Reply:
             choice["logprobs"] = self._logprobs(completion) if completion else None
         else:
             choice["text"] = new
-        return self._line({"choices": [choice], **({"usage": None} if self.usage else {})})
+        return self._line(choice)
 
-    def _line(self, more: Json) -> bytes:
+    def _line(self, choice: Json) -> bytes:
+        return self._event({"choices": [choice], **({"usage": None} if self.usage else {})})
+
+    def _last(self) -> list[bytes]:
+        usage = [self._event({"choices": [], "usage": self._tokens()})] if self.usage else []
+        return [*usage, b"data: [DONE]\n\n"]
+
+    def _event(self, more: Json) -> bytes:
         kind = self.kind + (".chunk" if self.chat else "")
-        return b"data: " + json.dumps({**self.head, "object": kind, **more}).encode() + b"\n\n"
+        return event_line({**self.head, "object": kind, **more})
 
     def _choice(self, number: int, completion: Completion) -> Json:
         about: Json = {"index": number, "finish_reason": completion.finish,

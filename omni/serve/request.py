@@ -4,7 +4,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..generation.budget import Budget
 from ..generation.settings import SEEDS, Generation
@@ -14,6 +14,10 @@ from .limits import RequestLimits
 from .refusal import RequestError, short
 from .sources import Sources
 from .voice import read_voice
+
+if TYPE_CHECKING:
+    from ..processing.processor import Encoded
+    from .encoding import Encoder
 
 LABELS = ("user", "metadata", "safety_identifier", "prompt_cache_key")  # change no answer
 MOST_STOPS, LONGEST_STOP = 16, 200  # strings, characters
@@ -36,6 +40,16 @@ class Asked:
     logprobs: bool
     seconds: float
     voice: str = ""
+
+    def encode(self, encoder: "Encoder") -> "tuple[Encoded, str, Generation]":
+        """Return the prompt, what tells it apart from others, and how it is answered.
+
+        Raises:
+            RequestError: as `Encoder`, or it asks a model for sound that cannot speak.
+        """
+        if self.voice:
+            encoder.check_speaks("modalities")
+        return encoder(self)
 
 
 def read_json(body: bytes) -> Any:

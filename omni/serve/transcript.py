@@ -1,8 +1,6 @@
 """A sound -> what is said in it: OpenAI's /v1/audio/transcriptions."""
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +13,7 @@ from .content import Content
 from .fields import Fields
 from .limits import RequestLimits
 from .refusal import RequestError, short
-from .replies import EVENTS
+from .replies import EVENTS, event_line
 from .request import Asked, read_common
 from .ticket import Ended, Event, Wrote
 
@@ -103,10 +101,10 @@ class Transcript:
         else:
             text = self._text if self.completion else ""
         new, self.sent = text[self.sent :], max(self.sent, len(text))
-        lines = [_line({"type": "transcript.text.delta", "delta": new})] if new else []
+        lines = [event_line({"type": "transcript.text.delta", "delta": new})] if new else []
         if self.completion:
             done = {"type": "transcript.text.done", "text": self._text, "usage": self._usage}
-            lines.append(_line(done))
+            lines.append(event_line(done))
         return lines
 
     @property
@@ -118,7 +116,3 @@ class Transcript:
         new = len(self.completion.ids) if self.completion else 0
         return {"type": "tokens", "input_tokens": self.prompt_tokens, "output_tokens": new,
                 "total_tokens": self.prompt_tokens + new}  # fmt: skip
-
-
-def _line(event: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(event).encode() + b"\n\n"

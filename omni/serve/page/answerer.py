@@ -73,8 +73,7 @@ class Answerer:
 
     def __init__(self, name: str, engine: Engine, limits: RequestLimits) -> None:
         self.name, self.engine, self.limits = name, engine, limits
-        context = engine.model.config.get_text_config(decoder=True).max_position_embeddings
-        self.encoder = Encoder(engine.processor, context, limits)
+        self.encoder = Encoder(engine.model, engine.processor, limits)
         self.threads = ThreadPoolExecutor(DECODING, "decode")
 
     @property
@@ -87,7 +86,7 @@ class Answerer:
     @property
     def speaks(self) -> bool:
         """Whether the model can say its answers."""
-        return self.engine.model.head_of("depth") is not None
+        return not self.encoder.mute
 
     async def answer(
         self, read: Callable[[], Content], generation: Generation, speak: bool, stop: Stop
@@ -148,15 +147,14 @@ class Answerer:
         """Return the sound of an answer, a WAV file's bytes, and what there is to know of it."""
         import torch
 
-        from ...generation.speech import Speaking, begin
-        from ..aloud import length_of
-        from ..sounds import wav
+        from ..speech.sounds import length_of, wav
 
-        given = self.engine.processor, [content.messages], [without_thinking(text)]
-        [prompt] = await asyncio.get_running_loop().run_in_executor(self.threads, begin, *given)
-        how = Speaking(temperature=generation.temperature, seed=generation.seed)
+        prompt, key, how = await asyncio.get_running_loop().run_in_executor(
+            self.threads, self.encoder.to_say, content.messages, without_thinking(text),
+            generation.temperature, generation.seed, content.place,
+        )  # fmt: skip
         pieces = [torch.zeros(0)]
-        async for event in _reported(self._asking(prompt, "", how), stop):
+        async for event in _reported(self._asking(prompt, key, how), stop):
             if isinstance(event, Spoke):
                 pieces.append(event.wave)
             elif isinstance(event, Ended):

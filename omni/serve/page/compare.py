@@ -92,12 +92,7 @@ class Compare:
         outputs = [*self.shown, *self.buttons, self.result]
         given = [self.round, *self.drawer.fields]
         on(self.box.submit, self.ask, [self.box, *given], [*outputs, self.box])
-        on(
-            stop.click,
-            lambda found: [halt(talk) for talk in found.talks] and None,
-            [self.round],
-            [],
-        )
+        on(stop.click, self.stop, [self.round], [])
         for choice, button in zip(CHOICES, self.buttons, strict=True):
             on(button.click, partial(self.vote, choice), [self.round], outputs)
         for number, button in enumerate(asked):

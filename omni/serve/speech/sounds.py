@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..heads.mel import RATE
-from ..media.decode import within_scale
-from ..media.resample import resample
+from ...heads.mel import RATE
+from ...media.decode import within_scale
+from ...media.resample import resample
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ...generation.speech import Utterance
 
 PCM_RATE = 24_000  # at which OpenAI's clients play what has no header
 MARGIN = 16  # samples around one that its value at another rate depends on, and an even number
@@ -23,6 +25,12 @@ def wav(wave: "Tensor") -> bytes:
     out = io.BytesIO()
     soundfile.write(out, within_scale(wave.numpy()), RATE, format="WAV", subtype="PCM_16")
     return out.getvalue()
+
+
+def length_of(wave: "Tensor", said: "Utterance") -> str:
+    """Say how long a sound is, (samples,), and whether it was cut."""
+    cut = ", cut at the most frames of an answer" if said.finish == "length" else ""
+    return f"{len(wave) / RATE:.1f} s{cut}"
 
 
 class Pcm:

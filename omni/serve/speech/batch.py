@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..generation.speech import Stream, Utterance, Voice, utter
-from .rows import Rows
-from .ticket import Ticket
+from ...generation.speech import Stream, Utterance, Voice, utter
+from ..rows import Rows
+from ..ticket import Ticket
 
 if TYPE_CHECKING:
     from torch import Tensor

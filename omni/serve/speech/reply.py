@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..generation.settings import Completion
-from ..generation.speech import Utterance
-from ..generation.thinking import without_thinking
-from ..generation.watch import settled_answer
-from .replies import Json, Reply
+from ...generation.settings import Completion
+from ...generation.speech import Utterance
+from ...generation.thinking import without_thinking
+from ...generation.watch import settled_answer
+from ..replies import Json, Reply
+from ..ticket import Ended, Event, Spoke, Wrote
 from .sounds import Pcm, wav
-from .ticket import Ended, Event, Spoke, Wrote
 
 
 @dataclass
@@ -61,10 +61,7 @@ class SpokenReply(Reply):
         data = self.pcm.push(wave, last=self.said is not None)
         lines = [self._delta({"data": base64.b64encode(data).decode()})] if data else []
         if self.said:
-            lines.append(self._delta({"expires_at": int(time.time())}, self._finish))
-            if self.usage:
-                lines.append(self._line({"choices": [], "usage": self._tokens()}))
-            lines.append(b"data: [DONE]\n\n")
+            lines += [self._delta({"expires_at": int(time.time())}, self._finish), *self._last()]
         return lines
 
     def _text(self, text: str) -> list[bytes]:
@@ -76,8 +73,7 @@ class SpokenReply(Reply):
 
     def _delta(self, sound: Json, finish: str | None = None) -> bytes:
         delta = {"role": "assistant", "content": None, "audio": {"id": self.id, **sound}}
-        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return self._line({"choices": [choice], **({"usage": None} if self.usage else {})})
+        return self._line({"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None})
 
     @property
     def _silence(self) -> Any:

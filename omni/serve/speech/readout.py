@@ -1,16 +1,22 @@
 """A text -> the sound of it: OpenAI's /v1/audio/speech."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..generation.speech import Speaking
-from .fields import Fields
-from .limits import RequestLimits
-from .refusal import RequestError, short
-from .request import check_model, read_deadline, read_seed
+from ...generation.speech import Speaking, SpeechError
+from ...processing.asking import ASK_SAY
+from ...processing.messages import user
+from ..fields import Fields
+from ..limits import RequestLimits
+from ..refusal import RequestError, short
+from ..request import check_model, read_deadline, read_seed
+from ..ticket import Ended, Event, Spoke
+from ..voice import check_voice, read_format
 from .sounds import Pcm, wav
-from .ticket import Ended, Event, Spoke
-from .voice import check_voice, read_format
+
+if TYPE_CHECKING:
+    from ...processing.processor import Encoded
+    from ..encoding import Encoder
 
 FORMATS = ("wav", "pcm")
 
@@ -21,8 +27,23 @@ class Said:
 
     text: str
     form: str
-    speaking: Speaking
+    temperature: float
+    seed: int
     seconds: float
+    voice = ""  # it is sound itself, and none follows
+
+    def encode(self, encoder: "Encoder") -> "tuple[Encoded, str, Speaking]":
+        """Return the text as an answer's, what tells it apart from others, and how it is said.
+
+        Raises:
+            RequestError: the model cannot speak, there is no word in the text, or no room.
+        """
+        encoder.check_speaks("model")
+        messages = [user(ASK_SAY.format(text=self.text))]
+        try:
+            return encoder.to_say(messages, self.text, self.temperature, self.seed, "input")
+        except SpeechError as error:
+            raise RequestError(str(error), "input") from error
 
     @property
     def stream(self) -> bool:
@@ -46,9 +67,9 @@ def read_speech(fields: Fields, model: str, limits: RequestLimits) -> Said:
     temperature = fields.take("temperature", float, default=0.0)
     if temperature < 0:
         raise RequestError(f"must be from 0, not {short(temperature)}", "temperature")
-    speaking = Speaking(temperature=temperature, seed=read_seed(fields))
+    seed = read_seed(fields)
     fields.close()
-    return Said(text, form, speaking, seconds)
+    return Said(text, form, temperature, seed, seconds)
 
 
 @dataclass

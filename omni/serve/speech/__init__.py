@@ -1,0 +1,1 @@
+"""Answers as sound: how it is made, and what is sent of it."""
