@@ -63,13 +63,14 @@ def token_documents(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return (batch["position_ids"][0] == 0).cumsum(0) - 1
 
 
-def frozen_copy(model: Any) -> nn.Module:
-    """Return a copy of a model as it is now, without what its frozen encoders returned so far."""
-    cache, model.feature_cache = model.feature_cache, None
-    try:
-        return copy.deepcopy(model)
-    finally:
-        model.feature_cache = cache
+def frozen_copy(model: Any, text_alone: bool = False) -> nn.Module:
+    """Return a copy of a model as it is now, without what its frozen encoders returned so far.
+
+    With `text_alone` it has no encoders, projectors or heads, as none of them runs on text.
+    """
+    others = (model.encoders, model.projectors, model.heads) if text_alone else ()
+    left_out = {id(parts): nn.ModuleDict() for parts in others}
+    return copy.deepcopy(model, {id(model.feature_cache): None, **left_out})
 
 
 def _check_option(name: str, value: Any, kind: Any) -> None:

@@ -56,7 +56,7 @@ class Sft(Objective):
     rendering = Weighted()
 
     def make_extra(self, model: Any) -> nn.Module | None:
-        return frozen_copy(model) if self.options.keep else None
+        return frozen_copy(model, text_alone=True) if self.options.keep else None
 
     def weights(self, documents: Documents) -> list[float]:
         each = documents.numbers or [{}] * len(documents)
