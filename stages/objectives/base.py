@@ -157,7 +157,10 @@ class Objective:
         """Look at the json parts of all samples of a stage before it is trained."""
 
     def make_extra(self, model: Any) -> nn.Module | None:
-        """Return a frozen module to compare with, such as a copy of the model as it is now."""
+        """Return a frozen module to compare with, such as a copy of the model as it is now.
+
+        For its size alone the doctor asks for that of a model on the meta device.
+        """
         return None
 
     def weights(self, documents: Documents) -> list[float]:
