@@ -9,6 +9,7 @@ from omni.processing.messages import assistant, image, user
 from omni.processing.processor import IGNORE_INDEX
 from stages.objectives import make_objective
 from stages.objectives.task import Task
+from stages.training.probes import heldout_losses
 
 
 @pytest.fixture
@@ -83,6 +84,14 @@ def test_what_did_not_move_costs_nothing_and_what_is_held_out_costs_its_labels(m
     task.eval()
     plain = Task(task.model, "sft").eval()
     assert torch.equal(task(batch, one).total, plain(batch, one).total) and plain.extra is None
+
+
+def test_what_is_held_out_is_scored_without_a_copy_of_the_model(moved, monkeypatch):
+    make, _, processor, encoded = moved
+    model, samples = make(0.5).model.eval(), [[one] for one in encoded]
+    plain = heldout_losses(model, processor, samples, "sft")
+    monkeypatch.setattr("copy.deepcopy", None)
+    assert heldout_losses(model, processor, samples, {"kind": "sft", "keep": 0.5}) == plain
 
 
 @pytest.mark.parametrize("keep", [-0.1, 1.1])

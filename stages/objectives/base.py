@@ -97,6 +97,8 @@ class Objective:
     """names of what else a loss tells, see `Loss.sums`; the log has each as a mean"""
     compares: ClassVar[bool] = False
     """with the model as the stage found it: see `Task`"""
+    evaluates_alone: ClassVar[bool] = False
+    """whether only training needs what `make_extra` returns"""
     needs: ClassVar[tuple[str, ...]] = ()
     """what a model must have: "codec", or kinds of heads; see `check`"""
     shards: ClassVar[bool] = True
