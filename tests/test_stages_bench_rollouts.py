@@ -5,7 +5,6 @@ import pytest
 
 from omni.model import scores
 from stages.bench import generalpoints, lcpo, navigation, ratio, reinforced, rl_resume, rollout
-from stages.bench.cards import TRAIN, permuted
 
 CLAIM = {"start": 20.0, "gain": 12.0, "at_least": 4.0, "control": 1.0, "seconds": 300,
          "parameters": 2e6}  # fmt: skip
@@ -110,11 +109,13 @@ def test_a_route_is_walked_where_every_step_is():
 def test_the_control_pays_a_group_what_it_earned_in_another_order():
     from data_shards.environments import make_environment
 
-    world, first = make_environment(TRAIN), set()
+    world, first = make_environment(generalpoints.TRAIN), set()
     for seed in range(12):
         state = world.state(seed)
         texts = [world.solution(state), "1+1", "no", "2+2"]
-        paid = permuted([[{"role": "assistant", "content": text}] for text in texts], [seed] * 4)
+        paid = generalpoints.permuted(
+            [[{"role": "assistant", "content": text}] for text in texts], [seed] * 4
+        )
         earned = [world.verify(state, text).reward for text in texts]
         assert sorted(paid) == sorted(earned)
         first.add(paid.index(earned[0]))

@@ -16,8 +16,11 @@ from omni.processing.messages import assistant, audio, image, user
 from stages.cli import app
 from stages.doctor.comparison import packed_equals_unpacked
 from stages.doctor.examine import draw, spans
-from stages.doctor.forecast import Saved
+from stages.doctor.forecast import Saved, memory_of
+from stages.doctor.needs import needs_of
+from stages.doctor.reference import sketch_reference
 from stages.doctor.verdict import histogram, masked
+from stages.objectives.task import Task
 from stages.recipe.read import load_recipe
 from stages.training.prepare import make_plan
 
@@ -207,6 +210,38 @@ def test_memory_of_a_graph_is_counted_once_and_without_weights():
         y = weight(x).tanh()
         (y * y).sum()
     assert sum(saved.storages.values()) == x.nbytes + y.nbytes  # y for tanh and for the product
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    "objective",
+    ["sft", {"kind": "sft", "keep": 0.5}, "dpo", "hs_dpo", "spin", {"kind": "grpo", "kl": 0.1}],
+)
+def test_what_an_objective_keeps_beside_the_model_is_forecast(pair, objective, stored):
+    recipe = load_recipe("tiny", [f"reference={'stored' if stored else 'model'}"])
+    [*_, stage] = recipe.stages
+    stage.objective, model = objective, pair[0]
+    scored = stored and objective in ("dpo", "hs_dpo", "spin")  # once, before the stage
+    task = Task(model, objective, stored=scored)
+    kept = sum(p.nbytes for p in task.parameters()) - sum(p.nbytes for p in model.parameters())
+    sketch = sketch_reference(recipe, stage, model)
+    assert sketch is None or all(p.is_meta for p in sketch.parameters())
+    with_buffers = kept + sum(b.nbytes for b in task.extra.buffers()) if task.extra else 0
+    device = torch.device("cpu")
+    plain, found = memory_of(model, None, 0, device), memory_of(model, sketch, 0, device)
+    assert found.reference == found.needed - plain.needed == with_buffers
+    assert needs_of(recipe, stage, model, 1).memory.reference == kept
+    assert bool(kept) == (objective != "sft" and not scored)
+    assert not any(p.is_meta for p in model.parameters())
+
+
+def test_the_doctor_counts_the_model_that_answers_are_kept_from(shards):
+    keep = "stages.sft.objective={kind: sft, keep: 0.5}"
+    for more, there in (([], False), ([keep], True)):
+        result = doctor("--stage", "sft", *shards, *more)
+        assert result.exit_code == 0, result.output
+        [line] = [line for line in result.stdout.splitlines() if line.startswith("memory: ")]
+        assert ("reference 0." in line) == there, line
 
 
 def test_lengths_are_drawn_as_bars():

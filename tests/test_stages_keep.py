@@ -9,6 +9,7 @@ from omni.processing.messages import assistant, image, user
 from omni.processing.processor import IGNORE_INDEX
 from stages.objectives import make_objective
 from stages.objectives.task import Task
+from stages.training.probes import heldout_losses
 
 
 @pytest.fixture
@@ -44,10 +45,10 @@ def expected(task, processor, encoded, keep):
         labels, ids = batch.pop("labels")[0, 1:], batch["input_ids"][0]
         place = labels != IGNORE_INDEX
         batch.pop("label_positions")
-        theirs = task.extra(**batch).logits[0, :-1][place].log_softmax(-1)
         ours = task.model(**batch).logits[0, :-1][place].log_softmax(-1)
         cost = F.nll_loss(ours, labels[place], reduction="none")
         if not (ids == task.model.config.modalities["vision"]["token_id"]).any():
+            theirs = task.extra(**batch).logits[0, :-1][place].log_softmax(-1)
             cost = (1 - keep) * cost + keep * (theirs.exp() * (theirs - ours)).sum(-1)
         found.append(cost.sum())
     return torch.stack(found)
@@ -73,6 +74,7 @@ def test_text_costs_its_distance_from_the_model_that_the_stage_found(moved, keep
         for one, other in zip(gradients[0], others, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     assert all(p.grad is None for p in task.extra.parameters())
+    assert {name.split(".")[0] for name in task.extra.state_dict()} == {"language_model"}
 
 
 def test_what_did_not_move_costs_nothing_and_what_is_held_out_costs_its_labels(moved):
@@ -82,6 +84,14 @@ def test_what_did_not_move_costs_nothing_and_what_is_held_out_costs_its_labels(m
     task.eval()
     plain = Task(task.model, "sft").eval()
     assert torch.equal(task(batch, one).total, plain(batch, one).total) and plain.extra is None
+
+
+def test_what_is_held_out_is_scored_without_a_copy_of_the_model(moved, monkeypatch):
+    make, _, processor, encoded = moved
+    model, samples = make(0.5).model.eval(), [[one] for one in encoded]
+    plain = heldout_losses(model, processor, samples, "sft")
+    monkeypatch.setattr("copy.deepcopy", None)
+    assert heldout_losses(model, processor, samples, {"kind": "sft", "keep": 0.5}) == plain
 
 
 @pytest.mark.parametrize("keep", [-0.1, 1.1])

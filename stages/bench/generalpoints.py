@@ -2,26 +2,24 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_shards.bench.result import Result
 
-from .cards import HELDOUT, SHIFTS, TRAIN, WORLD
-from .reinforced import (
-    ROW,
-    Bench,
-    add_shifts,
-    arms,
-    figures_of,
-    holds,
-    prompts_of,
-    rows_of,
-    solved,
-    write_model,
-    write_solutions,
-)
+from . import reinforced
 
+WORLD: dict[str, Any] = {"kind": "generalpoints", "answer": "formula", "cards": 4, "low": 1,
+                         "high": 6, "target": 12, "heldout": 0.25}  # fmt: skip
+TRAIN, HELDOUT = WORLD | {"split": "train"}, WORLD | {"split": "heldout"}
+SHIFTS = {
+    "another target": HELDOUT | {"target": 10},
+    "other wordings": HELDOUT | {"wordings": 12},
+}
+"""another rule, another look: no card of the game is a face card, and none is drawn"""
 WARM_UP, STEPS, ASKED = 120, 40, 400
 NEW = 24  # tokens of an answer
+
+permuted = reinforced.Permuted(TRAIN)
 
 
 def run(folder: Path, small: bool = False) -> Result:
@@ -38,19 +36,23 @@ def run(folder: Path, small: bool = False) -> Result:
         small: a few steps, which learn nothing: the run is ok if all of it ran.
     """
     warm_up, steps, asked = (4, 2, 32) if small else (WARM_UP, STEPS, ASKED)
-    shards = write_solutions(folder / "shards", WORLD, 64 if small else 3000)
-    parameters = write_model(folder / "model", prompts_of(TRAIN), *((32, 1) if small else (192, 4)))
-    bench = Bench("generalpoints_text", folder, shards, TRAIN, f"{__package__}.cards:permuted", [
+    shards = reinforced.write_solutions(folder / "shards", WORLD, 64 if small else 3000)
+    parameters = reinforced.write_model(
+        folder / "model", reinforced.prompts_of(TRAIN), *((32, 1) if small else (192, 4))
+    )
+    bench = reinforced.Bench("generalpoints_text", folder, shards, TRAIN, f"{__name__}:permuted", [
         "stages.warm_up.trainable={language_model: 1.0e-3}", f"stages.warm_up.steps={warm_up}",
         "stages.warm_up.data.batch_size=32",
         "stages.rl.trainable={language_model: 1.0e-4}", f"stages.rl.steps={steps}",
         "stages.rl.rollout.prompts=16", "stages.rl.rollout.batch=16",
-        f"stages.rl.rollout.max_tokens={ROW}",
+        f"stages.rl.rollout.max_tokens={reinforced.ROW}",
         f"stages.rl.rollout.max_new_tokens={NEW}",
     ])  # fmt: skip
-    measure = partial(solved, count=asked, new_tokens=NEW)
-    measured = arms(bench, partial(measure, world=HELDOUT), sft=True)
-    rows = rows_of(measured.found, "held-out solved %")
-    add_shifts(rows, measured, SHIFTS, measure)
-    figures = figures_of(measured.found, parameters=parameters, seconds=round(measured.seconds))
-    return Result(small or holds(figures), figures, rows)
+    measure = partial(reinforced.solved, count=asked, new_tokens=NEW)
+    measured = reinforced.arms(bench, partial(measure, world=HELDOUT), sft=True)
+    rows = reinforced.rows_of(measured.found, "held-out solved %")
+    reinforced.add_shifts(rows, measured, SHIFTS, measure)
+    figures = reinforced.figures_of(
+        measured.found, parameters=parameters, seconds=round(measured.seconds)
+    )
+    return Result(small or reinforced.holds(figures), figures, rows)

@@ -29,7 +29,8 @@ SOURCES = {  # of the quickstart -> media
     "captions": ["image"], "images": ["image"], "easyvqa": ["image"], "vqa": ["image"],
     "words": ["audio"], "spoken": ["image", "audio"], "text": [],
 }  # fmt: skip
-PARTS = ("libraries", "weights", "gradients", "moments", "activations", "cache", "data")
+PARTS = ("libraries", "weights", "reference", "gradients", "moments", "activations", "cache",
+         "data")  # fmt: skip
 
 
 def run(folder: Path, small: bool = False) -> Result:
@@ -119,12 +120,12 @@ def _watched(trainer: Any, train: Any) -> dict[str, int]:
 
     trainer.backward = backward
     limit = cache.max_bytes if cache else 0
-    forecast = memory_of(model, limit, torch.device("cpu"))
+    forecast = memory_of(model, trainer.task.extra, limit, torch.device("cpu"))
     train()
     moments = _bytes(t for of in trainer.optimizer.state.values() for t in of.values())
-    weights = _bytes([*model.parameters(), *model.buffers()])
     return {
-        "weights": weights, **most, "moments": moments, "cache": limit,
+        "weights": forecast.weights, "reference": forecast.reference, **most,
+        "moments": moments, "cache": limit,
         "forecast": forecast._replace(activations=most["activations"]).needed,
         "room": limit - cache.held if cache else 0,
     }  # fmt: skip

@@ -7,21 +7,7 @@ from typing import Any
 from data_shards.bench.result import Result
 from eval.scoring.statistics import score
 
-from .reinforced import (
-    ROW,
-    Bench,
-    Permuted,
-    Tallies,
-    add_shifts,
-    arms,
-    figures_of,
-    holds,
-    prompts_of,
-    rows_of,
-    solved,
-    write_model,
-    write_solutions,
-)
+from . import reinforced
 
 WORLD: dict[str, Any] = {"kind": "navigation", "answer": "action", "legs": 2, "blocks": 2,
                          "heldout": 0.25}  # fmt: skip
@@ -33,7 +19,7 @@ SHIFTS = {
 WARM_UP, STEPS, ASKED = 150, 100, 100
 NEW = 12  # tokens of an answer
 
-permuted = Permuted(TRAIN | {"begin": "anywhere"})
+permuted = reinforced.Permuted(TRAIN | {"begin": "anywhere"})
 
 
 def run(folder: Path, small: bool = False) -> Result:
@@ -50,25 +36,29 @@ def run(folder: Path, small: bool = False) -> Result:
         small: a few steps, which learn nothing: the run is ok if all of it ran.
     """
     warm_up, steps, asked = (4, 2, 6) if small else (WARM_UP, STEPS, ASKED)
-    shards = write_solutions(folder / "shards", WORLD, 64 if small else 3000)
-    parameters = write_model(folder / "model", prompts_of(TRAIN), *((32, 1) if small else (96, 3)))
-    bench = Bench("navigation_text", folder, shards, permuted.world,
-                  f"{__package__}.navigation:permuted", [
+    shards = reinforced.write_solutions(folder / "shards", WORLD, 64 if small else 3000)
+    parameters = reinforced.write_model(
+        folder / "model", reinforced.prompts_of(TRAIN), *((32, 1) if small else (96, 3))
+    )
+    learns = permuted.world
+    bench = reinforced.Bench("navigation_text", folder, shards, learns, f"{__name__}:permuted", [
         "stages.warm_up.trainable={language_model: 1.0e-3}", f"stages.warm_up.steps={warm_up}",
         "stages.rl.trainable={language_model: 2.0e-4}", f"stages.rl.steps={steps}",
-        f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.max_tokens={ROW}",
+        f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.max_tokens={reinforced.ROW}",
     ])  # fmt: skip
-    measure = partial(solved, count=asked, new_tokens=NEW, every_step=True)
-    measured = arms(bench, partial(measure, world=HELDOUT), sft=True)
+    measure = partial(reinforced.solved, count=asked, new_tokens=NEW, every_step=True)
+    measured = reinforced.arms(bench, partial(measure, world=HELDOUT), sft=True)
     routes = {arm: whole(tallies) for arm, tallies in measured.found.items()}
-    rows = rows_of(routes, "held-out routes %")
+    rows = reinforced.rows_of(routes, "held-out routes %")
     for row in rows:
         row["steps %"] = round(score(measured.found[row["arm"]]), 1)
-    add_shifts(rows, measured, SHIFTS, lambda path, world: whole(measure(path, world=world)))
-    figures = figures_of(routes, parameters=parameters, seconds=round(measured.seconds))
-    return Result(small or holds(figures), figures, rows)
+    reinforced.add_shifts(
+        rows, measured, SHIFTS, lambda path, world: whole(measure(path, world=world))
+    )
+    figures = reinforced.figures_of(routes, parameters=parameters, seconds=round(measured.seconds))
+    return Result(small or reinforced.holds(figures), figures, rows)
 
 
-def whole(steps: Tallies) -> Tallies:
+def whole(steps: reinforced.Tallies) -> reinforced.Tallies:
     """Return which routes have every step right, from how many have."""
     return {route: [[float(right == of), 1.0]] for route, [[right, of]] in steps.items()}

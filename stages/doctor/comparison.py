@@ -55,7 +55,7 @@ def packed_equals_unpacked(
     if not labels or not trains(model):
         raise ValueError("nothing to compare: no labels, or nothing trains")
     pack, was_training = pack or processor.pack, model.training
-    task = Task(model.to(dtype), objective).eval()
+    task = Task(model.to(dtype), objective, evaluates=True).eval()
     config, routed = model.language_model.config, "output_router_logits"
     before = getattr(config, routed, None)
     if before:  # what routers lose is of all tokens of a row together: no sum over documents

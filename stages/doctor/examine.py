@@ -30,6 +30,7 @@ from ..trainable.patterns import PatternError, describe, param_groups
 from ..training.prepare import data_records, extend, load_parent, make_plan
 from .comparison import ROUNDING, TOLERANCE, Comparison, packed_equals_unpacked
 from .forecast import Memory, Seconds, measure, memory_of, size
+from .reference import sketch_reference
 
 HORIZON = 64  # steps of the plan that are looked at
 MOST_DROPPED = 0.1  # of a source
@@ -134,7 +135,8 @@ def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = recipe.feature_cache_mb << 20
     in_memory = cache if recipe.feature_cache == "memory" else 0
-    found.memory = memory_of(model, in_memory, device)
+    reference = sketch_reference(recipe, stage, model)
+    found.memory = memory_of(model, reference, in_memory, device)
     if _too_much(found):
         return
     model.to(device)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
+from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from omni.features.cache import FeatureCache
@@ -20,6 +21,8 @@ class Memory(NamedTuple):
     """What a stage needs on one device without sharding, and what there is, in bytes."""
 
     weights: int
+    reference: int
+    """frozen weights that the objective compares with; 0: none are kept"""
     gradients: int
     moments: int
     """of AdamW: two for each weight that trains"""
@@ -47,15 +50,29 @@ class Seconds(NamedTuple):
     cached: bool
 
 
-def memory_of(model: Any, cache_bytes: int, device: torch.device) -> Memory:
-    """Return what is known without running anything; `activations` is 0."""
-    tensors = [*model.parameters(), *model.buffers()]
+def memory_of(
+    model: Any, reference: nn.Module | None, cache_bytes: int, device: torch.device
+) -> Memory:
+    """Return what is known without running anything; `activations` is 0.
+
+    Args:
+        model: what trains must be set.
+        reference: what its objective keeps beside it; may lie on the meta device.
+        cache_bytes: of a feature cache in memory.
+        device: where the stage is to run.
+    """
+    tensors = _tensors(model)
     weights = sum(t.nbytes for t in tensors)
+    beside = sum(t.nbytes for t in _tensors(reference)) if reference else 0
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     on_cpu = device.type == "cpu"
     held = cache_bytes + (PREFETCHED if on_cpu else 0)
     own = sum(t.nbytes for t in tensors if t.device.type == device.type)  # the run's, not more
-    return Memory(weights, trained, 2 * trained, 0, held, available(device) + own)
+    return Memory(weights, beside, trained, 2 * trained, 0, held, available(device) + own)
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def available(device: torch.device) -> int:

@@ -20,6 +20,7 @@ from ..engine.kernels import encoder_layers, layers_of
 from ..metrics.flops import Flops
 from ..objectives import kind_of, objective_class
 from ..recipe.schema import Recipe, StageConfig, plan_config
+from .reference import sketch_reference
 
 PICTURE = (1120, 560)  # (width, height): the largest frame of a video of Baichuan-Omni-1.5
 SOUND = 30.0  # seconds
@@ -41,6 +42,8 @@ class RankMemory(NamedTuple):
     """What a rank holds, in bytes; activations are an estimate."""
 
     weights: int
+    reference: int
+    """frozen weights that the objective compares with"""
     gradients: int
     moments: int
     """of AdamW"""
@@ -94,7 +97,7 @@ def needs_of(recipe: Recipe, stage: StageConfig, model: Any, ranks: int) -> Need
             for name, medium in media.items()}  # fmt: skip
     most = max((medium.flops * count for medium, count in held.values()), default=0.0)
     activations = _activations(recipe, model, tokens, held, runs_llm)
-    memory = RankMemory(**_weights(recipe, model, ranks), activations=activations)
+    memory = RankMemory(**_weights(recipe, stage, model, ranks), activations=activations)
     return Needs(config.packs_per_step, tokens, memory, media, text, text + most)
 
 
@@ -119,10 +122,12 @@ def _count(config: PlanConfig, medium: Medium, model: Any, name: str, tokens: in
     return min(fit, limit / medium.cells) if limit else fit
 
 
-def _weights(recipe: Recipe, model: Any, ranks: int) -> dict[str, int]:
-    """Return the bytes of weights, gradients, moments and what is gathered on a rank."""
+def _weights(recipe: Recipe, stage: StageConfig, model: Any, ranks: int) -> dict[str, int]:
+    """Return the bytes of a rank by part, but for activations."""
     number = _bytes(recipe)
     (weights, trained), share = _sizes(model), 1
+    reference = sketch_reference(recipe, stage, model)
+    beside = _sizes(reference)[0] if reference else 0
     gathered = HALF * trained * (number == HALF)  # autocast keeps copies for the backward pass
     if recipe.sharding == "full" and ranks > 1:
         share = ranks
@@ -130,9 +135,10 @@ def _weights(recipe: Recipe, model: Any, ranks: int) -> dict[str, int]:
         root = [whole - sum(of) for whole, of in zip((weights, trained), zip(*layers, strict=True),
                                                      strict=True)]  # fmt: skip
         # the rest of the model is one unit, which stays; a layer runs while the next one comes
-        gathered = number * (sum(root) + 2 * max(map(sum, layers)))
-    return {"weights": SINGLE * weights // share, "gradients": SINGLE * trained // share,
-            "moments": 2 * SINGLE * trained // share, "gathered": gathered}  # fmt: skip
+        gathered = number * (sum(root) + beside + 2 * max(map(sum, layers)))
+    return {"weights": SINGLE * weights // share, "reference": SINGLE * beside // share,
+            "gradients": SINGLE * trained // share, "moments": 2 * SINGLE * trained // share,
+            "gathered": gathered}  # fmt: skip
 
 
 def _activations(

@@ -63,13 +63,14 @@ def token_documents(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return (batch["position_ids"][0] == 0).cumsum(0) - 1
 
 
-def frozen_copy(model: Any) -> nn.Module:
-    """Return a copy of a model as it is now, without what its frozen encoders returned so far."""
-    cache, model.feature_cache = model.feature_cache, None
-    try:
-        return copy.deepcopy(model)
-    finally:
-        model.feature_cache = cache
+def frozen_copy(model: Any, text_alone: bool = False) -> nn.Module:
+    """Return a copy of a model as it is now, without what its frozen encoders returned so far.
+
+    With `text_alone` it has no encoders, projectors or heads, as none of them runs on text.
+    """
+    others = (model.encoders, model.projectors, model.heads) if text_alone else ()
+    left_out = {id(parts): nn.ModuleDict() for parts in others}
+    return copy.deepcopy(model, {id(model.feature_cache): None, **left_out})
 
 
 def _check_option(name: str, value: Any, kind: Any) -> None:
@@ -96,6 +97,8 @@ class Objective:
     """names of what else a loss tells, see `Loss.sums`; the log has each as a mean"""
     compares: ClassVar[bool] = False
     """with the model as the stage found it: see `Task`"""
+    evaluates_alone: ClassVar[bool] = False
+    """whether only training needs what `make_extra` returns"""
     needs: ClassVar[tuple[str, ...]] = ()
     """what a model must have: "codec", or kinds of heads; see `check`"""
     shards: ClassVar[bool] = True
@@ -156,7 +159,10 @@ class Objective:
         """Look at the json parts of all samples of a stage before it is trained."""
 
     def make_extra(self, model: Any) -> nn.Module | None:
-        """Return a frozen module to compare with, such as a copy of the model as it is now."""
+        """Return a frozen module to compare with, such as a copy of the model as it is now.
+
+        For its size alone the doctor asks for that of a model on the meta device.
+        """
         return None
 
     def weights(self, documents: Documents) -> list[float]:

@@ -75,6 +75,7 @@ class Policy(Objective):
     options_class = PolicyOptions
     options: Any
     figures: ClassVar[tuple[str, ...]] = FIGURES
+    evaluates_alone = True
 
     @property
     def unit(self) -> str:

@@ -54,9 +54,10 @@ class Sft(Objective):
     options_class = SftOptions
     options: SftOptions
     rendering = Weighted()
+    evaluates_alone = True
 
     def make_extra(self, model: Any) -> nn.Module | None:
-        return frozen_copy(model) if self.options.keep else None
+        return frozen_copy(model, text_alone=True) if self.options.keep else None
 
     def weights(self, documents: Documents) -> list[float]:
         each = documents.numbers or [{}] * len(documents)

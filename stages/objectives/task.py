@@ -19,14 +19,18 @@ class Task(nn.Module):
         start: the model as the stage found it, where that is not `model` as it is now.
         stored: what the objective compares with comes with the batches, so that no frozen module
             is made for it.
+        evaluates: it is never trained, so that a frozen module is made only where the objective
+            needs one all the same.
     """
 
     def __init__(
-        self, model: nn.Module, entry: Any, start: nn.Module | None = None, stored: bool = False
-    ):
+        self, model: nn.Module, entry: Any, start: nn.Module | None = None, stored: bool = False,
+        evaluates: bool = False,
+    ):  # fmt: skip
         super().__init__()
         self.model, self.objective = model, make_objective(entry)
-        extra = None if stored else self.objective.make_extra(start or model)
+        alone = stored or (evaluates and self.objective.evaluates_alone)
+        extra = None if alone else self.objective.make_extra(start or model)
         self.extra = self.objective.extra = extra
         if self.extra is not None:
             self.extra.requires_grad_(False).eval()

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,14 +73,11 @@ def sample_answers(
         print(f"{out}: sampled anew, as the answers there are of other {', '.join(other)}")
     skipped: dict[str, str] = {}
     files = [out.parent / f".{out.name}.answers" / f"{_digest(one)}.jsonl" for one in each]
-    answers: dict[str, list[Answer]] = {}
     for miner, kept in zip(miners, files, strict=True):
         miner.model.to(device)
         _answer(miner, shards, batch, kept, skipped)
         miner.model.to("cpu")
-        for line in read_lines(kept):
-            mine = (Answer(**one) for one in line["answers"])
-            answers.setdefault(line["prompt"], []).extend(mine)
+    answers = _read_answers(files)
     if not answers:
         first = next(iter(skipped.items()), ("there", "are no samples"))
         raise ValueError(f"no prompt can be answered; {': '.join(first)}")
@@ -106,6 +103,15 @@ class _Miner(NamedTuple):
             "source": SOURCE, "weights": weights_hash(self.model),
             "processor": self.processor.fingerprint, "generation": json.loads(self.generation.key),
         }  # fmt: skip
+
+
+def _read_answers(files: Iterable[Path]) -> dict[str, list[Answer]]:
+    """Return the answers to each prompt, file by file."""
+    answers: dict[str, list[Answer]] = {}
+    for line in chain.from_iterable(map(read_lines, files)):
+        mine = (Answer(**one) for one in line["answers"])
+        answers.setdefault(line["prompt"], []).extend(mine)
+    return answers
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

@@ -156,7 +156,8 @@ def heldout_losses(
     `samples` are lists of documents, as the objective's rendering makes them; `start` is the model
     to compare with, where the objective does.
     """
-    task, one = Task(model, objective, start), torch.ones((), device=model.device)
+    task = Task(model, objective, start, evaluates=True)
+    one = torch.ones((), device=model.device)
     sums: dict[str, Counter[str]] = {}
     ordered = sorted(samples, key=lambda sample: modality(sample[0]))
     for some in (ordered[n : n + BATCH] for n in range(0, len(ordered), BATCH)):

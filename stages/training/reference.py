@@ -21,9 +21,11 @@ from omni.files.atomic import write_json
 from omni.files.jsonl import append_lines, read_lines
 
 from ..engine.distribute import to_device
+from ..objectives import kind_of, objective_class
 from ..objectives.base import split_numbers
 from ..objectives.dpo import reference_of
 from ..objectives.preference import REFERENCE
+from ..recipe.schema import Recipe, StageConfig
 
 
 class Reference:
@@ -68,6 +70,11 @@ class Reference:
         """Write beside each source's what it follows from."""
         for name, folder in self.folders.items():
             write_json(folder / "about.json", {"source": name, **self._about[name]})
+
+
+def stores_reference(recipe: Recipe, stage: StageConfig) -> bool:
+    """Tell whether log-probabilities stand for the model that a stage compares with."""
+    return recipe.reference == "stored" and objective_class(kind_of(stage.objective)).compares
 
 
 def make_reference(

@@ -30,7 +30,7 @@ from .asked import held_out_answers, show_answers
 from .checkpoint import check_space, load_step, save_model, save_step
 from .guard import Guard
 from .prepare import make_feature_cache, make_loader, make_model
-from .reference import make_reference
+from .reference import make_reference, stores_reference
 from .rollouts import make_rollouts
 from .steps import LoaderSteps, Step, Steps
 
@@ -81,7 +81,7 @@ def _make_task(
         task = Task(model, stage.objective)
         return task, make_rollouts(recipe, stage, model, processor, task.objective, accelerator)
     loader = make_loader(recipe, stage, processor, folder, accelerator)
-    stored = objective.compares and recipe.reference == "stored"
+    stored = stores_reference(recipe, stage)
     if stored:
         loader.known = make_reference(
             folder.parent.parent / "reference", model, loader, objective.rendering, stage.steps,
