@@ -10,7 +10,7 @@ from PIL import Image
 from ..encoders import readers
 from ..encoders.windows import windows_of
 from ..media.decode import within_scale
-from ..media.facts import Facts
+from ..media.facts import FIELDS
 from ..media.limits import LIMITS, read_limited
 from ..media.track import RATE, track_samples
 from ..media.video import (
@@ -28,7 +28,6 @@ from .messages import SHOWING, check_video
 Piece = tuple[str, str, Any]
 """the text before it, "image" or "audio", and the medium; None where only facts are known"""
 DEFAULTS = {"fps": FPS, "max_frames": MAX_FRAMES}
-_FIELDS = [(name, type(value)) for name, value in Facts()._asdict().items()]
 _ASKED = [("fps", float), ("max_frames", int), ("sound", int)]
 HEARD = {None: 0, True: 1, False: 2}
 """what a part says of its sound, as the column `sound` of facts has it"""
@@ -95,7 +94,7 @@ class ShowsVideo:
         """
         data = read_limited(part["video"], VIDEO_LIMITS)
         scan = scan_video(data)
-        facts = np.zeros(1, _FIELDS + _ASKED)
+        facts = np.zeros(1, FIELDS + _ASKED)
         known = scan.width, scan.height, len(scan.pts), scan.rate, *scan.sound
         asked = part.get("fps", 0), part.get("max_frames", 0), HEARD[part.get("sound")]
         facts[0] = *known, *asked
@@ -138,7 +137,7 @@ class ShowsVideo:
 
 def _sounds(counts: np.ndarray) -> np.ndarray:
     """Return facts of sounds of so many samples at `RATE`."""
-    facts = np.zeros(len(counts), _FIELDS)
+    facts = np.zeros(len(counts), FIELDS)
     facts["count"], facts["rate"] = counts, RATE
     return facts
 
