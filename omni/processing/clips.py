@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class ShowsVideo:
         modalities: dict[str, Any]
         media_lengths: Any
     video: dict[str, Any]
-    _said = False
+    _warned = False
 
     def show_video(self, options: Mapping[str, Any] | None) -> None:
         """Set how videos are shown whose parts do not say it.
@@ -98,37 +99,38 @@ class ShowsVideo:
         known = scan.width, scan.height, len(scan.pts), scan.rate, *scan.sound
         asked = part.get("fps", 0), part.get("max_frames", 0), HEARD[part.get("sound")]
         facts[0] = *known, *asked
-        times, frame, sounds = self._layout(facts)
+        times, heard, sounds = self._layout(facts)
+        waves: Iterator[np.ndarray] = iter(())
         if len(sounds):
             wave = within_scale(load_sound(data, scan))
             ends = np.cumsum(sounds["count"])
-            waves = np.split(wave, ends[:-1])
+            waves = iter(np.split(wave, ends[:-1]))
         elif scan.sound[1] > scan.sound[0]:
-            self._say_unheard(part)
-        at = 0
-        for n, (pixels, seconds) in enumerate(show_frames(data, scan, times)):
+            self._warn_unheard(part)
+        for sounding, (pixels, seconds) in zip(heard, show_frames(data, scan, times), strict=True):
             yield _stamp(seconds), "image", Image.fromarray(pixels)
-            for _ in range(int((frame == n).sum())):
-                yield "", "audio", waves[at]
-                at += 1
+            for wave in islice(waves, sounding):
+                yield "", "audio", wave
 
     def clip_sketch(self, facts: np.ndarray) -> Iterator[Piece]:
         """Tell the pieces of a video by its facts alone, those that an index has of it, (1,)."""
-        times, frame, _ = self._layout(facts)
-        for n, seconds in enumerate(times):
+        times, heard, _ = self._layout(facts)
+        for seconds, sounding in zip(times, heard, strict=True):
             yield _stamp(seconds), "image", None
-            yield from [("", "audio", None)] * int((frame == n).sum())
+            yield from [("", "audio", None)] * sounding
 
-    def _layout(self, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the times of the frames of one video, and `sounds_of` it."""
+    def _layout(self, facts: np.ndarray) -> tuple[np.ndarray, list[int], np.ndarray]:
+        """Return of one video the times of its frames, how many sounds go with each, and facts of
+        these sounds."""
         frames = self.frames_of(facts)
         times = middles(int(facts["count"][0]), float(facts["rate"][0]), int(frames[0]))
-        return times, *self.sounds_of(facts, frames)
+        frame, sounds = self.sounds_of(facts, frames)
+        return times, np.bincount(frame, minlength=len(times)).tolist(), sounds
 
-    def _say_unheard(self, part: Mapping[str, Any]) -> None:
+    def _warn_unheard(self, part: Mapping[str, Any]) -> None:
         chosen = part.get("sound", self.video.get("sound")) is False
-        if not chosen and not self._said:
-            self._said = True
+        if not chosen and not self._warned:
+            self._warned = True
             _log.warning(
                 "a video has sound, and the model has no encoder for audio: its frames are shown "
                 "alone, as those of all such videos from here on"
