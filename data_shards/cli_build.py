@@ -156,8 +156,8 @@ def _input(source: type) -> str:
 
     if not issubclass(source, Converter):
         return ""
-    common = {option.name for option in fields(Converter)}
-    first = next(option.name for option in fields(source) if option.name not in common)
+    own = inspect.get_annotations(source)
+    first = next(option.name for option in fields(source) if option.name in own)
     return f"--{first} {'mine.json' if first == 'json' else 'mine'} "
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from omni.media.decode import MediaError, load_audio, load_image
-from omni.media.video import LIMITS, iter_video, load_sound, scan_video
+from omni.media.video import LIMITS, load_sound, scan_video, show_frames, video_times
 
 from .index.sidecar import read_sidecar
 from .read.entry import Bad, read_shard
@@ -94,9 +94,11 @@ def _decode_video(data: bytes) -> None:
     av.logging.set_level(av.logging.ERROR)
     try:
         with av.logging.Capture() as errors:
-            for _ in iter_video(data, fps=1e6, max_frames=LIMITS.max_frames):
+            scan = scan_video(data)
+            times = video_times(len(scan.pts), scan.rate, 1e6, LIMITS.max_frames)
+            for _ in show_frames(data, scan, times):
                 pass
-            if (scan := scan_video(data)).sound[1] > scan.sound[0]:
+            if scan.sound[1] > scan.sound[0]:
                 load_sound(data, scan)
     finally:
         av.logging.set_level(level)

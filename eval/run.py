@@ -26,7 +26,6 @@ from .scoring.right import Scored
 from .scoring.units import stored_units
 from .suites.registry import Suite, suite_of
 
-CONDITIONS = ("normal", "blind", "shuffled_images", "shuffled_audio")
 # (row name, conditions) -> nothing; called before a condition is asked
 OnCondition = Callable[[str, str], None]
 # (row, answerer, source, condition, limit, scratch) -> its score, see `Official.run`

@@ -104,7 +104,7 @@ def test_frames_are_capped_by_their_tokens_too(omni_pair):
         assert (capped.fingerprint == processor.fingerprint) == (cap is None)
 
 
-def test_a_video_that_cannot_be_heard_is_said_once(make_model, specs, tmp_path, caplog):
+def test_a_video_that_cannot_be_heard_is_logged_once(make_model, specs, tmp_path, caplog):
     processor = make_model(vision=specs.vision)[1]
     data, quiet = clip(LOSSLESS), clip(None)
     with caplog.at_level(logging.WARNING):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from omni.media.decode import load_audio, load_image
-from omni.media.facts import Facts, facts_of
+from omni.media.facts import FIELDS, Facts, facts_of
 from omni.media.limits import MediaError
 from omni.media.track import RATE, track_samples
 from omni.media.video import load_sound, load_video, scan_video
@@ -27,7 +27,6 @@ from .zoo_videos import OFF, STEP, TONE, Video, pitch, videos
 Check = Callable[[], str]  # what is wrong, or ""
 SMALL = 3  # one sound of so many is heard
 LATE = 0.15  # seconds that a codec may add to a sound track
-FIELDS = [(name, type(value)) for name, value in Facts()._asdict().items()]
 
 
 def run(folder: Path, small: bool = False) -> Result:

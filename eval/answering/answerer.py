@@ -62,7 +62,7 @@ class Answerer:
     reads: frozenset[str] = frozenset(MEDIA)
     """Kinds of media that the model takes."""
     speaker: Speaker | None = None
-    """Who says answers, of a model that speaks."""
+    """Who speaks answers, of a model that speaks."""
     token_budget: int = 4096
     max_batch: int = 32
     progress: Callable[[int], None] = lambda done: None
@@ -121,7 +121,7 @@ class Answerer:
     def hear(
         self, conversations: Sequence[Messages], texts: Sequence[str], among: Sequence[str]
     ) -> list[Heard]:
-        """Have answers said, and return what was heard; see `Speaker`.
+        """Have answers spoken, and return what was heard; see `Speaker`.
 
         Raises:
             CannotAskError: the model cannot speak.

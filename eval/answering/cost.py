@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from omni.media.facts import Facts, facts_of
+from omni.media.facts import FIELDS, Facts, facts_of
 from omni.media.limits import LIMITS, read_limited
 from omni.processing.messages import media_refs
 
 RATE = 16_000  # Hz of a sound that is an array
-FIELDS = [(name, type(value)) for name, value in Facts()._asdict().items()]
 
 
 class TokenCost:

@@ -1,4 +1,4 @@
-"""What a model says, heard back."""
+"""What a model speaks, heard back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,21 +7,21 @@ from omni.processing.identity import identify
 
 from .ranks import Ranks
 
-TOGETHER = 16  # answers that are said at once
+TOGETHER = 16  # answers that are spoken at once
 
 
 class Heard(NamedTuple):
     """What was heard of a spoken answer."""
 
     text: str
-    """"" where nothing was said"""
+    """"" where nothing was spoken"""
     seconds: float
     ended: bool
     """by the model, not at the most frames"""
 
 
 class Speaker:
-    """Says answers, and has them heard by a recogniser; what was said once is kept.
+    """Speaks answers, and has them heard by a recogniser; what was spoken once is kept.
 
     Args:
         model: with a codec and a depth head.
@@ -36,15 +36,15 @@ class Speaker:
 
     def __call__(
         self, conversations: Sequence[Any], texts: Sequence[str], answers: Sequence[str],
-        ranks: Ranks = Ranks(),  # noqa: B008
+        ranks: Ranks,
     ) -> list[Heard]:  # fmt: skip
-        """Say the text of the answer to each conversation, and return what was heard of it.
+        """Speak the text of the answer to each conversation, and return what was heard of it.
 
         Args:
             conversations: each ends with a user.
             texts: of the answers, as the model wrote them.
             answers: that the recogniser chooses among.
-            ranks: each says its share, and returns all.
+            ranks: each speaks its share, and returns all.
 
         Raises:
             WeightsError: the recogniser cannot be had.
@@ -57,13 +57,17 @@ class Speaker:
         mine = [int(at) for at in ranks.share({at: len(key[1]) for at, key in by_place.items()})]
         for start in range(0, len(mine), TOGETHER):
             some = mine[start : start + TOGETHER]
-            found = self._say([conversations[at] for at in some], [texts[at] for at in some], among)
+            found = self._speak(
+                [conversations[at] for at in some], [texts[at] for at in some], among
+            )
             self._heard |= {keys[at]: one for at, one in zip(some, found, strict=True)}
         for theirs in ranks.gather({keys[at]: self._heard[keys[at]] for at in mine}):
             self._heard |= theirs
         return [self._heard[key] for key in keys]
 
-    def _say(self, shown: Sequence[Any], texts: Sequence[str], among: Sequence[str]) -> list[Heard]:
+    def _speak(
+        self, shown: Sequence[Any], texts: Sequence[str], among: Sequence[str]
+    ) -> list[Heard]:
         from omni.generation.speech import Speaking, Voice, say
         from omni.heads.mel import RATE
 
@@ -72,10 +76,10 @@ class Speaker:
         if not places:
             return found
         kept = {key: self.sampling[key] for key in ("temperature", "seed") if key in self.sampling}
-        said = say(self.model, self.processor, [shown[at] for at in places],
-                   [texts[at] for at in places], Speaking(**kept))  # fmt: skip
+        spoken = say(self.model, self.processor, [shown[at] for at in places],
+                     [texts[at] for at in places], Speaking(**kept))  # fmt: skip
         voice = Voice(self.model)
-        for at, one in zip(places, said, strict=True):
+        for at, one in zip(places, spoken, strict=True):
             wave = voice.wave(one.codes)
             text = self._hear(wave, among) if len(wave) else ""
             found[at] = Heard(text, len(wave) / RATE, one.finish == "stop")

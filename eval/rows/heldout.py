@@ -14,9 +14,9 @@ from omni.processing.messages import media_refs
 
 TRANSCRIPTS = ("transcription", "sentence", "human_speech", "human_word", "human_sentence")
 """kinds of samples whose answer is what was said"""
-SAID = ("say", "repeat")
+SPOKEN_ANSWERS = ("say", "repeat")
 """kinds of samples whose answer is spoken"""
-SPOKEN_KINDS = (*TRANSCRIPTS, "spoken_question", *SAID)
+SPOKEN_KINDS = (*TRANSCRIPTS, "spoken_question", *SPOKEN_ANSWERS)
 ASKED_KINDS = ("easyvqa_open", "photo")  # of sets that have rows of their own
 PROCEDURAL = "shapes"  # used only where no real pictures are held out
 

@@ -35,6 +35,10 @@ class Facts(NamedTuple):
     sound_end: float = 0.0
 
 
+FIELDS = [(name, type(value)) for name, value in Facts()._asdict().items()]
+"""of an array of facts, one a file"""
+
+
 def facts_of(kind: str, data: Any) -> Facts:
     """Read the facts of a file from its bytes.
 

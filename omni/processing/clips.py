@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from ..encoders import readers
 from ..encoders.windows import windows_of
 from ..media.decode import within_scale
-from ..media.facts import Facts
+from ..media.facts import FIELDS
 from ..media.limits import LIMITS, read_limited
 from ..media.track import RATE, track_samples
 from ..media.video import (
@@ -28,7 +29,6 @@ from .messages import SHOWING, check_video
 Piece = tuple[str, str, Any]
 """the text before it, "image" or "audio", and the medium; None where only facts are known"""
 DEFAULTS = {"fps": FPS, "max_frames": MAX_FRAMES}
-_FIELDS = [(name, type(value)) for name, value in Facts()._asdict().items()]
 _ASKED = [("fps", float), ("max_frames", int), ("sound", int)]
 HEARD = {None: 0, True: 1, False: 2}
 """what a part says of its sound, as the column `sound` of facts has it"""
@@ -48,7 +48,7 @@ class ShowsVideo:
         modalities: dict[str, Any]
         media_lengths: Any
     video: dict[str, Any]
-    _said = False
+    _warned = False
 
     def show_video(self, options: Mapping[str, Any] | None) -> None:
         """Set how videos are shown whose parts do not say it.
@@ -95,41 +95,42 @@ class ShowsVideo:
         """
         data = read_limited(part["video"], VIDEO_LIMITS)
         scan = scan_video(data)
-        facts = np.zeros(1, _FIELDS + _ASKED)
+        facts = np.zeros(1, FIELDS + _ASKED)
         known = scan.width, scan.height, len(scan.pts), scan.rate, *scan.sound
         asked = part.get("fps", 0), part.get("max_frames", 0), HEARD[part.get("sound")]
         facts[0] = *known, *asked
-        times, frame, sounds = self._layout(facts)
+        times, heard, sounds = self._layout(facts)
+        waves: Iterator[np.ndarray] = iter(())
         if len(sounds):
             wave = within_scale(load_sound(data, scan))
             ends = np.cumsum(sounds["count"])
-            waves = np.split(wave, ends[:-1])
+            waves = iter(np.split(wave, ends[:-1]))
         elif scan.sound[1] > scan.sound[0]:
-            self._say_unheard(part)
-        at = 0
-        for n, (pixels, seconds) in enumerate(show_frames(data, scan, times)):
+            self._warn_unheard(part)
+        for sounding, (pixels, seconds) in zip(heard, show_frames(data, scan, times), strict=True):
             yield _stamp(seconds), "image", Image.fromarray(pixels)
-            for _ in range(int((frame == n).sum())):
-                yield "", "audio", waves[at]
-                at += 1
+            for wave in islice(waves, sounding):
+                yield "", "audio", wave
 
     def clip_sketch(self, facts: np.ndarray) -> Iterator[Piece]:
         """Tell the pieces of a video by its facts alone, those that an index has of it, (1,)."""
-        times, frame, _ = self._layout(facts)
-        for n, seconds in enumerate(times):
+        times, heard, _ = self._layout(facts)
+        for seconds, sounding in zip(times, heard, strict=True):
             yield _stamp(seconds), "image", None
-            yield from [("", "audio", None)] * int((frame == n).sum())
+            yield from [("", "audio", None)] * sounding
 
-    def _layout(self, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the times of the frames of one video, and `sounds_of` it."""
+    def _layout(self, facts: np.ndarray) -> tuple[np.ndarray, list[int], np.ndarray]:
+        """Return of one video the times of its frames, how many sounds go with each, and facts of
+        these sounds."""
         frames = self.frames_of(facts)
         times = middles(int(facts["count"][0]), float(facts["rate"][0]), int(frames[0]))
-        return times, *self.sounds_of(facts, frames)
+        frame, sounds = self.sounds_of(facts, frames)
+        return times, np.bincount(frame, minlength=len(times)).tolist(), sounds
 
-    def _say_unheard(self, part: Mapping[str, Any]) -> None:
+    def _warn_unheard(self, part: Mapping[str, Any]) -> None:
         chosen = part.get("sound", self.video.get("sound")) is False
-        if not chosen and not self._said:
-            self._said = True
+        if not chosen and not self._warned:
+            self._warned = True
             _log.warning(
                 "a video has sound, and the model has no encoder for audio: its frames are shown "
                 "alone, as those of all such videos from here on"
@@ -138,7 +139,7 @@ class ShowsVideo:
 
 def _sounds(counts: np.ndarray) -> np.ndarray:
     """Return facts of sounds of so many samples at `RATE`."""
-    facts = np.zeros(len(counts), _FIELDS)
+    facts = np.zeros(len(counts), FIELDS)
     facts["count"], facts["rate"] = counts, RATE
     return facts
 

@@ -1,15 +1,11 @@
 """Messages -> tensors: the only place that does it, for training, evaluation and chat alike."""
 
-import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoProcessor
 
@@ -18,21 +14,21 @@ from ..model.auto import SavesCode, auto_map
 from ..model.config import OmniConfig
 from ..model.encoded import Encoded, PlaceholderError
 from ..model.head import IGNORE_INDEX
-from ..projectors import item_lengths, token_counts
+from ..projectors import item_lengths
 from .batch import Batches
 from .calls import ProcessorCalls
 from .clips import ShowsVideo
-from .literal import hide, special_tokens, stand_ins, tokenize
+from .costs import Costs
+from .literal import special_tokens, stand_ins, tokenize
 from .messages import SAMPLING, Message, MessageError, assistant, user, validate
 from .spoken import Speaks
-from .template import default_template, render, segments
+from .template import default_template, flatten, placeholder, render, segments, texts_of
 
 Shown = dict[Any, tuple[Any, str, dict[str, list]]]
 """a medium's ref, the text that stands for it, and its tensors by modality"""
-_VERSION = 2  # of how messages become text: raise it when their number of tokens changes
 
 
-class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
+class OmniProcessor(SavesCode, Speaks, Batches, Costs, ShowsVideo, ProcessorCalls):
     """A tokenizer and the preprocessing of every attached modality.
 
     `processor(text=..., images=...)` and `apply_chat_template(messages, ...)` behave as in
@@ -105,9 +101,9 @@ class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
         validate(messages)
         self._check_voice(messages)
         media: dict[str, list[dict[str, torch.Tensor]]] = {}
-        standing = stand_ins(self.tokenizer, _texts(messages))
+        standing = stand_ins(self.tokenizer, texts_of(messages))
         show = partial(self._show, media, shown)
-        flat = _flatten(messages, show, standing)
+        flat = flatten(messages, show, standing)
         found = self._segments(flat, generation, **variables)
         ids: list[int] = []
         labels: list[int] = []
@@ -146,20 +142,6 @@ class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
                 items.setdefault(name, []).append(item)
                 text += placeholder(name) * sum(item_lengths(config, item))
         return text, items
-
-    def _sketch(self, shown: Counter[str], facts: Mapping[str, Any], part: dict[str, Any]) -> str:
-        """Return that text without reading the medium, and with single placeholders."""
-        kind = part["type"]
-        self._readers(kind)
-        pieces = [("", kind, None)]
-        if kind == "video":
-            pieces = self.clip_sketch(np.atleast_1d(facts[part["video"]]))
-        text = ""
-        for stamp, medium, _ in pieces:
-            names = [*self._readers(medium)]
-            shown.update(names)
-            text += stamp + "".join(map(placeholder, names))
-        return text
 
     def _readers(self, kind: str) -> Mapping[str, dict[str, Any]]:
         """Return the modalities that read a kind of part, whose tokens follow one another."""
@@ -212,8 +194,8 @@ class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
             What ends an answer, which a generated one may have already, and all that follows it.
         """
         talk = [*prompt, assistant("y"), message]
-        standing = stand_ins(self.tokenizer, _texts(talk))
-        found = self._segments(_flatten(talk, lambda part: "", standing), True)
+        standing = stand_ins(self.tokenizer, texts_of(talk))
+        found = self._segments(flatten(talk, lambda part: "", standing), True)
         (answer, _), (rest, _) = found[-2:]
         end, following = tokenize(self.tokenizer, [answer[answer.index("y") + 1 :], rest], standing)
         return end, following
@@ -225,7 +207,7 @@ class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
         It is labelled, so a trained model says it; "" if the template prints nothing there.
         """
         talk = [user("x"), assistant("y"), user("x"), assistant("y")]
-        answer = next(t for t, is_answer in self._segments(_flatten(talk, str), False) if is_answer)
+        answer = next(t for t, is_answer in self._segments(flatten(talk, str), False) if is_answer)
         return answer[answer.rindex("y") + 1 :]
 
     @property
@@ -249,117 +231,10 @@ class OmniProcessor(SavesCode, Speaks, Batches, ShowsVideo, ProcessorCalls):
                     "chat template drops, repeats or prints placeholders"
                 )
 
-    def text_length(
-        self, messages: list[Message], facts: Mapping[str, Any] = MappingProxyType({}),
-        generation: bool = False,
-    ) -> int:  # fmt: skip
-        """Count the tokens of a conversation without those of its media.
-
-        `len(encode(messages, generation))` is that plus `media_lengths` of each file, because a
-        placeholder is a token of its own wherever it stands.
-
-        Args:
-            messages: media are names, or anything but videos.
-            facts: of each video by its name, as `media_lengths` takes them; its times are text.
-            generation: whether the header of an answer ends it.
-
-        Raises:
-            MessageError, PlaceholderError: as `encode`.
-        """
-        validate(messages)
-        self._check_voice(messages)
-        shown: Counter[str] = Counter()
-        standing = stand_ins(self.tokenizer, _texts(messages))
-        flat = _flatten(messages, partial(self._sketch, shown, facts), standing)
-        texts = [text for text, _ in self._segments(flat, generation)]
-        ids = Counter(i for row in tokenize(self.tokenizer, texts, standing) for i in row)
-        for name, config in self.modalities.items():
-            if ids[config["token_id"]] != shown[name]:
-                raise PlaceholderError(f"the chat template prints {placeholder(name)} itself")
-        return ids.total() - shown.total()
-
-    def media_lengths(self, kind: str, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tell the cost of files of one kind from their facts, (n,), without decoding any.
-
-        Args:
-            kind: image, audio, video, which is its frames, or track: what is heard of a video.
-            facts: the fields of `omni.media.facts.Facts`, of videos also `fps`, `max_frames` and
-                `sound` of their parts, 0 where they leave it open, see `clips.HEARD`.
-
-        Returns:
-            LLM tokens (n,), and features that leave the encoder (n,): patches or audio frames.
-
-        Raises:
-            MessageError: no modality reads that kind.
-        """
-        files = len(facts)
-        file = np.arange(files)
-        if kind == "video":  # as many images of its size as frames are shown
-            self._readers(kind)
-            frames = self.frames_of(facts)
-            tokens, features = self.media_lengths("image", facts)
-            return tokens * frames, features * frames
-        tokens, features = np.zeros((2, files), np.int64)
-        if kind == "track":
-            frames = self.frames_of(facts)
-            frame, facts = self.sounds_of(facts, frames)
-            if not len(frame):  # nor is any modality needed that reads it
-                return tokens, features
-            file, kind = np.repeat(file, frames)[frame], "audio"
-        reading = self._readers(kind).values()
-        for config in reading:
-            item, grids = encoder_class(config["encoder"]).grids_of(config["encoder"], facts)
-            costs = token_counts(config["projector"], grids), np.prod(grids, axis=1)
-            for total, cost in zip((tokens, features), costs, strict=True):
-                total += np.bincount(file[item], cost, files).astype(np.int64)
-        return tokens, features
-
-    @property
-    def fingerprint(self) -> str:
-        """Return a digest of everything that decides `text_length`."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        vocabulary = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
-        media = {name: encoder_class(c["encoder"]).media for name, c in self.modalities.items()}
-        special = self.tokenizer.bos_token, self.tokenizer.eos_token
-        decides = [_VERSION, vocabulary, special, self.chat_template, media, self.video]
-        if "max_tokens" in self.video:  # how many frames, and so times, it allows
-            decides.append(readers(self.modalities, "image"))
-        decides = json.dumps(decides, sort_keys=True)
-        return hashlib.sha256(decides.encode()).hexdigest()[:16]
-
     def shown(self, messages: list[Message], generation: bool = False, **variables: Any) -> str:
         """Render a conversation with single markers for its media, which need not be there."""
-        flat = _flatten(messages, lambda part: f"<|{part['type']}|>")
+        flat = flatten(messages, lambda part: f"<|{part['type']}|>")
         return self._render(flat, generation, **variables)
 
 
 AutoProcessor.register(OmniConfig, OmniProcessor)
-
-
-def placeholder(name: str) -> str:
-    """Return the placeholder token of a modality, e.g. `<|vision|>`."""
-    return f"<|{name}|>"
-
-
-def _texts(messages: list[Message]) -> list[str]:
-    return [p["text"] for m in messages for p in m["content"] if p["type"] == "text"]
-
-
-def _flatten(
-    messages: list[Message],
-    show: Callable[[dict[str, Any]], str],
-    standing: Mapping[str, str] = MappingProxyType({}),
-) -> list[dict]:
-    """Make the content of each message one text, in which `show` stands for its media.
-
-    Of the special tokens that its words spell, `literal.stand_ins` takes the place.
-    """
-    return [
-        {
-            "role": m["role"],
-            "content": "".join(
-                hide(p["text"], standing) if p["type"] == "text" else show(p) for p in m["content"]
-            ),
-        }
-        for m in messages
-    ]

@@ -1,9 +1,10 @@
 """Chat templates: how a conversation becomes one text, and which of it are answers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from os.path import commonprefix
+from types import MappingProxyType
 from typing import Any
 
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
@@ -12,7 +13,8 @@ from transformers.utils.chat_template_utils import (
     render_jinja_template,
 )
 
-from .messages import MessageError
+from .literal import hide
+from .messages import Message, MessageError
 
 log = logging.getLogger(__name__)
 
@@ -150,3 +152,33 @@ def _unlabelled(number: int, why: str) -> MessageError:
         f"message {number}: the chat template {why}, so answers cannot be labelled; "
         "pass another chat_template to OmniProcessor"
     )
+
+
+def placeholder(name: str) -> str:
+    """Return the placeholder token of a modality, e.g. `<|vision|>`."""
+    return f"<|{name}|>"
+
+
+def texts_of(messages: list[Message]) -> list[str]:
+    """Return all that is written in a conversation."""
+    return [p["text"] for m in messages for p in m["content"] if p["type"] == "text"]
+
+
+def flatten(
+    messages: list[Message],
+    show: Callable[[dict[str, Any]], str],
+    standing: Mapping[str, str] = MappingProxyType({}),
+) -> list[dict]:
+    """Make the content of each message one text, in which `show` stands for its media.
+
+    Of the special tokens that its words spell, `literal.stand_ins` takes the place.
+    """
+    return [
+        {
+            "role": m["role"],
+            "content": "".join(
+                hide(p["text"], standing) if p["type"] == "text" else show(p) for p in m["content"]
+            ),
+        }
+        for m in messages
+    ]

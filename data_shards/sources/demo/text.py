@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar
 
 from omni.processing.messages import Message, MessageError, assistant, media_refs, user, validate
 
-from ...shards.rendering import ALL, LABELS, LAST
+from ...shards.rendering import ALL
 from ...shards.sample import Sample
 from ..base import Build, SourceError, facts, heldout
-from ..formats.convert import RowError, Which
+from ..formats.convert import RowError, Which, labels_meta
 from ..formats.encoding import lines
 from ..formats.jsonl import parsed
 from .words import CAPITALS, DAYS, MONTHS, NUMBERS, OPPOSITES, PASTS, PLURALS, WORDS
@@ -42,9 +42,9 @@ class Text:
         kinds = {identity: kind for kind, identity, _ in found}
         out = heldout(kinds, build.heldout, build.seed)
         build.total = len(found)
-        asked = {LABELS: LAST} if self.labels == LAST else {}
+        more = labels_meta(self.labels)
         for kind, identity, messages in (found[i] for i in order):
-            meta = facts("text", licence, kind, identity=identity, **asked)
+            meta = facts("text", licence, kind, identity=identity, **more)
             split = "heldout" if identity in out else "train"
             yield Sample(messages, {}, meta, split=split)
 

@@ -53,7 +53,6 @@ class Converter:
     """A source that converts files: `inputs` lists the rows, the rest is the same for all."""
 
     license: Annotated[str, "licence of the data, for the manifest"] = "unknown"
-    labels: Which = ALL
 
     name: ClassVar[str]
     licenses: ClassVar[dict[str, str]] = {}
@@ -84,8 +83,6 @@ class Converter:
         names = {**sample.meta, "identity": identity}
         names = {key: name.encode("utf-8", "replace").decode() if isinstance(name, str) else name
                  for key, name in names.items()}  # fmt: skip
-        if self.labels == LAST:
-            names[LABELS] = LAST
         sample.meta = facts(self.name, self.license, **names)
         check(sample)
         return sample
@@ -99,6 +96,23 @@ class Converter:
                 yield sample
             else:
                 build.skip(row.where, str(sample))
+
+
+@dataclass
+class Conversations(Converter):
+    """A converter whose rows may be conversations of several answers."""
+
+    labels: Which = ALL
+
+    def _make(self, row: Input, identity: str) -> Sample:
+        sample = super()._make(row, identity)
+        sample.meta |= labels_meta(self.labels)
+        return sample
+
+
+def labels_meta(which: str) -> dict[str, str]:
+    """Return what the `meta` of a sample says of its labels; nothing: all answers have them."""
+    return {LABELS: LAST} if which == LAST else {}
 
 
 def attempt(row: Row) -> Sample | Exception:

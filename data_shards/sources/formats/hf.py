@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from ...shards.sample import Sample
 from ..base import Build, SourceError, SourceUnavailable
 from .attachments import KINDS, PREFIX
-from .convert import Converter, Input, RowError, said
+from .convert import Conversations, Input, RowError, said
 from .fields import Fields
 from .places import MEDIA, Allow, Places, walk
 from .rows import Draft, draft, listed, media_of, opened
@@ -22,7 +22,7 @@ GROUPS_KEPT = 2  # row groups in memory: rows are made in order, so two are enou
 
 
 @dataclass
-class HuggingFace(Converter):
+class HuggingFace(Conversations):
     """Parquet files, local or of a dataset on the hub; columns are mapped by options."""
 
     data: Annotated[Path | None, "a parquet file, or a folder of them"] = None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from ...shards.sample import Sample
 from ..base import Build, SourceError
 from .attachments import KINDS, kind_of
-from .convert import Converter, Input, RowError, said
+from .convert import Conversations, Input, RowError, said
 from .encoding import decoded
 from .fields import Fields, empty
 from .jsonl import parsed
@@ -26,7 +26,7 @@ SPLITS = {"train", "test", "val", "valid", "validation", "dev"}  # folders, but 
 
 
 @dataclass
-class ImageFolder(Converter):
+class ImageFolder(Conversations):
     """A folder of images with NAME.txt or NAME.json beside each, one metadata.jsonl (.csv, .tsv,
     .parquet), or one folder per class."""
 

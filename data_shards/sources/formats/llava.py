@@ -8,14 +8,14 @@ from typing import Annotated, Any, ClassVar
 
 from ...shards.sample import Sample
 from ..base import Build, SourceError
-from .convert import Converter, Input, RowError, said
+from .convert import Conversations, Input, RowError, said
 from .jsonl import json_rows
 from .places import Allow, Places
 from .rows import CONVERSATIONS, Draft, draft, listed, media_of, opened
 
 
 @dataclass
-class Llava(Converter):
+class Llava(Conversations):
     """LLaVA JSON (or JSONL) with a folder of images, recordings and videos."""
 
     json: Annotated[Path | None, "the JSON file: [{id, image, conversations}, ...], or JSONL"] = (

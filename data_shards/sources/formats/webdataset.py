@@ -16,7 +16,7 @@ from ...shards.shard import Part, find_shards, mapped, split
 from ...shards.tar import Scan, scan
 from ..base import Build, SourceError
 from .attachments import kind_of
-from .convert import Converter, Input, RowError, said
+from .convert import Conversations, Input, RowError, said
 from .encoding import decoded
 from .jsonl import parsed
 from .places import Places, walk
@@ -29,7 +29,7 @@ NOWHERE = Places(Path("the tar"))  # names in a tar's json lead to no files
 
 
 @dataclass
-class WebDataset(Converter):
+class WebDataset(Conversations):
     """Tar shards of other makers: images or audio with txt or json parts, names of any kind."""
 
     data: Annotated[

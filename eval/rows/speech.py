@@ -15,16 +15,16 @@ from .spoken import HEARD, spoken_docs
 EXCHANGED = "shuffled_speech"  # a control: the codes of another answer
 
 
-class Said(Own):
+class Speech(Own):
     """A row of spoken answers, each heard as one of the answers that its data hold.
 
-    The score is 100 less the word error rate of what is heard against what was to be said.
+    The score is 100 less the word error rate of what is heard against the text expected.
     """
 
     def run(
         self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path
     ) -> Scored:
-        """Ask every doc under one condition, have the answers said, and hear them.
+        """Ask every doc under one condition, have the answers spoken, and hear them.
 
         Raises:
             MissingDataError: no docs, or the condition cannot be made from them.
@@ -44,7 +44,8 @@ class Said(Own):
         ])  # fmt: skip
         scored.details |= facts(docs, texts, heard)
         scored.details["rule"] = (
-            f"the recogniser chooses among {len(set(among))} answers; {_in_words(scored.details)}"
+            f"the recogniser chooses among {len(set(among))} answers; "
+            f"{_in_words(scored.details, len(heard))}"
         )
         return scored
 
@@ -64,23 +65,23 @@ def facts(docs: list[Doc], texts: list[str], heard: list[Heard]) -> dict[str, An
     written = [bool(one.text) and normalise(one.text) == normalise(text)
                for text, one in zip(texts, heard, strict=True)]  # fmt: skip
     return {
-        "seconds": round(sum(seconds) / len(seconds), 2), "said": len(heard),
+        "seconds": round(sum(seconds) / len(seconds), 2),
         "last_word": sum(last), "as_written": sum(written),
         "endless": sum(not one.ended for one in heard),
     }  # fmt: skip
 
 
-def _in_words(found: dict[str, Any]) -> str:
+def _in_words(found: dict[str, Any], spoken: int) -> str:
     return (
-        f"{found['seconds']} s are said on average; the last word is heard in {found['last_word']} "
-        f"of {found['said']}, the text as it was written in {found['as_written']}; "
+        f"{found['seconds']} s are spoken on average; the last word is heard in "
+        f"{found['last_word']} of {spoken}, the text as it was written in {found['as_written']}; "
         f"{found['endless']} were cut at the most frames"
     )
 
 
-def _row(name: str, controls: tuple[str, ...]) -> Said:
+def _row(name: str, controls: tuple[str, ...]) -> Speech:
     docs = spoken_docs(name, f"speech --task {name}")
-    return Said(name, docs, words_right, controls, 24, 120, how="own (heard by Whisper)")
+    return Speech(name, docs, words_right, controls, 24, 120, how="own (heard by Whisper)")
 
 
 ROWS = (_row("say", (EXCHANGED,)), _row("repeat", (*HEARD, EXCHANGED)))

@@ -1,4 +1,4 @@
-"""Spoken answers: said by a model, heard by a recogniser, and scored."""
+"""Spoken answers: spoken by a model, heard by a recogniser, and scored."""
 
 import json
 from itertools import pairwise
@@ -11,9 +11,10 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
 from eval.answering.answerer import Answerer
+from eval.answering.ranks import Ranks
 from eval.answering.speaker import Heard, Speaker
 from eval.rows.own import Doc
-from eval.rows.said import facts
+from eval.rows.speech import facts
 from eval.run import evaluate, run_suite
 from eval.scoring import recogniser
 from eval.scoring.recogniser import END, PROMPT, Recogniser
@@ -24,7 +25,7 @@ WORDS = ("apple", "bird", "cloud", "a long door")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, make_sound):
-    folder, samples = tmp_path_factory.mktemp("said"), []
+    folder, samples = tmp_path_factory.mktemp("speech"), []
     for pitch, word in enumerate(WORDS, 3):
         for kind in ("say", "repeat"):
             parts = {"aud0.wav": make_sound(0.2, 100.0 * pitch)}
@@ -70,7 +71,7 @@ def test_what_is_heard_as_it_was_to_be_said_is_right_and_other_codes_are_not(dat
     found = {name: row["details"][name] for name in ("wer", "last_word", "as_written", "endless")}
     assert found == {"wer": 0, "last_word": 4, "as_written": 4, "endless": 0}
     table = " ".join((tmp_path / "table.md").read_text().split())
-    assert "chooses among 4 answers; 0.5 s are said" in table and "heard by Whisper" in table
+    assert "chooses among 4 answers; 0.5 s are spoken" in table and "heard by Whisper" in table
 
 
 def test_words_that_are_heard_otherwise_are_counted(data, tmp_path):
@@ -132,8 +133,9 @@ class _Writing(Speaker):
 
 
 def test_a_text_without_a_word_is_silence(make_speaker):
-    speaker = Speaker(*make_speaker(), {})
-    assert speaker([[user("x")]], ["?!"], ["a"]) == [Heard("", 0.0, True)]
+    model, processor = make_speaker()
+    speaker = Speaker(model, processor, {})
+    assert speaker([[user("x")]], ["?!"], ["a"], Ranks()) == [Heard("", 0.0, True)]
 
 
 @pytest.fixture(scope="module")
