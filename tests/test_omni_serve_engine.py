@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise, product
 from types import SimpleNamespace
 
 import pytest
@@ -34,29 +34,45 @@ def talks(make_picture, make_sound):
     ]
 
 
+class Passes:
+    """The forward passes of an LLM: they wait for `gate`, are counted by rows, and may break."""
+
+    def __init__(self, model):
+        self.gate, self.rows, self.breaks = threading.Event(), [], lambda rows, length: False
+        self.gate.set()
+        self.hook = model.language_model.register_forward_pre_hook(self, with_kwargs=True)
+
+    def __call__(self, module, args, given):
+        rows, length, _ = given["inputs_embeds"].shape
+        self.rows.append(rows)
+        self.gate.wait(20)
+        if self.breaks(rows, length):
+            raise RuntimeError("it broke")
+
+
 @pytest.fixture
 def engine(talker):
-    """An engine whose batches wait for `gate`, which a test may close."""
+    """Make engines whose forward passes a test counts, stops and breaks."""
     model, processor = talker
-    gate = threading.Event()
-    gate.set()
-    made, real = [], model.generate
+    passes, made = Passes(model), []
 
-    def gated(*args, **kwargs):
-        gate.wait(20)
-        return real(*args, **kwargs)
+    def make(**options):
+        made.append(Engine(model, processor, **options))
+        return SimpleNamespace(engine=made[-1], gate=passes.gate, passes=passes, model=model)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "generate", gated)
+    yield make
+    passes.gate.set()
+    for one in made:
+        one.close()
+    passes.hook.remove()
 
-        def make(**options):
-            made.append(Engine(model, processor, **options))
-            return SimpleNamespace(engine=made[-1], gate=gate, model=model, patch=patch)
 
-        yield make
-        gate.set()
-        for one in made:
-            one.close()
+@pytest.fixture(params=["joined", "whole"])
+def batches(request, monkeypatch):
+    """Whether who comes joins a batch, as an LLM allows it or not."""
+    if request.param == "whole":
+        monkeypatch.setattr("omni.generation.prefix.shares", lambda model: False)
+    return request.param
 
 
 class Asked:
@@ -106,12 +122,30 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_answers_in_company_are_those_alone_and_texts_only_grow(engine, talker, talks, mode):
+def alone(talker, talk, generation):
     model, processor = talker
+    batch = prompts(processor, [talk])
+    return complete(model, processor, batch, generation, keys=[identify(talk).whole])
+
+
+def check(one, expected, grows=True):
+    one.wait()
+    for choice, wanted in enumerate(expected):
+        found = one.found[choice]
+        assert found.ids.tolist() == wanted.ids.tolist()
+        assert torch.allclose(found.logprobs, wanted.logprobs, atol=1e-4)
+        assert (found.text, found.finish) == (wanted.text, wanted.finish)
+        growing = [*one.texts[choice], found.text]
+        assert not grows or all(b.startswith(a) for a, b in pairwise(growing))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_answers_in_company_are_those_alone_and_texts_only_grow(
+    engine, talker, talks, mode, batches
+):
+    processor = talker[1]
     generation = MODES[mode]
-    alone = [complete(model, processor, prompts(processor, [talk]), generation,
-                      keys=[identify(talk).whole]) for talk in talks]  # fmt: skip
+    wanted = [alone(talker, talk, generation) for talk in talks]
     kit = engine()
     kit.gate.clear()
     others = replace(GREEDY, max_new_tokens=3)
@@ -119,36 +153,50 @@ def test_answers_in_company_are_those_alone_and_texts_only_grow(engine, talker, 
     until(lambda: not kit.engine.waiting)  # the first runs alone, so the rest meet
     asked += [Asked(kit.engine, processor, talk, generation) for talk in talks]
     kit.gate.set()
-    for one, expected in zip(asked[1:], alone, strict=True):
-        one.wait()
-        for choice, wanted in enumerate(expected):
-            found = one.found[choice]
-            assert found.ids.tolist() == wanted.ids.tolist()
-            assert (found.text, found.finish) == (wanted.text, wanted.finish)
-            growing = [*one.texts[choice], found.text]
-            assert all(b.startswith(a) for a, b in pairwise(growing))
+    for one, expected in zip(asked[1:], wanted, strict=True):
+        check(one, expected)
     assert kit.engine.metrics.registry.get_sample_value("omni_answer_seconds_count") == len(asked)
 
 
-def test_requests_of_one_kind_share_a_batch_within_the_budget(engine, talker, talks):
+def test_requests_share_a_batch_within_the_budget(engine, talker, talks, batches):
     kit = engine(max_batch=3, token_budget=2000)
-    seen, generate = [], kit.model.generate
-
-    def counting(**given):
-        seen.append(len(given["input_ids"]))
-        return generate(**given)
-
-    kit.patch.setattr(kit.model, "generate", counting)
     kit.gate.clear()
     first = Asked(kit.engine, talker[1], talks[0])
-    until(lambda: seen)
+    until(lambda: kit.passes.rows)
     drawn = [replace(GREEDY, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
     asked = [Asked(kit.engine, talker[1], talks[0], g) for g in (*drawn, *[GREEDY] * 4)]
     long = Asked(kit.engine, talker[1], talks[0], replace(GREEDY, n=8))
     kit.gate.set()
     for one in (first, *asked, long):
         one.wait()
-    assert seen == [1, 2, 1, 3, 1, 8]  # more answers than a batch may hold go alone, as one
+    rows = [count for count, _ in groupby(kit.passes.rows)]
+    if batches == "whole":
+        assert rows == [1, 2, 1, 3, 1, 8]
+    else:  # of each kind, as soon as one leaves
+        assert rows[:3] == [1, 2, 3]
+        assert rows[-2:] == [1, 8]  # the prompt of more answers than a batch may hold, and those
+        assert max(rows[:-1]) == 3
+
+
+def test_who_comes_joins_those_being_answered(engine, talker, talks):
+    kit = engine()
+    asked = []
+    for talk, mode in product(talks, MODES):
+        asked.append((Asked(kit.engine, talker[1], talk, MODES[mode]), talk, MODES[mode]))
+        count = len(kit.passes.rows)
+        until(lambda least=count + 2: len(kit.passes.rows) > least or not kit.engine.running)
+    for one, talk, generation in asked:
+        check(one, alone(talker, talk, generation))
+    assert max(kit.passes.rows) > 3
+
+
+def test_who_comes_late_does_not_wait_for_a_long_answer(engine, talker, talks):
+    kit = engine()
+    long = Asked(kit.engine, talker[1], talks[1], replace(GREEDY, max_new_tokens=4000))
+    until(lambda: len(long.events) > 1)
+    assert Asked(kit.engine, talker[1], talks[0]).wait().found
+    assert not long.done.is_set()
+    kit.engine.cancel(long.ticket)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +240,7 @@ def test_who_goes_away_frees_the_slot_within_a_token(engine, talker, talks):
 
 @pytest.mark.parametrize("when", ["waiting", "answering"])
 def test_a_deadline_ends_what_is_late(engine, talker, talks, when):
-    kit = engine()
+    kit = engine(max_batch=1)
     long = replace(GREEDY, max_new_tokens=4000)
     if when == "waiting":
         busy = Asked(kit.engine, talker[1], talks[1], long)
@@ -207,7 +255,7 @@ def test_a_deadline_ends_what_is_late(engine, talker, talks, when):
 
 
 def test_a_full_queue_says_when_to_come_back(engine, talker, talks):
-    kit = engine(waiting=2)
+    kit = engine(waiting=2, max_batch=1)
     kit.gate.clear()
     asked = [Asked(kit.engine, talker[1], talks[0])]
     until(lambda: not kit.engine.waiting)
@@ -221,18 +269,11 @@ def test_a_full_queue_says_when_to_come_back(engine, talker, talks):
     assert all(one.wait().found for one in asked)
 
 
-def test_what_breaks_a_batch_costs_itself_alone(engine, talker, talks):
+def test_what_breaks_a_batch_costs_itself_alone(engine, talker, talks, batches):
     kit = engine()
+    longest = len(talker[1].encode(talks[1], generation=True))
+    kit.passes.breaks = lambda rows, length: length >= longest
     kit.gate.clear()
-    generate, rows = kit.model.generate, len(talker[1].encode(talks[1], generation=True))
-
-    def breaking(**given):
-        kit.gate.wait(20)
-        if given["input_ids"].shape[1] >= rows:  # the long one is there
-            raise RuntimeError("it broke")
-        return generate(**given)
-
-    kit.patch.setattr(kit.model, "generate", breaking)
     first = Asked(kit.engine, talker[1], talks[0])
     until(lambda: not kit.engine.waiting)
     good, bad = (Asked(kit.engine, talker[1], talks[n]) for n in (0, 1))
@@ -240,6 +281,16 @@ def test_what_breaks_a_batch_costs_itself_alone(engine, talker, talks):
     assert first.wait().found[0].text == good.wait().found[0].text
     assert str(bad.wait().error) == "the model failed: RuntimeError: it broke"
     assert kit.engine.alive
+
+
+def test_what_breaks_while_it_is_written_is_written_anew(engine, talker, talks):
+    kit = engine()
+    kit.passes.breaks = lambda rows, length: rows == 3
+    kit.gate.clear()
+    asked = [Asked(kit.engine, talker[1], talk) for talk in talks[:3]]
+    kit.gate.set()
+    for one, talk in zip(asked, talks, strict=False):
+        check(one, alone(talker, talk, GREEDY), grows=False)  # those that get it wait for more
 
 
 class Killing:

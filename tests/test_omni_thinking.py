@@ -2,8 +2,7 @@
 
 import pytest
 
-from omni.generation.answer import cut
-from omni.generation.thinking import CLOSING, find_thinking, opening, without_thinking
+from omni.generation.thinking import CLOSING, cut, find_thinking, opening, without_thinking
 
 
 @pytest.mark.parametrize(("begin", "end"), [*CLOSING.items(), ("<THINK>", "</Think>")])

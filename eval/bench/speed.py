@@ -29,8 +29,8 @@ from typing import Any
 import yaml
 
 from data_shards.bench.result import Result
-from omni.generation.answer import cut
 from omni.generation.settings import Generation
+from omni.generation.thinking import cut
 
 from ..lmms.bridge import prepare, tasks_folder
 from ..lmms.official import Official

@@ -59,6 +59,12 @@ def first_stop(text: str, stop: Sequence[str]) -> int:
     return min((at for at in (text.find(string) for string in stop) if at >= 0), default=-1)
 
 
+def cut(text: str, stop: Sequence[str]) -> str:
+    """Drop the first stop string behind the thinking and all after it, and the space around."""
+    at = first_stop(text, stop)
+    return (text if at < 0 else text[:at]).strip()
+
+
 def opening(prompt: str) -> str:
     """The tag that a prompt ends with, where its template lets thinking begin; or ""."""
     found = _LAST.search(prompt)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from .rows import Rows
 from .ticket import DeadError, EngineError, Event, Failed, Ticket
 
 if TYPE_CHECKING:
+    from ..generation.continuous import Continuous
     from ..generation.speech import Speaking
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import Encoded, OmniProcessor
@@ -23,13 +24,14 @@ DOUBLINGS = 6
 
 
 class Engine:
-    """Answers tickets in batches of those that are to be answered alike, the oldest first.
+    """Answers tickets in batches, the oldest first.
 
-    An answer does not depend on who else is in its batch. A ticket that is cancelled or late
-    leaves within one token; its row does no more work that anybody waits for, and a batch whose
-    rows have all left ends. What breaks a batch is tried again alone, so that it costs only itself.
-    What ends the worker, as a device that fails does, costs all that is in flight; after a pause
-    another worker begins with the same model.
+    Where the LLM keeps keys and values of all positions, a batch is joined by who comes while it is
+    answered (see `Continuous`); else it is of tickets that are to be answered alike, and ends
+    before the next begins, as one that is spoken does. An answer does not depend on who else is in
+    its batch. A ticket that is cancelled or late leaves within one token. What breaks a batch is
+    tried again alone, so that it costs only itself. What ends the worker, as a device that fails
+    does, costs all that is in flight; after a pause another worker begins with the same model.
 
     Args:
         model: in evaluation mode; touched by the worker's thread alone from now on.
@@ -49,7 +51,7 @@ class Engine:
         self.token_budget, self.max_batch = token_budget, max_batch
         self.metrics = Metrics()
         self._line = Line(waiting, self.metrics)
-        self._sharing = shares(model)
+        self._joins = shares(model)
         self._alive, self._ends = True, 0  # ends of workers since one answered
         self._start()
 
@@ -130,9 +132,8 @@ class Engine:
             torch.ones(1, device=self.model.device).sum().item()  # a device that failed fails again
             self._alive = True
             while batch := self._line.next(self._take):
-                began = time.monotonic()
                 self._answer(batch)
-                self._line.seconds, self._ends = time.monotonic() - began, 0
+                self._ends = 0
             self._line.fail(DeadError("the server ends", PAUSE))
         except BaseException as error:
             self._outlive(error)
@@ -148,24 +149,32 @@ class Engine:
         timer.daemon = True
         timer.start()
 
-    def _take(self, waiting: deque[Ticket]) -> list[Ticket]:
-        first = waiting[0]
-        batch, rows, longest = [], 0, 0
+    def _take(self, waiting: deque[Ticket], with_: Sequence[Ticket] = ()) -> list[Ticket]:
+        """Take out the first that may be answered together, and with those that are already."""
+        first = [*with_, waiting[0]][0]
+        rows = sum(ticket.answers for ticket in with_)
+        longest = max((ticket.tokens for ticket in with_), default=0)
+        batch: list[Ticket] = []
         for ticket in waiting:
-            if ticket.how != first.how:
+            if not self._alike(ticket, first):
+                if with_:
+                    break  # nobody overtakes it, so that its turn comes
                 continue
-            rows, longest = rows + ticket.answers, max(longest, len(ticket.prompt))
-            if batch and (
-                rows > self.max_batch or rows * (longest + first.most) > self.token_budget
-            ):
+            rows, longest = rows + ticket.answers, max(longest, ticket.tokens)
+            full = rows > self.max_batch or rows * longest > self.token_budget
+            if full and (batch or with_):
                 break
             batch.append(ticket)
         for ticket in batch:
             waiting.remove(ticket)
         return batch
 
-    def _answer(self, batch: list[Ticket]) -> None:
-        """Answer a batch; where it breaks, each ticket alone.
+    def _alike(self, one: Ticket, other: Ticket) -> bool:
+        written = isinstance(one.how, Generation) and isinstance(other.how, Generation)
+        return one.how == other.how or (self._joins and written)
+
+    def _answer(self, batch: list[Ticket], alone: bool = False) -> None:
+        """Answer a batch, and who joins it; where it breaks, each ticket alone.
 
         Raises:
             AcceleratorError: of torch: nothing will work any more in this thread's device.
@@ -174,39 +183,77 @@ class Engine:
 
         problem = None
         try:
-            rows = Rows(self._line, batch)
-            (self._write if isinstance(batch[0].how, Generation) else self._speak)(batch, rows)
+            if not isinstance(batch[0].how, Generation):
+                self._speak(batch)
+            elif self._joins and not alone:
+                self._go_on(batch)
+            else:
+                self._write(batch)
         except torch.AcceleratorError:
             raise
         except Exception as error:
             problem = error.with_traceback(None)  # which holds tensors
         if not problem:
             return
-        for ticket in batch:
+        left = batch if alone else self._line.running
+        for ticket in left:
             if ticket.open and not ticket.gone:
                 heard = ticket.started and not isinstance(ticket.how, Generation)
-                if heard or len(batch) == 1:  # sound is not begun anew
-                    error = EngineError(f"the model failed: {_one_line(problem)}")
-                    self._line.leave(ticket, Failed(error))
+                if heard or len(left) == 1:  # sound is not begun anew
+                    self._fail(ticket, problem)
                 else:
-                    self._answer([ticket])
+                    self._answer([ticket], alone=True)
 
-    def _write(self, batch: list[Ticket], rows: Rows) -> None:
+    def _fail(self, ticket: Ticket, problem: Exception) -> None:
+        self._line.leave(ticket, Failed(EngineError(f"the model failed: {_one_line(problem)}")))
+
+    def _go_on(self, joining: list[Ticket]) -> None:
+        """Write a batch whose tickets join and leave at any token, until there are none."""
+        from ..generation.continuous import Continuous
+
+        together = Continuous(self.model, self.processor)
+        while joining or together.answers:
+            self._join(together, joining)
+            if together.answers:
+                together.step()
+                self._ends = 0
+            joining = self._line.more(self._take) if together.answers else []
+
+    def _join(self, together: "Continuous", joining: list[Ticket]) -> None:
+        """Let tickets join; where that breaks, each by itself, which costs only who breaks it."""
+        import torch
+
+        from ..generation.continuous import Asked
+
+        if not joining:
+            return
+        asked = [Asked(one.prompt, one.key, one.how, Rows(self._line, [one]))
+                 for one in joining if isinstance(one.how, Generation)]  # fmt: skip
+        try:
+            together.join(asked)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:
+            if len(joining) == 1:
+                self._fail(joining[0], error.with_traceback(None))
+                return
+            for one in joining:
+                self._join(together, [one])
+
+    def _write(self, batch: list[Ticket]) -> None:
         from ..generation.answer import complete
-        from ..generation.prefix import share
 
         prompts, how = [ticket.prompt for ticket in batch], batch[0].how
         assert isinstance(how, Generation)
-        shared = share(self.processor, prompts) if self._sharing else None
         complete(
-            self.model, self.processor, shared or self.processor.pad(prompts), how,
-            keys=[ticket.key for ticket in batch], watcher=rows,
+            self.model, self.processor, self.processor.pad(prompts), how,
+            keys=[ticket.key for ticket in batch], watcher=Rows(self._line, batch),
         )  # fmt: skip
 
-    def _speak(self, batch: list[Ticket], rows: Rows) -> None:
+    def _speak(self, batch: list[Ticket]) -> None:
         from .speech.batch import speak
 
-        speak(self.model, self.processor, batch, rows)
+        speak(self.model, self.processor, batch, Rows(self._line, batch))
 
 
 def _one_line(error: BaseException) -> str:

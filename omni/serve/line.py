@@ -2,13 +2,14 @@
 
 import math
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .metrics import Metrics
 from .ticket import EngineError, Event, Failed, FullError, LateError, Ticket
 
-Take = Callable[[deque[Ticket]], list[Ticket]]
+Take = Callable[[deque[Ticket], Sequence[Ticket]], list[Ticket]]
 
 
 class Line:
@@ -25,7 +26,7 @@ class Line:
         self.running: list[Ticket] = []
         self.changed = threading.Condition()
         self.closed = False
-        self.seconds = 1.0  # that the last batch took
+        self.seconds = 1.0  # that the last ticket's turn took
 
     def check_room(self) -> None:
         """Raise what `add` would.
@@ -66,9 +67,19 @@ class Line:
             while not self.closed:
                 self.drop_late()
                 if self.waiting:
-                    return self._run(take(self.waiting))
+                    return self._run(take(self.waiting, ()))
                 self.changed.wait()
             return []
+
+    def more(self, take: Take) -> list[Ticket]:
+        """Let `take` choose those that wait who join the ones being answered; none may do so."""
+        with self.changed:
+            self.drop_late()
+            if self.closed or not (self.waiting and self.running):
+                return []
+            taken = take(self.waiting, self.running)
+            self._run([*self.running, *taken])
+            return taken
 
     def drop_late(self) -> None:
         """Let those leave that would not be answered in time."""
@@ -83,6 +94,7 @@ class Line:
         """Report what is the last of a ticket that is being answered."""
         with self.changed:
             self._run([other for other in self.running if other is not ticket])
+            self.seconds = time.monotonic() - ticket.turn
         ticket.report(last)
 
     def fail(self, error: EngineError) -> None:
@@ -103,6 +115,8 @@ class Line:
             self.changed.notify_all()
 
     def _run(self, tickets: list[Ticket]) -> list[Ticket]:
+        for ticket in tickets:
+            ticket.turn = ticket.turn or time.monotonic()
         self.running = tickets
         self._count()
         return tickets

@@ -90,6 +90,7 @@ class Ticket:
     report: Callable[[Event], None]
     deadline: float
     came: float = field(default_factory=time.monotonic)
+    turn: float = 0.0  # when it was taken out of the queue
     gone: bool = False  # nobody waits for it any more
     open: set[int] = field(init=False)  # answers that are not whole yet
     started: bool = False  # its first token is there
@@ -107,6 +108,8 @@ class Ticket:
         return self.how.n if isinstance(self.how, Generation) else 1
 
     @property
-    def most(self) -> int:
-        """Tokens of an answer at most, frames of one that is spoken."""
-        return self.how.longest if isinstance(self.how, Generation) else self.how.max_frames or 0
+    def tokens(self) -> int:
+        """Most tokens of the prompt and an answer, or of frames of one that is spoken."""
+        how = self.how
+        most = how.longest if isinstance(how, Generation) else how.max_frames or 0
+        return len(self.prompt) + most

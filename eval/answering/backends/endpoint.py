@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from omni.generation.settings import Generation
-from omni.generation.thinking import find_thinking
+from omni.generation.thinking import cut, find_thinking
 
 from ..answerer import Answerer, Messages
 from ..reply import Reply
@@ -161,8 +161,6 @@ class Endpoint:
             return EndpointError("the reply is not a chat completion")
 
     def _ask(self, question: Question, generation: Generation) -> Reply | ValueError:
-        from omni.generation.answer import cut
-
         found = self._send(question.messages, generation)
         self.reached = True
         reply = read_reply(found)

@@ -13,7 +13,7 @@ from .attacks import ask, grey
 from .running import Running, running, tiny_model
 
 LENGTH = 32  # tokens of every answer
-LATE, LONG, AT_ONCE = 5, 128, 4  # who comes late; tokens and rows of a batch before them
+LATE, LONG, AT_ONCE = 5, 128, 4  # who comes late; tokens and number of the answers before them
 CLIENTS = (1, 4, 16)  # for whom the first token is timed
 FASTER = 2.0  # than one by one, at least
 
@@ -24,8 +24,8 @@ def run(count: int = 64, seed: int = 0) -> dict[str, Any]:
     Returns:
         `ok`, how many answers `differ` from the model's alone, `faster`, the throughput of all at
         once over that of one by one, the seconds to the first token of each number of clients as
-        [p50, p99], those of who comes `late`, while a batch is being answered that must end first,
-        and the process's peak memory in MB.
+        [p50, p99], those of who comes `late`, while long answers are being written, and the
+        process's peak memory in MB.
     """
     model, processor = tiny_model()
     model.generation_config.min_new_tokens = LENGTH
@@ -83,7 +83,7 @@ def _first(server: Running, bodies: list[dict[str, Any]], clients: int) -> list[
 
 
 def _late(server: Running, bodies: list[dict[str, Any]]) -> list[float]:
-    """Ask one question each time that another batch of answers, long ones, has begun."""
+    """Ask one question each time that other answers, long ones, have begun."""
     late = []
     with ThreadPoolExecutor(len(bodies)) as threads:
         for number in range(LATE):
