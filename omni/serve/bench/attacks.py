@@ -7,11 +7,20 @@ import struct
 import zlib
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Body = bytes | dict[str, Any]
+
+class Request(NamedTuple):
+    """What is sent to another path than that of chats."""
+
+    path: str
+    body: bytes
+    content_type: str = "application/json"
+
+
+Body = bytes | dict[str, Any] | Request
 Attack = Callable[[Random], Body]
 PART = {"image": "image_url", "audio": "audio_url", "video": "video_url"}
 
@@ -150,9 +159,81 @@ def _surrogate(rng: Random) -> Body:
     return ask({"type": "text", "text": "\ud800" * rng.randrange(1, 9)})
 
 
+def _modalities(rng: Random) -> Body:
+    sound = {"voice": "default", "format": "wav"}
+    wrong = rng.choice((
+        {"modalities": ["audio"]}, {"modalities": ["text", "audio"], "audio": sound},
+        {"audio": sound}, {"modalities": "audio"}, {"modalities": ["text", "smell"]},
+    ))  # fmt: skip
+    return ask({"type": "text", "text": "x"}, **wrong)
+
+
+def _completion(rng: Random) -> Body:
+    prompt = rng.choice(
+        (None, "", [1, 2], ["x", "y"], {"text": "x"}, "x" * 200_000, "\ud800", True)
+    )
+    return Request("/v1/completions", json.dumps({"prompt": prompt, "max_tokens": 4}).encode())
+
+
+def _speech(rng: Random) -> Body:
+    wrong = rng.choice((
+        {"input": ""}, {"input": None}, {"input": "x" * 200_000}, {"voice": "somebody"},
+        {"speed": 3}, {"response_format": "mp3"}, {"temperature": -1}, {"model": "other"},
+        {"stream_format": "sse"}, {},  # the model has no voice
+    ))  # fmt: skip
+    return Request("/v1/audio/speech", json.dumps({"input": "Hello.", **wrong}).encode())
+
+
+def _form(values: dict[str, str | bytes], boundary: str = "--of-parts") -> Request:
+    """Make a request for a transcript; bytes go as a file."""
+    body = b""
+    for name, value in values.items():
+        data, file = (
+            (value, '; filename="a.wav"') if isinstance(value, bytes) else (value.encode(), "")
+        )
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        body += head.encode() + data + b"\r\n"
+    kind = f"multipart/form-data; boundary={boundary}"
+    return Request("/v1/audio/transcriptions", body + f"--{boundary}--\r\n".encode(), kind)
+
+
+def _tone() -> bytes:
+    return _wav(np.sin(np.arange(1600, dtype=np.float32)))
+
+
+def _form_value(rng: Random) -> Body:
+    name, value = rng.choice((
+        ("response_format", "srt"), ("language", "what it is"), ("prompt", "x" * 200_000),
+        ("temperature", "NaN"), ("temperature", "warm"), ("n", "2"), ("stream", "perhaps"),
+        ("max_tokens", "-1"), ("model", "other"), ("top_k", "3"), ("file", "a text"),
+    ))  # fmt: skip
+    return _form({"file": _tone()} | {name: value})
+
+
+def _form_sound(rng: Random) -> Body:
+    silence = np.full(1600, np.nan, np.float32)
+    file = rng.choice((b"", rng.randbytes(500), _tone()[: rng.randrange(1, 40)], _wav(silence),
+                       grey(20)))  # fmt: skip
+    return _form({"file": file})
+
+
+def _form_broken(rng: Random) -> Body:
+    path, body, kind = _form({"file": _tone(), "language": "en"})
+    twice = body.replace(b'"language"', b'"file"')
+    many = _form({f"field {n}": "x" for n in range(rng.randrange(40, 400))}).body
+    coded = body.replace(b"\r\n\r\nen", b"\r\n\r\n\xff\xfe")
+    body, kind = rng.choice((
+        (body[: rng.randrange(len(body) - 5)], kind), (twice, kind), (many, kind), (coded, kind),
+        (body, "multipart/form-data"), (body, kind + "-other"), (body, "application/json"),
+        (b"", kind), (rng.randbytes(1000), kind),
+    ))  # fmt: skip
+    return Request(path, body, kind)
+
+
 COMMON: tuple[Attack, ...] = (
     _not_finite, _cut, _noise, _bomb, _thin, _base64, _null, _parts, _unknown, _field, _value,
-    _private, _path, _broken, _surrogate,
+    _private, _path, _broken, _surrogate, _modalities, _completion, _speech, _form_value,
+    _form_sound, _form_broken,
 )  # fmt: skip
 LARGE: tuple[Attack, ...] = (_messages, _long, _huge)  # one in a hundred
 

@@ -14,7 +14,7 @@ from ...generation.settings import Generation
 from ...processing.messages import image, user
 from ..limits import RequestLimits
 from ..sources import Sources
-from .attacks import ask, attacks, grey
+from .attacks import Request, ask, attacks, grey
 from .running import Running, running, tiny_model
 
 CHAT = "/v1/chat/completions"
@@ -91,10 +91,11 @@ def _attack(server: Running, name: str, make: Any) -> str:
     import httpx
 
     body = make()
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
+    if not isinstance(body, Request):
+        body = Request(CHAT, body if isinstance(body, bytes) else json.dumps(body).encode())
+    headers = {"Content-Type": body.content_type}
     try:
-        found = httpx.post(server.url + CHAT, content=data, headers=headers, timeout=HANG)
+        found = httpx.post(server.url + body.path, content=body.body, headers=headers, timeout=HANG)
         reason = found.json()["error"]["message"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return f"{name}: {type(error).__name__}"
