@@ -33,8 +33,13 @@ class _Processors(LogitsProcessorList):
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         rows = scores.shape[1]
-        wide = scores if self.ids <= rows else F.pad(scores, (0, self.ids - rows), value=-torch.inf)
-        return super().__call__(input_ids, wide, **kwargs)[:, :rows]
+        if self.ids > rows:
+            scores = F.pad(scores, (0, self.ids - rows), value=-torch.inf)
+        if kwargs:
+            return super().__call__(input_ids, scores, **kwargs)[:, :rows]
+        for processor in self:  # to look up what else each takes costs more than most of them do
+            scores = processor(input_ids, scores)
+        return scores[:, :rows]
 
 
 class Generates(GenerationMixin):
@@ -149,11 +154,10 @@ class Generates(GenerationMixin):
     def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
         """Rule out placeholders before all else."""
         processors = super()._get_logits_processor(generation_config, *args, **kwargs)
-        if not self._placeholders:
-            return processors
-        device = kwargs.get("device") or "cpu"
-        processors.insert(0, _NoPlaceholders(self._placeholders, device=device))
-        return _Processors(processors, 1 + max(self._placeholders))
+        if self._placeholders:
+            device = kwargs.get("device") or "cpu"
+            processors.insert(0, _NoPlaceholders(self._placeholders, device=device))
+        return _Processors(processors, 1 + max(self._placeholders, default=-1))
 
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
         """Let a guess that copies the prompt copy placeholders, to be ruled out."""
