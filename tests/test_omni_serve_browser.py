@@ -149,6 +149,19 @@ def test_a_visitor_talks(tab, chat, answerers, files, width):
     assert not outside
 
 
+def test_a_question_is_spoken_into_the_microphone(tab, chat):
+    tab.open(chat, 400)
+    tab.wait(BOX)
+    for label in ("Record audio", "Start recording", "Stop recording", "Attach audio", "Submit"):
+        button = (f"[...document.querySelectorAll('#question button')]"
+                  f".find(e => [e.ariaLabel, e.innerText.trim()].includes({label!r}))")  # fmt: skip
+        tab.wait(button)
+        time.sleep(1.0 if label == "Stop recording" else 0.1)
+        tab.js(f"{button}.click()")
+    tab.wait("document.querySelector('.conversation [aria-label^=user][aria-label*=audio]')")
+    tab.wait(f"{DONE} === 1")
+
+
 def test_stop_and_a_spoken_answer(tab, chat, answerers):
     tab.open(chat, 1280)
     tab.wait(BOX)
