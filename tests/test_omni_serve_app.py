@@ -426,8 +426,10 @@ def test_a_dead_worker_is_not_healthy_until_the_next_one(talker, monkeypatch):
 
 def test_a_full_queue_is_a_429(talker, monkeypatch):
     gate, generate = threading.Event(), talker[0].generate
-    monkeypatch.setattr(talker[0], "generate", lambda **given: gate.wait(20) and generate(**given))
-    with serving(talker, waiting=1) as kit:
+    monkeypatch.setattr(
+        talker[0], "generate", lambda *args, **given: gate.wait(20) and generate(*args, **given)
+    )
+    with serving(talker, waiting=1, max_batch=1) as kit:
         ask = partial(kit.client.chat.completions.create, model="tiny", **HI, **HOW)
         asked = [threading.Thread(target=ask) for _ in range(2)]
         asked[0].start()

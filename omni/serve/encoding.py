@@ -10,7 +10,6 @@ from ..processing.messages import Message
 from .content import Content
 from .limits import RequestLimits
 from .refusal import RequestError
-from .request import Asked
 
 if TYPE_CHECKING:
     from ..generation.speech import Speaking
@@ -40,33 +39,40 @@ class Encoder:
         except SpeechError as error:
             self.frames, self.mute = 0, str(error)
 
-    def __call__(self, asked: Asked) -> "tuple[Encoded, str, Generation]":
+    def __call__(
+        self, asked: Content | str, generation: Generation, limited: bool
+    ) -> "tuple[Encoded, str, Generation]":
         """Return the prompt, what tells it apart from others, and how it is answered.
+
+        Args:
+            asked: the messages to answer, or the text to continue.
+            generation: as it is wished for.
+            limited: the request itself says how many tokens it wants at most.
 
         Raises:
             RequestError: a medium cannot be read, or the prompt is too long.
         """
         from ..processing.identity import identify
 
-        if isinstance(asked.prompt, str):
-            prompt = self._plain(asked.prompt)
-            key = hashlib.sha256(asked.prompt.encode()).hexdigest()
+        if isinstance(asked, str):
+            prompt, key = self._plain(asked), hashlib.sha256(asked.encode()).hexdigest()
         else:
-            prompt = self._chat(asked.prompt)
-            key = identify(asked.prompt.messages).whole
-        return prompt, key, self._fitted(asked, len(prompt))
+            prompt, key = self._chat(asked), identify(asked.messages).whole
+        place = "prompt" if isinstance(asked, str) else asked.place
+        return prompt, key, self._fitted(generation, limited, len(prompt), place)
 
-    def _fitted(self, asked: Asked, length: int) -> Generation:
+    def _fitted(
+        self, generation: Generation, limited: bool, length: int, place: str
+    ) -> Generation:  # fmt: skip
         from ..generation.forcing import room as before
 
-        thinking, most = asked.generation.thinking, asked.generation.max_new_tokens
+        thinking, most = generation.thinking, generation.max_new_tokens
         spent = before(thinking, self.processor.tokenizer) if isinstance(thinking, Budget) else 0
         room = self.context - length - spent
-        if room < 1 or (asked.limited and room < most):
-            new = spent + (most if asked.limited else 1)
-            place = "prompt" if isinstance(asked.prompt, str) else asked.prompt.place
+        if room < 1 or (limited and room < most):
+            new = spent + (most if limited else 1)
             raise self._long(f"{length:,} tokens and {new:,} new ones", place)
-        return replace(asked.generation, max_new_tokens=min(most, room))
+        return replace(generation, max_new_tokens=min(most, room))
 
     def check_speaks(self, place: str) -> None:
         """Refuse what asks for sound of a model that cannot speak.

@@ -49,7 +49,7 @@ class Asked:
         """
         if self.voice:
             encoder.check_speaks("modalities")
-        return encoder(self)
+        return encoder(self.prompt, self.generation, self.limited)
 
 
 def read_json(body: bytes) -> Any:

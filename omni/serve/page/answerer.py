@@ -119,7 +119,9 @@ class Answerer:
         self, content: Content, generation: Generation, stop: Stop
     ) -> AsyncIterator[Answer]:
         asked = Asked(content, generation, False, True, False, False, self.limits.deadline)
-        encoded = asyncio.get_running_loop().run_in_executor(self.threads, self.encoder, asked)
+        encoded = asyncio.get_running_loop().run_in_executor(
+            self.threads, asked.encode, self.encoder
+        )
         prompt, key, generation = await encoded
         given = tokens_of(self.engine.processor, prompt)
         yield Answer(note=given)
