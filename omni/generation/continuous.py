@@ -13,7 +13,6 @@ from .writer import Writer
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers.cache_utils import Cache
 
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import Encoded, OmniProcessor
@@ -127,7 +126,7 @@ def _prepared(
 class _Last(NamedTuple):
     """What a forward pass left: keys and values, their mask (R, T), and scores (R, V)."""
 
-    cache: "Cache"
+    cache: Any  # transformers' DynamicCache
     mask: "Tensor"
     logits: "Tensor"
 
