@@ -47,7 +47,7 @@ class Continuous:
 
     @torch.inference_mode()
     def join(self, asked: Sequence[Asked]) -> None:
-        """Run prompts up to their ends; whatever this raises, those written before are unharmed."""
+        """Run prompts up to their ends; what breaks one of them does not harm who is there."""
         prompts = [one.prompt for one in asked]
         given = (shared.to_generate(self.model) if (shared := share(self.processor, prompts))
                  else repeated(self.model, self.processor.pad(prompts)))  # fmt: skip
@@ -100,12 +100,12 @@ class _Answers:
     def __init__(self, model: Any, processor: Any, ids: "Tensor", asked: Asked) -> None:
         self.ids = ids.repeat(asked.how.n, 1)  # (n, P + T)
         self.writer = Writer(model, processor, self.ids, asked.how, [asked.key], asked.watcher)
-        self.pad = self.writer.options["pad_token_id"]
+        options = self.writer.options
+        self.pad = options["pad_token_id"]
         self.open = torch.ones(asked.how.n, dtype=torch.bool, device=ids.device)
         self.processors, self.criteria = model.generate(
-            self.ids, attention_mask=torch.ones_like(self.ids), custom_generate=_prepared,
-            **self.writer.options,
-        )  # fmt: skip
+            self.ids, attention_mask=torch.ones_like(self.ids), custom_generate=_prepared, **options
+        )
 
     def choose(self, scores: "Tensor") -> "Tensor":
         """Take the next token of each row by its scores (n, V); returns (n,)."""

@@ -14,7 +14,7 @@ from .rows import Rows
 from .ticket import DeadError, EngineError, Event, Failed, Ticket
 
 if TYPE_CHECKING:
-    from ..generation.continuous import Continuous
+    from ..generation.continuous import Asked, Continuous
     from ..generation.speech import Speaking
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import Encoded, OmniProcessor
@@ -223,14 +223,10 @@ class Engine:
         """Let tickets join; where that breaks, each by itself, which costs only who breaks it."""
         import torch
 
-        from ..generation.continuous import Asked
-
         if not joining:
             return
-        asked = [Asked(one.prompt, one.key, one.how, Rows(self._line, [one]))
-                 for one in joining if isinstance(one.how, Generation)]  # fmt: skip
         try:
-            together.join(asked)
+            together.join([self._asked(ticket) for ticket in joining])
         except torch.AcceleratorError:
             raise
         except Exception as error:
@@ -239,6 +235,12 @@ class Engine:
                 return
             for one in joining:
                 self._join(together, [one])
+
+    def _asked(self, ticket: Ticket) -> "Asked":
+        from ..generation.continuous import Asked
+
+        assert isinstance(ticket.how, Generation)
+        return Asked(ticket.prompt, ticket.key, ticket.how, Rows(self._line, [ticket]))
 
     def _write(self, batch: list[Ticket]) -> None:
         from ..generation.answer import complete

@@ -10,7 +10,7 @@ from ...generation.answer import answer
 from ...generation.settings import Generation
 from ...processing.messages import image, user
 from .attacks import ask, grey
-from .running import Running, running, tiny_model
+from .running import Running, running, streamed, tiny_model
 
 LENGTH = 32  # tokens of every answer
 LATE, LONG, AT_ONCE = 5, 128, 4  # who comes late; tokens and number of the answers before them
@@ -64,15 +64,7 @@ def _question(number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def _ask(server: Running, body: dict[str, Any]) -> tuple[str, float]:
-    """Return an answer, and the seconds until it began."""
-    import openai
-
-    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-    began, first, text = time.perf_counter(), 0.0, ""
-    for chunk in client.chat.completions.create(model="tiny", **body):
-        first = first or time.perf_counter() - began
-        text += chunk.choices[0].delta.content
-    return text, first
+    return streamed(server.url, "tiny", body)
 
 
 def _first(server: Running, bodies: list[dict[str, Any]], clients: int) -> list[float]:

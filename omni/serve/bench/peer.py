@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from .running import streamed
+
 MODEL = "tiny:llama-256x8"
 LENGTH = 32  # tokens of every answer
 CLIENTS = 16
@@ -124,21 +126,10 @@ def _round(url: str, model: Path, questions: list[str]) -> tuple[float, float, f
 
 def _ask(url: str, model: Path, question: str) -> tuple[str, float]:
     """Return an answer, and the seconds until it began."""
-    import openai
-
-    name = str(model) if model.name == "text" else model.name
-    client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
-    began, first, text = time.perf_counter(), 0.0, ""
-    stream = client.chat.completions.create(
-        model=name, messages=[{"role": "user", "content": question}], max_tokens=LENGTH,
-        temperature=0, stream=True,
-    )  # fmt: skip
-    for chunk in stream:
-        new = chunk.choices[0].delta.content if chunk.choices else None
-        if new:
-            first = first or time.perf_counter() - began
-            text += new
-    return text, first
+    return streamed(url, str(model) if model.name == "text" else model.name, {
+        "messages": [{"role": "user", "content": question}], "max_tokens": LENGTH,
+        "temperature": 0, "stream": True,
+    })  # fmt: skip
 
 
 def _medians(rounds: list[tuple[float, float, float]]) -> list[float]:

@@ -53,6 +53,19 @@ def tiny_model() -> Any:
     return model.eval(), processor
 
 
+def streamed(url: str, model: str, body: dict[str, Any]) -> tuple[str, float]:
+    """Ask a server of OpenAI's API for a stream; return its text, and seconds until that began."""
+    import openai
+
+    client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+    began, first, text = time.perf_counter(), 0.0, ""
+    for chunk in client.chat.completions.create(model=model, **body):
+        if new := chunk.choices[0].delta.content if chunk.choices else "":
+            first = first or time.perf_counter() - began
+            text += new
+    return text, first
+
+
 @contextmanager
 def running(
     pair: Any, limits: RequestLimits = RequestLimits(),  # noqa: B008 - frozen
