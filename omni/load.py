@@ -32,13 +32,14 @@ def check_checkpoint(folder: Path) -> None:
 
 
 def load(
-    folder: Path, dtype: str = "float32"
+    folder: str | Path, dtype: str = "float32"
 ) -> "tuple[OmniForConditionalGeneration, OmniProcessor]":
     """Load a checkpoint in evaluation mode, on the CPU.
 
     Raises:
         CheckpointError: not there, not complete, or damaged.
     """
+    folder = Path(folder)
     check_checkpoint(folder)
     from transformers.utils import logging
 

@@ -20,6 +20,7 @@ OPTIONS = {
     "conv_gmlp": [{}, {"stride": 2}, {"stride": 1}],
     "resampler": [{"queries": 5}, {"queries": 1, "layers": 3, "heads": 1, "hidden": 7}],
     "linear": [{}],
+    "mlp": [{}, {"hidden": 7}],
     "identity": [{}],
 }
 CASES = [{"kind": kind, **options} for kind, ways in OPTIONS.items() for options in ways]

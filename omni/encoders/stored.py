@@ -1,7 +1,9 @@
 """What a folder holds of an encoder: its tensors, and what transformers wrote of preprocessing."""
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,11 @@ def stored_tensors(file: Path, encoder: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_part(
-    model: nn.Module, folder: Path, prefixes: tuple[str, ...], unused: tuple[str, ...]
+    model: nn.Module,
+    folder: Path,
+    prefixes: tuple[str, ...],
+    unused: tuple[str, ...] = (),
+    called: Mapping[str, str] = {},
 ) -> None:
     """Load a module from the safetensors of a folder that holds it, alone or in a whole model.
 
@@ -30,14 +36,15 @@ def load_part(
         folder: with one file or several.
         prefixes: that the module's tensors may have there; the one that fits most is taken.
         unused: tensors with these prefixes, after the other, need not be the module's.
+        called: submodules that have another name there.
 
     Raises:
         ValueError: a tensor is missing, has another shape, or is not the module's.
     """
-    own, files = model.state_dict(), {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as found:
-            files |= dict.fromkeys(found.keys(), file)
+    state = model.state_dict()
+    names = {_called(name, called): name for name in state}
+    own = {there: state[name] for there, name in names.items()}
+    files = names_in(folder)
     prefix = max(prefixes, key=lambda p: sum(p + name in files for name in own))
     held = {k.removeprefix(prefix): file for k, file in files.items() if k.startswith(prefix)}
     if missing := [name for name in own if name not in held]:
@@ -57,11 +64,42 @@ def load_part(
                         f"{folder}: {prefix}{name} has shape {shape}, not {wanted} as its config "
                         "says"
                     )
-                state[name] = (
+                state[names[name]] = (
                     torch.empty(shape, device="meta") if is_sketch(model)
                     else found.get_tensor(prefix + name)
                 )  # fmt: skip
     model.load_state_dict(state)
+
+
+def names_in(folder: Path) -> dict[str, Path]:
+    """Return the names of the tensors in the safetensors of a folder, and the file of each."""
+    files: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as found:
+            files |= dict.fromkeys(found.keys(), file)
+    return files
+
+
+def _called(name: str, called: Mapping[str, str]) -> str:
+    for ours, theirs in called.items():
+        if name.startswith(f"{ours}."):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+@contextmanager
+def unreported() -> Iterator[None]:
+    """Keep transformers from listing what a folder holds beside a part; `check_loaded` tells more.
+
+    Whole models hold hundreds of tensors that are not a tower's.
+    """
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def check_loaded(

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ..nearest import nearest
 from .image import IMAGENET, ImageEncoder, square, to_grid
 from .layers import LAST, check_layer, of_layers
 from .resize import LETTERBOX, WAYS, author_settings, check_square, choose, own_way
-from .stored import check_loaded, is_sketch, stored_preprocessing
+from .stored import check_loaded, is_sketch, names_in, stored_preprocessing, unreported
 
 
 class TransformersEncoder(ImageEncoder):
@@ -55,6 +56,7 @@ class TransformersEncoder(ImageEncoder):
 
         if folder:
             config = AutoConfig.from_pretrained(folder)
+            layer = getattr(config, "vision_feature_layer", None)  # LLaVA's, of its tower
             config = getattr(config, "vision_config", config)  # CLIP and SigLIP hold two towers
         else:
             kind = spec["model_config"].get("model_type")
@@ -64,7 +66,7 @@ class TransformersEncoder(ImageEncoder):
                     f"{nearest(kind, [*CONFIG_MAPPING])[:300]}", "encoder", "model_config",
                     "model_type",
                 )  # fmt: skip
-            config = AutoConfig.for_model(**spec["model_config"])
+            config, layer = AutoConfig.for_model(**spec["model_config"]), None
         who = f"encoder transformers {config.model_type!r}"
         size = spec.get("image_size") or _side(config)
         size = square(size, f"{who}: image_size")
@@ -73,7 +75,7 @@ class TransformersEncoder(ImageEncoder):
             "model_config": config.to_diff_dict() | {"model_type": config.model_type},
             "image_size": size, "mean": stored.get("image_mean", IMAGENET["mean"]),
             "std": stored.get("image_std", IMAGENET["std"]), "grid": [0, 0],
-            **check_layer(spec.get("layer"), who),
+            **check_layer(spec.get("layer", layer), who),
         }  # fmt: skip
         features = _measured(cls, described, who)
         described |= {"grid": list(features.shape[1:3]), "width": features.shape[3]}
@@ -91,11 +93,12 @@ class TransformersEncoder(ImageEncoder):
             ValueError: a tensor that the features need is missing or has another shape, or the
                 folder holds more of the tower than its config says.
         """
-        loaded, info = type(self.model).from_pretrained(
-            folder, config=self.model.config, output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            device_map="meta" if is_sketch(self) else None,
-        )  # fmt: skip
+        with unreported():
+            loaded, info = type(self.model).from_pretrained(
+                folder, config=self.model.config, output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                device_map="meta" if is_sketch(self) else None, **_within(folder),
+            )  # fmt: skip
         self.model.load_state_dict(loaded.state_dict())
         if info["missing_keys"] or info["mismatched_keys"]:
             needed = self._needed()
@@ -153,6 +156,13 @@ def _side(config: Any) -> Any:
     """Return the images' side that a config says, as it says it; None where it says none."""
     size = getattr(config, "image_size", None)
     return size[0] if isinstance(size, list | tuple) and len({*size}) == 1 else size
+
+
+def _within(folder: Path) -> dict[str, Any]:
+    """Return how transformers finds the tower where a folder holds an LLM as well."""
+    tower = re.compile(r"^(?:model\.)?vision_tower\.(?:vision_model\.)?")
+    found = any(map(tower.match, names_in(folder)))
+    return {"key_mapping": {tower.pattern: ""}} if found else {}
 
 
 def _registers(config: Any) -> int:

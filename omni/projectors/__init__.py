@@ -12,11 +12,13 @@ a default (0 may stand for a width), with
 The last `nn.Linear` in it makes the tokens: `attach` scales it so that they start as large as text.
 One that makes them otherwise has `scale_to(deviation)`. One of codes says `takes = "codes"`, and
 its `input_width` is how many codes each book has. One that learns
-nothing says `learns = False`, and its tokens are as large as the features.
+nothing says `learns = False`, and its tokens are as large as the features. One that others train
+too says where their checkpoints have it: `stored`, pairs of prefixes and the names below them.
 """
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,12 @@ import torch
 from torch import nn
 
 from ..encoders import encoder_class
+from ..encoders.stored import load_part, names_in
 from ..entry import EntryError
 from ..nearest import nearest
 from .codes import CodeSum
 from .conv_gmlp import ConvGmlp
-from .linear import Identity, Linear
+from .linear import Identity, Linear, Mlp
 from .mlp import FrameConcatMlp, PatchConcatMlp
 from .pixel_shuffle import PixelShuffle
 from .resampler import Resampler
@@ -40,6 +43,7 @@ PROJECTORS: dict[str, type[nn.Module]] = {
     "conv_gmlp": ConvGmlp,
     "resampler": Resampler,
     "linear": Linear,
+    "mlp": Mlp,
     "identity": Identity,
     "codes": CodeSum,
 }
@@ -76,6 +80,27 @@ def build_projector(config: dict[str, Any], input_width: Any, output_width: int)
     return PROJECTORS[config["kind"]](input_width, output_width, **options)
 
 
+def load_projector(projector: nn.Module, folder: Path, name: str) -> None:
+    """Load a projector from a checkpoint of this project, or of another that trains its kind.
+
+    Args:
+        projector: with or without values.
+        folder: with safetensors.
+        name: of the modality, which checkpoints of this project call it by.
+
+    Raises:
+        ValueError: none of its kind is there, a tensor is missing, or has another shape.
+    """
+    kind = next(kind for kind, cls in PROJECTORS.items() if cls is type(projector))
+    layouts = [((f"projectors.{name}.",), {}), *getattr(projector, "stored", ())]
+    there = names_in(folder)
+    for prefixes, called in layouts:
+        if any(key.startswith(prefixes) for key in there):
+            return load_part(projector, folder, prefixes, called=called)
+    looked = ", ".join(prefix for prefixes, _ in layouts for prefix in prefixes)
+    raise ValueError(f"{folder}: holds no projector {kind!r}: no tensor is called {looked} ...")
+
+
 def token_counts(config: dict[str, Any], grids: np.ndarray) -> np.ndarray:
     """Tell how many LLM tokens items of these grids become: (n, axes) -> (n,)."""
     return PROJECTORS[config["kind"]].tokens(config, grids)  # type: ignore[attr-defined]
@@ -99,5 +124,6 @@ __all__ = [
     "build_projector",
     "complete",
     "item_lengths",
+    "load_projector",
     "token_counts",
 ]

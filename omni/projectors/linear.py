@@ -37,6 +37,26 @@ class Identity(_Cellwise):
         return features.values
 
 
+class Mlp(_Cellwise):
+    """Two linear layers with a GELU between them, as in LLaVA-1.5 (arXiv 2310.03744)."""
+
+    stored = (
+        (("multi_modal_projector.", "model.multi_modal_projector."),
+         {"mlp.0": "linear_1", "mlp.2": "linear_2"}),
+    )  # fmt: skip
+
+    def __init__(self, input_width: int, output_width: int, hidden: int = 0):
+        super().__init__()
+        hidden = hidden or output_width
+        self.mlp = nn.Sequential(
+            nn.Linear(input_width, hidden), nn.GELU(), nn.Linear(hidden, output_width)
+        )
+
+    def forward(self, features: Ragged) -> torch.Tensor:
+        """Map features to the tokens of all items, joined: (sum of cells, output_width)."""
+        return self.mlp(features.values)
+
+
 class Linear(_Cellwise):
     """One linear layer, as in LLaVA (arXiv 2304.08485) and Qwen2-Audio (arXiv 2407.10759)."""
 

@@ -48,6 +48,7 @@ class PatchConcatMlp(_ConcatMlp):
     """
 
     axes = 2
+    stored = ((("visual.merger.", "model.visual.merger."), {"norm": "ln_q"}),)  # Qwen2-VL
 
     def __init__(self, input_width: int, output_width: int, hidden: int = 0, concat: int = 2):
         super().__init__(input_width, output_width, hidden, concat)

@@ -93,6 +93,9 @@ def _known(attach: dict[str, Any]) -> dict[str, Any]:
         encoder = spec.get("encoder") if isinstance(spec, dict) else None
         if isinstance(encoder, dict) and isinstance(encoder.get("weights"), str):
             encoder["weights"] = shape_of(encoder["weights"])
+        projector = spec.get("projector") if isinstance(spec, dict) else None
+        if isinstance(projector, dict):
+            projector.pop("weights", None)  # its shape follows from both sides of it
     return known
 
 
