@@ -344,6 +344,10 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="of a bench of learning: how often it is run [1]")
     ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="a bench of learning works here and goes on with what is finished here"),
+    ] = None,
 ) -> None:
     """Measure on this machine what the training engine promises; without NAME, list the benches.
 
@@ -357,7 +361,7 @@ def bench(
     from .bench import BENCHES
 
     given = {} if seeds is None else {"seeds": seeds}
-    raise typer.Exit(run_named("stages.bench", BENCHES, name, small, **given))
+    raise typer.Exit(run_named("stages.bench", BENCHES, name, small, folder, **given))
 
 
 def _fail(error: object) -> None:

@@ -72,3 +72,22 @@ def test_shuffled_media_stay_of_their_kind(tmp_path):
     assert [[*one.parts] for one in found] == [[ref for _, ref in one.refs()] for one in found]
     before = {str(one.meta["identity"]): one.parts for one in held}
     assert any(before[str(one.meta["identity"])] != one.parts for one in found)
+
+
+@pytest.mark.slow
+def test_a_bench_goes_on_in_a_folder_that_is_kept(tmp_path):
+    def run():
+        found = CliRunner().invoke(app, ["bench", "cft", "--small", "--folder", str(tmp_path)])
+        assert found.exit_code == 0, found.output
+        return found.stdout.splitlines()[-1], {p: p.stat().st_mtime for p in saved()}
+
+    def saved():
+        return sorted(tmp_path.glob("work/run-*/*/model.safetensors"))
+
+    first, again = run(), run()
+    assert first == again and len(first[1]) == 5
+
+
+def test_a_bench_that_learns_nothing_takes_no_folder(tmp_path, capsys):
+    assert CliRunner().invoke(app, ["bench", "ratio", "--folder", str(tmp_path)]).exit_code == 2
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import signature
@@ -32,18 +33,20 @@ class Result:
         return {"ok": self.ok, **self.figures}
 
 
-def show(run: Callable[..., Result], small: bool = False, **given: Any) -> bool:
+def show(
+    run: Callable[..., Result], small: bool = False, folder: Path | None = None, **given: Any
+) -> bool:
     """Run a bench and print its table and its line of json; return whether it is ok.
 
-    The line is printed whatever happens: whoever reads it needs no other case.
+    The line is printed whatever happens: whoever reads it needs no other case. `folder` is kept.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     try:
-        with TemporaryDirectory(prefix="omni-bench-") as folder:
-            result = run(Path(folder) / "work", small=small, **given)
+        with nullcontext(folder) if folder else TemporaryDirectory(prefix="omni-bench-") as place:
+            result = run(Path(place) / "work", small=small, **given)
     except Exception as error:
         traceback.print_exc()
         result = Result(False, {"error": f"{type(error).__name__}: {error}"})
@@ -57,8 +60,9 @@ def show(run: Callable[..., Result], small: bool = False, **given: Any) -> bool:
 
 
 def run_named(
-    package: str, benches: Mapping[str, str], name: str, small: bool, **given: Any
-) -> int:
+    package: str, benches: Mapping[str, str], name: str, small: bool,
+    folder: Path | None = None, **given: Any,
+) -> int:  # fmt: skip
     """Do what `bench NAME` says and return the exit status; without a name, list the benches.
 
     Args:
@@ -66,15 +70,20 @@ def run_named(
         benches: name -> what it measures.
         name: of one of them.
         small: seconds instead of minutes.
+        folder: where a bench of learning goes on with what it finds, and leaves what it makes.
         given: what this bench needs beside.
     """
     if name in benches:
         run = module_of(package, name).run
-        if extra := [key for key in given if key not in signature(run).parameters]:
+        takes = signature(run).parameters
+        extra = [key for key in given if key not in takes]
+        if folder and "seeds" not in takes:
+            extra.append("folder")
+        if extra:
             options = ", ".join(f"--{key}" for key in extra)
             print(f"error: the bench {name} takes no {options}", file=sys.stderr)
             return 2
-        return 0 if show(run, small, **given) else 1
+        return 0 if show(run, small, folder, **given) else 1
     for known, text in benches.items():
         print(f"{known:16} {text}")
     if name:
