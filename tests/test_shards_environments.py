@@ -267,6 +267,21 @@ def test_prompts_show_the_cards_in_their_way(variant):
     assert len(media) == (variant != "text")
 
 
+def test_every_prompt_names_one_of_the_targets_and_its_answers_make_it():
+    world = points(cards=3, high=9, target=6, targets=12, answer="formula", split="train")
+    states = [world.state(seed) for seed in range(200)]
+    assert {state["target"] for state in states} == {*range(6, 18)}
+    for state in states:
+        other = state | {"target": 6 if state["target"] != 6 else 7}
+        assert f"equals {state['target']}." in world.prompt(state)[0][0]["content"][0]["text"]
+        assert world.verify(state, world.solution(state)).success
+        assert not world.verify(other, world.solution(state)).success
+    hands = {world.world.identity(state) for state in states}
+    held = points(cards=3, high=9, target=6, targets=12, split="heldout")
+    assert not hands & {held.world.identity(held.state(seed)) for seed in range(200)}
+    assert points(target=7).state(5)["target"] == 7
+
+
 def test_wordings_differ_and_keep_rule_and_target():
     world = points(wordings=12, target=18)
     prompts = [world.prompt(dict(hand(), wording=n))[0] for n in range(12)]

@@ -11,6 +11,14 @@ CLAIM = {"start": 20.0, "gain": 12.0, "at_least": 4.0, "control": 1.0, "seconds"
 LENGTHS = {"after": 0.9, "before": 0.05, "shuffled": -0.1, "seconds": 300}
 
 
+def test_seeds_are_added_hand_by_hand():
+    one = {"warm-up": {"2 3 4": [[1.0, 2.0]], "5 5 5": [[0.0, 1.0]]}}
+    other = {"warm-up": {"2 3 4": [[2.0, 2.0]], "A 2 3": [[1.0, 1.0]]}}
+    assert reinforced.added([one, other]) == {
+        "warm-up": {"2 3 4": [[3.0, 4.0]], "5 5 5": [[0.0, 1.0]], "A 2 3": [[1.0, 1.0]]}
+    }
+
+
 @pytest.mark.slow
 def test_answers_are_scored_as_they_were_drawn(tmp_path):
     result = ratio.run(tmp_path, small=True)

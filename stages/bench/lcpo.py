@@ -20,7 +20,7 @@ from ..objectives.credit import lcpo_exact
 from ..recipe.rollout import Length
 from ..rollouts.play import asking
 from . import toys
-from .reinforced import ROW, Bench, arms, permuted, write_model
+from .reinforced import ROW, Bench, Measured, arms, permuted, write_model
 
 LENGTH = Length("exact", 10, 29, 0.05, heldout=0.35)
 WORLD = {"kind": f"{__package__}.worlds:Repeat", "most": LENGTH.most}
@@ -29,7 +29,7 @@ WARM_UP, STEPS, DRAWN = 150, 180, 32
 CLOSE, FAR, SECONDS = 0.8, 0.2, 480
 
 
-def run(folder: Path, small: bool = False) -> Result:
+def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     """Learn to repeat a letter for as many tokens as are asked for; ask for other lengths.
 
     The recipe is lcpo with a small random Llama, warmed up on answers of lengths that have nothing
@@ -40,12 +40,29 @@ def run(folder: Path, small: bool = False) -> Result:
     Args:
         folder: of shards, model and runs.
         small: a few steps, which learn nothing: the run is ok if all of it ran.
+        seeds: of models, of what they draw, and of what is drawn for them.
     """
+    made = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
+    unseen = LENGTH.lengths("heldout")
+    rows = [_row(arm, unseen, np.concatenate([one.found[arm] for one, _ in made], axis=1))
+            for arm in made[0][0].found]  # fmt: skip
+    related = {row["arm"]: row["correlation"] for row in rows}
+    figures = {
+        "seeds": seeds, "before": related["warm-up"], "after": related["verifier"],
+        "shuffled": related["permuted"], "lengths": len(unseen), "parameters": made[0][1],
+        "seconds": round(max(one.seconds for one, _ in made)),
+    }  # fmt: skip
+    return Result(small or holds(figures), figures, rows)
+
+
+def _arms(folder: Path, seed: int, small: bool) -> tuple[Measured, int]:
+    """Return how long the answers of a seed's arms are, and how many parameters they have."""
     warm_up, steps, drawn = (2, 2, 4) if small else (WARM_UP, STEPS, DRAWN)
     talks = [_talk(seed) for seed in range(64 if small else 2000)]
     shards = toys.rewritten(folder / "shards", talks)
     texts = [str(part["text"]) for talk in talks for part in talk.messages[0]["content"]]
-    parameters = write_model(folder / "model", texts, *((32, 1) if small else (64, 2)))
+    size = (32, 1) if small else (64, 2)
+    parameters = write_model(folder / "model", texts, *size, seed=seed)
     bench = Bench("lcpo", folder, shards, WORLD, f"{__name__}:shuffled", [
         "stages.warm_up.trainable={language_model: 2.0e-3}", f"stages.warm_up.steps={warm_up}",
         "stages.warm_up.data.batch_size=32",
@@ -53,17 +70,9 @@ def run(folder: Path, small: bool = False) -> Result:
         "stages.rl.rollout.prompts=16", "stages.rl.rollout.batch=16",
         f"stages.rl.rollout.max_tokens={ROW}",
         f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.length={asdict(LENGTH)}",
-    ])  # fmt: skip
+    ], seed)  # fmt: skip
     unseen = LENGTH.lengths("heldout")
-    measured = arms(bench, lambda checkpoint: lengths(checkpoint, unseen, drawn))
-    rows = [_row(arm, unseen, found) for arm, found in measured.found.items()]
-    related = {row["arm"]: row["correlation"] for row in rows}
-    figures = {
-        "before": related["warm-up"], "after": related["verifier"],
-        "shuffled": related["permuted"], "lengths": len(unseen), "parameters": parameters,
-        "seconds": round(measured.seconds),
-    }  # fmt: skip
-    return Result(small or holds(figures), figures, rows)
+    return arms(bench, lambda checkpoint: lengths(checkpoint, unseen, drawn)), parameters
 
 
 def holds(figures: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ NEW = 12  # tokens of an answer
 permuted = reinforced.Permuted(TRAIN | {"begin": "anywhere"})
 
 
-def run(folder: Path, small: bool = False) -> Result:
+def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     """Warm up on the solver's actions, then learn from the verifier; ask routes of neither.
 
     The world: routes of two legs with absolute actions, in words. A quarter of them is held out.
@@ -34,29 +34,44 @@ def run(folder: Path, small: bool = False) -> Result:
     Args:
         folder: of shards, model and runs.
         small: a few steps, which learn nothing: the run is ok if all of it ran.
+        seeds: of models, of what they draw, and of what is drawn for them.
     """
-    warm_up, steps, asked = (4, 2, 6) if small else (WARM_UP, STEPS, ASKED)
-    shards = reinforced.write_solutions(folder / "shards", WORLD, 64 if small else 3000)
-    parameters = reinforced.write_model(
-        folder / "model", reinforced.prompts_of(TRAIN), *((32, 1) if small else (96, 3))
-    )
-    learns = permuted.world
-    bench = reinforced.Bench("navigation_text", folder, shards, learns, f"{__name__}:permuted", [
-        "stages.warm_up.trainable={language_model: 1.0e-3}", f"stages.warm_up.steps={warm_up}",
-        "stages.rl.trainable={language_model: 2.0e-4}", f"stages.rl.steps={steps}",
-        f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.max_tokens={reinforced.ROW}",
-    ])  # fmt: skip
-    measure = partial(reinforced.solved, count=asked, new_tokens=NEW, every_step=True)
-    measured = reinforced.arms(bench, partial(measure, world=HELDOUT), sft=True)
-    routes = {arm: whole(tallies) for arm, tallies in measured.found.items()}
+    made = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
+    measured = [one for one, _ in made]
+    routes = reinforced.added([{arm: whole(found) for arm, found in one.found.items()}
+                               for one in measured])  # fmt: skip
+    steps = reinforced.added([one.found for one in measured])
     rows = reinforced.rows_of(routes, "held-out routes %")
     for row in rows:
-        row["steps %"] = round(score(measured.found[row["arm"]]), 1)
+        row["steps %"] = round(score(steps[row["arm"]]), 1)
     reinforced.add_shifts(
-        rows, measured, SHIFTS, lambda path, world: whole(measure(path, world=world))
+        rows, measured, SHIFTS, lambda path, world: whole(_measure(small, path, world))
     )
-    figures = reinforced.figures_of(routes, parameters=parameters, seconds=round(measured.seconds))
+    figures = reinforced.figures_of(
+        routes, seeds=seeds, parameters=made[0][1],
+        seconds=round(max(one.seconds for one in measured)),
+    )  # fmt: skip
     return Result(small or reinforced.holds(figures), figures, rows)
+
+
+def _arms(folder: Path, seed: int, small: bool) -> tuple[reinforced.Measured, int]:
+    """Return what the arms of a seed score, and how many parameters they have."""
+    warm_up, steps = (4, 2) if small else (WARM_UP, STEPS)
+    shards = reinforced.write_solutions(folder / "shards", WORLD, 64 if small else 3000)
+    size, prompts = (32, 1) if small else (96, 4), reinforced.prompts_of(TRAIN)
+    parameters = reinforced.write_model(folder / "model", prompts, *size, seed=seed)
+    learns = permuted.world
+    bench = reinforced.Bench("navigation_text", folder, shards, learns, f"{__name__}:permuted", [
+        "stages.warm_up.trainable={language_model: 2.0e-3}", f"stages.warm_up.steps={warm_up}",
+        "stages.warm_up.data.batch_size=8", "stages.warm_up.data.accumulate=4",
+        "stages.rl.trainable={language_model: 2.0e-4}", f"stages.rl.steps={steps}",
+        f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.max_tokens={reinforced.ROW}",
+    ], seed)  # fmt: skip
+    return reinforced.arms(bench, partial(_measure, small, world=HELDOUT), sft=True), parameters
+
+
+def _measure(small: bool, checkpoint: Path, world: dict[str, Any]) -> reinforced.Tallies:
+    return reinforced.solved(checkpoint, world, 6 if small else ASKED, NEW, every_step=True)
 
 
 def whole(steps: reinforced.Tallies) -> reinforced.Tallies:

@@ -5,10 +5,10 @@ what other answers to the same prompt were paid, a third one goes on with the so
 """
 
 import copy
+import json
 import math
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -34,6 +34,7 @@ from omni.processing.messages import bind
 from ..recipe.read import load_recipe
 from ..recipe.schema import Recipe
 from ..training.chain import run_recipe
+from ..training.checkpoint import DONE
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MOST_PARAMETERS = 30e6
@@ -58,6 +59,7 @@ class Bench(NamedTuple):
     environment: Mapping[str, Any]
     control: str
     overrides: Sequence[str]
+    seed: int = 0
 
     def train(self, run: str, control: bool = False) -> Path:
         """Run both stages, or go on after a warm-up that is there; return the run's folder."""
@@ -76,14 +78,16 @@ class Bench(NamedTuple):
         recipe = self._recipe(run)
         warm_up, rl = recipe.stages
         answers = rl.rollout["prompts"] * rl.rollout["group"] * rl.steps
-        steps = math.ceil(answers / warm_up.data.batch_size * 4 / 3)
+        samples = warm_up.data.batch_size * warm_up.data.accumulate  # of a step
+        steps = math.ceil(answers / samples * 4 / 3)
         recipe.stages = [warm_up, replace(copy.deepcopy(warm_up), name="sft", steps=steps)]
         return _run(recipe)
 
     def _recipe(self, run: str) -> Recipe:
         return load_recipe(self.recipe, [
             f"output={self.folder / run}", f"text={self.folder / 'model'}", "precision=fp32",
-            "trackers=[]", "save_seconds=1e9", f"sources.solutions=[{self.shards}/train-*.tar]",
+            "trackers=[]", "save_seconds=1e9", f"seed={self.seed}",
+            f"sources.solutions=[{self.shards}/train-*.tar]",
             *self.overrides,
         ])  # fmt: skip
 
@@ -95,7 +99,7 @@ def _run(recipe: Recipe) -> Path:
 
 
 class Measured(NamedTuple):
-    """What was measured of each arm and their checkpoints, and the seconds of the first two."""
+    """What was measured of each arm, their checkpoints, and the seconds that the first two took."""
 
     found: dict[str, Any]
     checkpoints: dict[str, Path]
@@ -108,20 +112,30 @@ def arms(bench: Bench, measure: Callable[[Path], Any], sft: bool = False) -> Mea
     Args:
         bench: what is trained.
         measure: takes a checkpoint; called with that of each arm: "warm-up", "verifier" and
-            "permuted". The first two are timed.
+            "permuted".
         sft: one more arm, "sft", see `Bench.more_sft`.
     """
-    began = time.monotonic()
     run = bench.train("verifier")
     checkpoints = {"warm-up": run / "warm_up", "verifier": run / "rl"}
     found = {name: measure(path) for name, path in checkpoints.items()}
-    seconds = time.monotonic() - began
+    done = [json.loads((path / DONE).read_text()) for path in checkpoints.values()]
+    seconds = sum(stage["seconds"] for stage in done)
     for name in ("permuted", "sft")[: 1 + sft]:
-        shutil.copytree(run / "warm_up", bench.folder / name / "warm_up")  # found finished
+        shutil.copytree(run / "warm_up", bench.folder / name / "warm_up", dirs_exist_ok=True)
         one = bench.more_sft(name) if name == "sft" else bench.train(name, control=True)
         checkpoints[name] = one / ("sft" if name == "sft" else "rl")
         found[name] = measure(checkpoints[name])
     return Measured(found, checkpoints, seconds)
+
+
+def added(found: Sequence[Mapping[str, Tallies]]) -> dict[str, Tallies]:
+    """Return the arms of all seeds as one: what is resampled, such as a hand, has all of theirs."""
+    arms = dict[str, Tallies]()
+    for name in found[0]:
+        units = {unit for one in found for unit in one[name]}
+        arms[name] = {unit: [np.sum([one[name].get(unit, [[0.0, 0.0]]) for one in found], 0)[0]
+                             .tolist()] for unit in sorted(units)}  # fmt: skip
+    return arms
 
 
 def figures_of(found: Mapping[str, Tallies], **more: Any) -> dict[str, Any]:
@@ -155,13 +169,15 @@ def rows_of(found: Mapping[str, Tallies], what: str) -> list[dict[str, Any]]:
 
 
 def add_shifts(
-    rows: Iterable[dict[str, Any]], measured: Measured, worlds: Mapping[str, Any],
+    rows: Iterable[dict[str, Any]], measured: Sequence[Measured], worlds: Mapping[str, Any],
     measure: Callable[[Path, Any], Tallies],
 ) -> None:  # fmt: skip
-    """Add a column for each world that differs from that of the training."""
+    """Add a column for each world that differs from that of the training, over all seeds."""
     for row in rows:
+        arm = row["arm"]
         for name, world in worlds.items():
-            row[f"{name} %"] = _cell(measure(measured.checkpoints[row["arm"]], world))
+            found = [{arm: measure(one.checkpoints[arm], world)} for one in measured]
+            row[f"{name} %"] = _cell(added(found)[arm])
 
 
 def _cell(tallies: Tallies) -> str:
@@ -187,7 +203,9 @@ def prompts_of(world: Mapping[str, Any], count: int = 64) -> list[str]:
             for part in message["content"] if part["type"] == "text"]  # fmt: skip
 
 
-def write_model(folder: Path, texts: Iterable[str], width: int = 192, layers: int = 4) -> int:
+def write_model(
+    folder: Path, texts: Iterable[str], width: int = 192, layers: int = 4, seed: int = 0
+) -> int:
     """Write a random Llama with the words of texts, digits and signs; return its parameters."""
     tokenizer: Any = PreTrainedTokenizerFast(
         tokenizer_object=_words(texts), eos_token="<|im_end|>", pad_token="<|endoftext|>"
@@ -199,7 +217,7 @@ def write_model(folder: Path, texts: Iterable[str], width: int = 192, layers: in
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
     )  # fmt: skip
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)
     for part in (model, tokenizer):
         part.save_pretrained(folder)

@@ -37,6 +37,9 @@ class GeneralPoints:
     variant: Annotated[str, "how the cards are shown: text, image or spoken"] = "text"
     faces: Annotated[str, "what J, Q and K count: ten, or their ranks 11, 12 and 13"] = "ten"
     target: Annotated[int, "what the formula is to equal"] = 24
+    targets: Annotated[
+        int, "how many targets there are, from that one up; every prompt names one of them"
+    ] = 1
     cards: Annotated[int, "how many there are, 2 to 6"] = 4
     low: Annotated[int, "lowest rank, 1 is the ace"] = 1
     high: Annotated[int, "highest rank, 13 is the king"] = 13
@@ -62,7 +65,7 @@ class GeneralPoints:
         check_options(self, CHOICES, {
             "cards": (2, 6), "low": (1, KING), "high": (1, KING), "side": (64, 4096),
             "wordings": (1, MOST), "attempts": (1, 100),
-            "target": (0, 10**6),
+            "target": (0, 10**6), "targets": (1, 10**6),
         })  # fmt: skip
         if type(self.legacy) is not bool:
             raise EntryError(f"legacy is true or false, not {self.legacy!r}", "legacy")
@@ -77,33 +80,37 @@ class GeneralPoints:
 
     def state(self, seed: int) -> State:
         rng = draws(self.name, seed)
-        hand = self._hand(rng)
+        target, hand = self._task(rng)
         tones = rng.integers(len(SUITS[self.suits]), size=self.cards)  # the same in red and black
         return {
             "seed": seed,
+            "target": target,
             "cards": [RANKS[rank - 1] for rank in hand],
             "suits": [SUITS[self.suits][tone] for tone in tones],
             "wording": int(rng.integers(1 << 30)) % self.wordings,
         }
 
-    def _hand(self, rng: np.random.Generator) -> list[int]:
+    def _task(self, rng: np.random.Generator) -> tuple[int, list[int]]:
         """Draw ranks until they can be solved; published: of a face hand three, and a face card."""
+        target = self.target
         for _ in range(TRIES):
+            if self.targets > 1:
+                target = self.target + int(rng.integers(self.targets))
             hand = rng.integers(self.low, self.high + 1, size=self.cards)
             if self.hands != "any":
                 hand[-1] = rng.integers(max(self.low, JACK), self.high + 1)
                 rng.shuffle(hand)
             ranks = [int(rank) for rank in hand]
-            if self._may_be(ranks):
-                return ranks
+            if self._may_be(ranks, target):
+                return target, ranks
         raise ValueError(f"{TRIES:,} hands of {self.cards} cards from {self.low} to {self.high}, "
-                         f"and none that can make {self.target} (split {self.split})")  # fmt: skip
+                         f"and none that can make {target} (split {self.split})")  # fmt: skip
 
-    def _may_be(self, ranks: Sequence[int]) -> bool:
+    def _may_be(self, ranks: Sequence[int], target: int) -> bool:
         if not in_split(identity(ranks), self.split, self.heldout):
             return False
         rules = ("ten", "ranks") if self.hands == "paired" else (self.faces,)
-        return all(solvable(counts(ranks, rule), self.target) for rule in rules)
+        return all(solvable(counts(ranks, rule), target) for rule in rules)
 
     def identity(self, state: State) -> str:
         """Return what is held out: the cards, in whatever order."""
@@ -123,7 +130,7 @@ class GeneralPoints:
 
     def prompt(self, state: State) -> tuple[list[Message], dict[str, bytes]]:
         wording = wordings_of(self.variant)[int(state.get("wording", 0)) % self.wordings]
-        text = wording.text(self.target, self.faces, state["cards"], self.answer)
+        text = wording.text(self._target(state), self.faces, state["cards"], self.answer)
         if self.variant == "image":
             from .cards import table
 
@@ -135,19 +142,23 @@ class GeneralPoints:
             return [user(audio("aud0.flac"), text)], {"aud0.flac": sound}
         return [user(text)], {}
 
+    def _target(self, state: State) -> int:
+        return int(state.get("target", self.target))  # states of earlier shards have none
+
     def verify(self, state: State, answer: str) -> Verdict:
         shown = None if self.variant == "text" else state["cards"]
         if self.legacy:
-            return published.verify(answer, self.numbers(state), self.target, shown)
-        return verifier.verify(answer, self.answer, self.numbers(state), self.target, shown)
+            return published.verify(answer, self.numbers(state), self._target(state), shown)
+        return verifier.verify(answer, self.answer, self.numbers(state), self._target(state), shown)
 
     def solution(self, state: State) -> str:
-        formula = solve(self.numbers(state), self.target)
+        target = self._target(state)
+        formula = solve(self.numbers(state), target)
         if formula is None:
-            raise ValueError(f"no formula of {state['cards']} makes {self.target}")
+            raise ValueError(f"no formula of {state['cards']} makes {target}")
         if self.answer == "formula":
             return formula
-        return written(state["cards"], self.numbers(state), f"{formula}={self.target}", self.legacy)
+        return written(state["cards"], self.numbers(state), f"{formula}={target}", self.legacy)
 
 
 def written(cards: Sequence[str], numbers: Sequence[int], formula: str, legacy: bool) -> str:
