@@ -16,7 +16,7 @@ SHIFTS = {
     "other wordings": HELDOUT | {"wordings": 12},
 }
 """another rule, another look: no card of the game is a face card, and none is drawn"""
-SOLVED, WARM_UP, STEPS, RATE, ASKED = 10_000, 250, 80, 3.0e-4, 400
+SOLVED, WARM_UP, STEPS, RATE, ASKED, DRAWN = 10_000, 250, 100, 4.0e-4, 400, 4
 NEW = 24  # tokens of an answer
 
 permuted = reinforced.Permuted(TRAIN)
@@ -29,7 +29,9 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     quarter of the hands is held out. The recipe is generalpoints_text with a small random Llama; a
     control is paid what other answers to the same prompt earn. Beside them, not asked for: more of
     the solver's answers at equal compute, and all arms where the rule or the wording has changed.
-    A score is of greedy answers, one attempt; intervals resample hands.
+    A score is of answers that are drawn as a rollout draws them, one attempt; intervals resample
+    hands. Greedy answers are shown beside: their score says how often the likeliest answer is
+    right, which reinforcement, learning from all that are drawn, moves less.
 
     Args:
         folder: of shards, models and runs.
@@ -40,7 +42,8 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     measured = [one for one, _ in made]
     found = reinforced.added([one.found for one in measured])
     rows = reinforced.rows_of(found, "held-out solved %")
-    reinforced.add_shifts(rows, measured, SHIFTS, partial(_measure, small))
+    reinforced.add_shifts(rows, measured, {"greedy": HELDOUT}, partial(_measure, small, 0))
+    reinforced.add_shifts(rows, measured, SHIFTS, partial(_measure, small, DRAWN))
     figures = reinforced.figures_of(
         found, seeds=seeds, parameters=made[0][1],
         seconds=round(max(one.seconds for one in measured)),
@@ -64,8 +67,9 @@ def _arms(folder: Path, seed: int, small: bool) -> tuple[reinforced.Measured, in
         f"stages.rl.rollout.max_tokens={reinforced.ROW}",
         f"stages.rl.rollout.max_new_tokens={NEW}",
     ], seed)  # fmt: skip
-    return reinforced.arms(bench, partial(_measure, small, world=HELDOUT), sft=True), parameters
+    measure = partial(_measure, small, DRAWN, world=HELDOUT)
+    return reinforced.arms(bench, measure, sft=True), parameters
 
 
-def _measure(small: bool, checkpoint: Path, world: dict[str, Any]) -> reinforced.Tallies:
-    return reinforced.solved(checkpoint, world, 32 if small else ASKED, NEW)
+def _measure(small: bool, drawn: int, checkpoint: Path, world: dict[str, Any]) -> Any:
+    return reinforced.solved(checkpoint, world, 32 if small else ASKED, NEW, drawn=drawn)

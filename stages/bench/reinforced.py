@@ -244,9 +244,9 @@ def _words(texts: Iterable[str]) -> Any:
 
 def solved(
     checkpoint: Path, world: Mapping[str, Any], count: int, new_tokens: int,
-    every_step: bool = False,
+    every_step: bool = False, drawn: int = 0,
 ) -> Tallies:  # fmt: skip
-    """Answer the prompts of so many states greedily: identity -> (right, asked).
+    """Answer the prompts of so many states: identity -> (right, asked).
 
     What states have in common, such as a hand in any order, is the unit that is resampled.
 
@@ -256,7 +256,12 @@ def solved(
         count: of states.
         new_tokens: most of an answer.
         every_step: ask about all steps of each state, as the solver takes them.
+        drawn: answers to each prompt, drawn as rollouts draw them, at temperature 1; 0: a greedy
+            one.
     """
+    how = Generation(max_new_tokens=new_tokens)
+    if drawn:
+        how = replace(how, temperature=1.0, n=drawn)
     model, processor = load(checkpoint)
     environment, found = make_environment(world), dict[str, list[list[float]]]()
     inner: Any = environment.world
@@ -265,8 +270,9 @@ def solved(
     for n in range(0, len(states), ASKED):
         some = states[n : n + ASKED]
         asked = [bind(*environment.prompt(state)) for state in some]
-        given = answer(model, processor, asked, Generation(max_new_tokens=new_tokens))
-        for state, text in zip(some, given, strict=True):
+        given = answer(model, processor, asked, how)
+        for k, text in enumerate(given):
+            state = some[k // how.n]
             hit = float(environment.verify(state, text).success)
             found.setdefault(inner.identity(state), []).append([hit, 1.0])
     return {unit: [np.sum(pairs, 0).tolist()] for unit, pairs in found.items()}
