@@ -19,6 +19,9 @@ Name = Annotated[str, typer.Argument(help="which; without one they are listed")]
 Small = Annotated[bool, typer.Option("--small", help="seconds instead of minutes")]
 
 
+WIDE = 200  # columns
+
+
 @dataclass
 class Result:
     """What a bench found: `ok` if the promise holds, figures for machines, rows for readers."""
@@ -54,7 +57,8 @@ def show(
         table = Table(*result.rows[0])
         for row in result.rows:
             table.add_row(*(escape(_cell(value)) for value in row.values()))
-        Console().print(table)
+        wide = None if sys.stdout.isatty() else WIDE  # a log has no edge at which to cut cells
+        Console(width=wide).print(table)
     print(json.dumps(result.line()), flush=True)
     return result.ok
 

@@ -47,6 +47,15 @@ def _inverse(device: str) -> torch.Tensor:
     return torch.linalg.pinv(_filters("cpu")).to(device)
 
 
+def magnitudes(mel: torch.Tensor) -> torch.Tensor:
+    """Return the spectra that log-mel frames are likeliest of: (..., BINS) -> (..., N_FFT / 2 + 1).
+
+    Of all that have these mel bins the smallest in squares, and none below 0.
+    """
+    bins = 10 ** (mel.float() * SPREAD + CENTRE)
+    return (bins @ _inverse(str(mel.device))).clamp(min=0)
+
+
 def griffin_lim(mel: torch.Tensor, rounds: int = 32) -> torch.Tensor:
     """Make a wave of log-mel frames without any weights: (T, BINS) -> (T * HOP,).
 
@@ -55,9 +64,7 @@ def griffin_lim(mel: torch.Tensor, rounds: int = 32) -> torch.Tensor:
     """
     if not len(mel):
         return mel.new_zeros(0)
-    magnitudes = 10 ** (mel.float() * SPREAD + CENTRE)
-    spectrum = (magnitudes @ _inverse(str(mel.device))).clamp(min=0)  # (T, 401)
-    spectrum = F.pad(spectrum.T, (0, 1), mode="replicate")  # the frame at the very end
+    spectrum = F.pad(magnitudes(mel).T, (0, 1), mode="replicate")  # the frame at the very end
     return torchaudio.functional.griffinlim(
         spectrum[None], window(str(mel.device)), N_FFT, HOP, N_FFT, 1.0, rounds, 0.99,
         len(mel) * HOP, False,

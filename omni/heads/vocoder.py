@@ -1,4 +1,4 @@
-"""Log-mel frames -> a wave, by a small net that predicts spectra (Siuzdak, arXiv 2306.00814)."""
+"""Log-mel frames -> a wave, by a small net that corrects spectra (Siuzdak, arXiv 2306.00814)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..entry import check_whole
 from .causal import CausalConv, State
-from .mel import BINS, HOP, N_FFT, log_mel, window
+from .mel import BINS, HOP, N_FFT, log_mel, magnitudes, window
 
 LOUDEST = 100.0  # of a magnitude
 BEFORE = N_FFT // 2  # samples that the first frame begins before the wave does
@@ -17,6 +17,9 @@ SCALES = (256, 512, 1024)  # samples of the windows whose spectra are compared
 
 class Vocoder(nn.Module):
     """ConvNeXt layers at 100 Hz, a head of magnitudes and phases, and overlapping spectra.
+
+    What the net says is added to what the frames themselves tell: their magnitudes, with phases
+    that make a pulse in the middle of each. So it speaks before it has learnt, on a monotone.
 
     Causal but for the half window that overlaps: a wave is made 25 ms behind its frames.
     """
@@ -30,6 +33,8 @@ class Vocoder(nn.Module):
         self.layers = nn.ModuleList(_ConvNext(hidden) for _ in range(layers))
         self.last = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, N_FFT + 2)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     @staticmethod
     def check(options: dict[str, Any]) -> None:
@@ -46,8 +51,10 @@ class Vocoder(nn.Module):
         x = self.norm(self.into(mel.transpose(1, 2), state).transpose(1, 2))
         for layer in self.layers:
             x = layer(x, state)
-        magnitude, phase = self.out(self.last(x)).float().chunk(2, 2)
-        spectrum = torch.polar(magnitude.exp().clamp(max=LOUDEST), phase)
+        louder, phase = self.out(self.last(x)).float().chunk(2, 2)
+        magnitude = magnitudes(mel) * louder.exp()
+        middle = torch.pi * torch.arange(phase.shape[2], device=phase.device)
+        spectrum = torch.polar(magnitude.clamp(max=LOUDEST), phase + middle)
         frames = torch.fft.irfft(spectrum, N_FFT, dim=2) * window(str(mel.device))
         return self._overlap(frames, state)
 
