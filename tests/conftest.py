@@ -123,6 +123,10 @@ def make_speaker(make_model: Callable[..., Any]) -> Callable[..., Any]:
         model, processor = make_model(speech=CODEC, **modalities)
         for kind in heads or HEADS:
             model.attach(f"the_{kind}", {"head": {"kind": kind, **HEADS[kind]}}, processor)
+            if kind == "vocoder":  # as one that has learnt: at first its net says nothing
+                last = model.heads["the_vocoder"].out
+                torch.nn.init.normal_(last.weight, std=0.1)
+                last.bias.data[: len(last.bias) // 2] = -10.0  # quietly: no sample is cut off
         quantiser = model.encoders["speech"].quantiser.train()
         quantiser(
             torch.randn(300, quantiser.width), torch.full((300,), len(CODEC["encoder"]["books"]))

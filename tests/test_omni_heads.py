@@ -177,16 +177,29 @@ def test_a_layer_sees_nothing_that_follows(layer):
 def test_a_stream_is_the_whole(chunk):
     torch.manual_seed(0)
     flow, vocoder = Flow(12, 32, 1, 1).eval(), Vocoder(32, 2).eval()
+    nn.init.normal_(vocoder.out.weight, std=0.1)  # it begins with nothing of its own to say
     vectors = torch.randn(23, 12)
     with torch.no_grad():
-        whole = vocoder(flow.frames(vectors, flow.start())[None])[0]
+        whole = vocoder(flow.frames(vectors, flow.start())[None] - 1)[0]  # as loud as speech
         state, sound, parts = flow.start(), {}, []
         for part in vectors.split(chunk):
-            parts.append(vocoder(flow.frames(part, state)[None], sound)[0])
+            parts.append(vocoder(flow.frames(part, state)[None] - 1, sound)[0])
         parts.append(vocoder.rest(sound)[0])
     streamed = torch.cat(parts)
     assert len(whole) == len(streamed) == 23 * 8 * HOP
     assert (streamed - whole).abs().max() <= 1e-5 < whole.abs().max()
+
+
+def test_a_vocoder_that_has_not_learnt_makes_the_frames_that_it_is_given():
+    time = torch.arange(RATE) / RATE
+    pitch = 100 * (1 + 0.2 * time)
+    voiced = sum(torch.sin(2 * torch.pi * n * pitch * time) / n for n in range(1, 30))
+    wave = 0.1 * voiced * (0.2 + torch.sin(2 * torch.pi * 3 * time) ** 2)
+    frames = log_mel(wave)
+    with torch.no_grad():
+        found = log_mel(Vocoder(32, 1)(frames[None])[0])
+    assert found.shape == frames.shape
+    assert (found - frames).abs().mean() < 0.3 * (frames - frames.mean()).abs().mean()
 
 
 def test_the_loss_of_a_flow_halves():

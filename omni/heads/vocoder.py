@@ -53,9 +53,9 @@ class Vocoder(nn.Module):
             x = layer(x, state)
         louder, phase = self.out(self.last(x)).float().chunk(2, 2)
         magnitude = magnitudes(mel) * louder.exp()
-        middle = torch.pi * torch.arange(phase.shape[2], device=phase.device)
-        spectrum = torch.polar(magnitude.clamp(max=LOUDEST), phase + middle)
-        frames = torch.fft.irfft(spectrum, N_FFT, dim=2) * window(str(mel.device))
+        spectrum = torch.polar(magnitude.clamp(max=LOUDEST), phase)
+        pulses = torch.fft.irfft(spectrum, N_FFT, dim=2).roll(BEFORE, 2)  # into the middle
+        frames = pulses * window(str(mel.device))
         return self._overlap(frames, state)
 
     def rest(self, state: State) -> torch.Tensor:
