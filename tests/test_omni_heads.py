@@ -177,7 +177,8 @@ def test_a_layer_sees_nothing_that_follows(layer):
 def test_a_stream_is_the_whole(chunk):
     torch.manual_seed(0)
     flow, vocoder = Flow(12, 32, 1, 1).eval(), Vocoder(32, 2).eval()
-    nn.init.normal_(vocoder.out.weight, std=0.1)  # it begins with nothing of its own to say
+    for last in (flow.unet.out, vocoder.out):  # both begin with nothing of their own to say
+        nn.init.normal_(last.weight, std=0.1)
     vectors = torch.randn(23, 12)
     with torch.no_grad():
         whole = vocoder(flow.frames(vectors, flow.start())[None] - 1)[0]  # as loud as speech
@@ -219,6 +220,14 @@ def test_the_loss_of_a_flow_halves():
     assert sum(losses[-10:]) / 10 < 0.5 * losses[0]
 
 
+def test_a_flow_that_has_not_learnt_ends_at_its_prior():
+    torch.manual_seed(0)
+    flow, vectors = Flow(4, 32, 1, 1).eval(), torch.randn(5, 4)
+    with torch.no_grad():
+        prior = flow.prior(vectors[None])[0]
+        torch.testing.assert_close(flow.frames(vectors, flow.start()), prior, atol=0.1, rtol=0)
+
+
 def test_ten_steps_along_the_true_velocity_end_at_the_frames():
     flow, frames = Flow(4, 32, 1, 1).eval(), torch.randn(5 * 8, BINS)
     times = []
@@ -228,7 +237,10 @@ def test_ten_steps_along_the_true_velocity_end_at_the_frames():
             times.append(time[0].item())
             t = time[:, None, None]
             noise = (x - t * frames) / (1 - (1 - SIGMA) * t)
-            return frames - (1 - SIGMA) * noise
+            velocity = frames - (1 - SIGMA) * noise
+            velocity[0] -= (prior[0] - x[0]) / (1 - t[0])  # which is there without the net
+            assert prior[0].any() and not prior[1].any()
+            return velocity
 
     flow.unet = Oracle()
     found = flow.frames(torch.randn(5, 4), flow.start())

@@ -1,8 +1,9 @@
 """Codes -> log-mel frames by a flow: optimal-transport conditional flow matching.
 
 Lipman et al., arXiv 2210.02747, conditioned as in CosyVoice and Baichuan-Audio: a pre-net makes a
-prior of the codes, and a U-Net the velocity that takes noise to the frames. Causal all through, so
-frames can be made while their codes are.
+prior of the codes, and a U-Net the velocity that takes noise to the frames: what is to be added to
+the one that leads to the prior. So a flow is as good as its prior before it has learnt. Causal all
+through, so frames can be made while their codes are.
 """
 
 import math
@@ -20,6 +21,7 @@ from .unet import Unet
 SIGMA = 1e-6  # what is left of the noise at time 1
 STEPS = 10  # of Euler
 GUIDANCE = 0.7
+LEAST = 0.15  # of the time that is left: the last step's
 DROPOUT = 0.2  # of the prior, in training, so that there is a velocity without
 WINDOW = 50  # code frames that a layer of the pre-net looks back: four seconds
 
@@ -83,8 +85,17 @@ class Flow(nn.Module):
             kept: (B,), whether an item shows its prior.
         """
         at, velocity = target(frames, noise, time)
-        found = self.unet(at, prior * kept[:, None, None], time)
-        return (found - velocity).square().mean(2)
+        return (self.velocity(at, prior, time, kept) - velocity).square().mean(2)
+
+    def velocity(
+        self, x: torch.Tensor, prior: torch.Tensor, time: torch.Tensor, kept: torch.Tensor,
+        state: State | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the velocity at x (B, T, BINS); the arguments are those of `loss`."""
+        shown = kept[:, None, None]
+        left = (1 - time).clamp(min=LEAST)[:, None, None]
+        towards = shown * (prior.detach() - x) / left
+        return towards + self.unet(x, prior * shown, time, state)
 
     def start(self, seed: int = 0) -> FlowState:
         """Return the state of a stream that has made nothing yet."""
@@ -100,11 +111,11 @@ class Flow(nn.Module):
         prior = self.prior(vectors[None], state.prenet)
         noise = [torch.randn(FRAMES_PER_CODE, BINS, generator=state.noise) for _ in vectors]
         x = torch.cat(noise)[None].to(prior)
-        both = torch.cat([prior, torch.zeros_like(prior)])
+        both, shows = prior.expand(2, -1, -1), torch.tensor([1.0, 0.0]).to(prior)
         grid = time_grid(STEPS)
         for kept, now, then in zip(state.steps, grid, grid[1:], strict=False):
             time = torch.full((2,), now, device=x.device)
-            shown, hidden = self.unet(x.expand(2, -1, -1), both, time, kept)
+            shown, hidden = self.velocity(x.expand(2, -1, -1), both, time, shows, kept)
             x = x + (then - now) * guided(shown, hidden)
         return x[0]
 

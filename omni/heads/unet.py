@@ -47,11 +47,13 @@ class Unet(nn.Module):
         self.up = CausalConv(width, width, 3)
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, BINS)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(
         self, x: torch.Tensor, prior: torch.Tensor, time: torch.Tensor, state: State | None = None
     ) -> torch.Tensor:
-        """Return the velocity at x (B, T, BINS), given a prior (B, T, BINS), at times (B,)."""
+        """Return a velocity at x (B, T, BINS), at first none, given a prior (B, T, BINS), at times (B,)."""
         at = self.embed(_sinusoids(time, self.width).to(x.dtype))
         x = torch.cat([x, prior], 2).transpose(1, 2)
         x = skipped = self._level(0, x, at, state)
