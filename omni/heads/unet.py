@@ -53,7 +53,10 @@ class Unet(nn.Module):
     def forward(
         self, x: torch.Tensor, prior: torch.Tensor, time: torch.Tensor, state: State | None = None
     ) -> torch.Tensor:
-        """Return a velocity at x (B, T, BINS), at first none, given a prior (B, T, BINS), at times (B,)."""
+        """Return a velocity at x (B, T, BINS), given a prior (B, T, BINS), at times (B,).
+
+        It begins as none.
+        """
         at = self.embed(_sinusoids(time, self.width).to(x.dtype))
         x = torch.cat([x, prior], 2).transpose(1, 2)
         x = skipped = self._level(0, x, at, state)
