@@ -16,7 +16,7 @@ SHIFTS = {
     "other wordings": HELDOUT | {"wordings": 12},
 }
 """another rule, another look: no card of the game is a face card, and none is drawn"""
-SOLVED, WARM_UP, STEPS, RATE, ASKED, DRAWN = 10_000, 250, 100, 4.0e-4, 400, 4
+SOLVED, WARM_UP, STEPS, RATE, ASKED, DRAWN = 10_000, 250, 100, 2.0e-4, 400, 4
 NEW = 24  # tokens of an answer
 
 permuted = reinforced.Permuted(TRAIN)
