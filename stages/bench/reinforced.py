@@ -78,7 +78,7 @@ class Bench(NamedTuple):
         recipe = self._recipe(run)
         warm_up, rl = recipe.stages
         answers = rl.rollout["prompts"] * rl.rollout["group"] * rl.steps
-        samples = warm_up.data.batch_size * warm_up.data.accumulate  # of a step
+        samples = int(warm_up.data.batch_size or 1) * warm_up.data.accumulate  # of a step
         steps = math.ceil(answers / samples * 4 / 3)
         recipe.stages = [warm_up, replace(copy.deepcopy(warm_up), name="sft", steps=steps)]
         return _run(recipe)
