@@ -124,7 +124,8 @@ def make_speaker(make_model: Callable[..., Any]) -> Callable[..., Any]:
         for kind in heads or HEADS:
             model.attach(f"the_{kind}", {"head": {"kind": kind, **HEADS[kind]}}, processor)
             if kind == "flow":
-                torch.nn.init.normal_(model.heads["the_flow"].unet.out.weight, std=0.1)
+                for last in (model.heads["the_flow"].mel, model.heads["the_flow"].unet.out):
+                    torch.nn.init.normal_(last.weight, std=0.1)
             if kind == "vocoder":  # as one that has learnt: at first its net says nothing
                 last = model.heads["the_vocoder"].out
                 torch.nn.init.normal_(last.weight, std=0.1)

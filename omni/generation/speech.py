@@ -186,8 +186,8 @@ def audio_head(model: Any) -> Any:
 class Voice:
     """Makes sound of codes.
 
-    Frames come from the flow, or else from the codec's decoder; the wave of them from the vocoder,
-    or else from Griffin-Lim, which needs all frames at once.
+    Frames come from the codec's decoder, bettered by the flow if there is one; the wave of them
+    from the vocoder, or else from Griffin-Lim, which needs all frames at once.
     """
 
     def __init__(self, model: Any, seed: int = 0):
@@ -223,9 +223,10 @@ class Frames:
         codec = self.voice.codec
         codes = codes.to(codec.norm.weight.device)
         vectors = codec.quantiser.lookup(codes).to(codec.norm.weight.dtype)
+        decoded = codec.decoder(vectors[None], self._decoder).refined[0]
         if self._flow is None:
-            return codec.decoder(vectors[None], self._decoder).refined[0]
-        return self.voice.flow.frames(vectors, self._flow)
+            return decoded
+        return self.voice.flow.frames(vectors, decoded, self._flow)
 
     def of(self, codes: torch.Tensor) -> Iterator[torch.Tensor]:
         """Yield the frames of all codes, on the CPU, a chunk at a time."""

@@ -1,9 +1,10 @@
 """Codes -> log-mel frames by a flow: optimal-transport conditional flow matching.
 
 Lipman et al., arXiv 2210.02747, conditioned as in CosyVoice and Baichuan-Audio: a pre-net makes a
-prior of the codes, and a U-Net the velocity that takes noise to the frames: what is to be added to
-the one that leads to the prior. So a flow is as good as its prior before it has learnt. Causal all
-through, so frames can be made while their codes are.
+prior of the codes, and a U-Net the velocity that takes noise to the frames. Both say what is to be
+added: to the frames of the codec's own decoder, and to the velocity that leads to the prior. So a
+flow is as good as that decoder before it has learnt. Causal all through, so frames can be made
+while their codes are.
 """
 
 import math
@@ -54,6 +55,8 @@ class Flow(nn.Module):
         self.blocks = nn.ModuleList(Block(hidden, heads_of(hidden), WINDOW) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.mel = nn.Linear(hidden, FRAMES_PER_CODE * BINS)
+        nn.init.zeros_(self.mel.weight)
+        nn.init.zeros_(self.mel.bias)
         self.unet = Unet(hidden, middle)
 
     @staticmethod
@@ -64,12 +67,15 @@ class Flow(nn.Module):
         if (hidden := options.get("hidden", 2)) % 2:
             raise EntryError(f"hidden is an even whole number from 1, not {hidden!r}", "hidden")
 
-    def prior(self, vectors: torch.Tensor, state: State | None = None) -> torch.Tensor:
-        """Make a first guess of the frames: (B, T, D) -> (B, 8 T, BINS)."""
+    def prior(
+        self, vectors: torch.Tensor, decoded: torch.Tensor, state: State | None = None
+    ) -> torch.Tensor:
+        """Correct the decoder's frames: (B, T, D) and (B, 8 T, BINS) -> (B, 8 T, BINS)."""
         x = self.into(vectors)
         for block in self.blocks:
             x = block(x, state)
-        return self.mel(self.norm(x)).unflatten(2, (FRAMES_PER_CODE, BINS)).flatten(1, 2)
+        more = self.mel(self.norm(x)).unflatten(2, (FRAMES_PER_CODE, BINS)).flatten(1, 2)
+        return decoded + more
 
     def loss(
         self, prior: torch.Tensor, frames: torch.Tensor, noise: torch.Tensor, time: torch.Tensor,
@@ -103,12 +109,14 @@ class Flow(nn.Module):
         return FlowState({}, [{} for _ in range(STEPS)], noise)
 
     @torch.no_grad()
-    def frames(self, vectors: torch.Tensor, state: FlowState) -> torch.Tensor:
-        """Make the next frames: (T, D) -> (8 T, BINS), for any T; `state` goes on.
+    def frames(
+        self, vectors: torch.Tensor, decoded: torch.Tensor, state: FlowState
+    ) -> torch.Tensor:
+        """Make the next frames: (T, D) and (8 T, BINS) -> (8 T, BINS), for any T; `state` goes on.
 
         The noise of a code frame depends on the seed and on how many were before it alone.
         """
-        prior = self.prior(vectors[None], state.prenet)
+        prior = self.prior(vectors[None], decoded[None], state.prenet)
         noise = [torch.randn(FRAMES_PER_CODE, BINS, generator=state.noise) for _ in vectors]
         x = torch.cat(noise)[None].to(prior)
         both, shows = prior.expand(2, -1, -1), torch.tensor([1.0, 0.0]).to(prior)

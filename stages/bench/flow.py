@@ -69,8 +69,10 @@ def _anew(model: Any) -> Any:
 
 
 def _vectors(model: Any, batch: Any) -> Any:
-    """Return what a clip's codes stand for: (n, D)."""
-    return model.encoders[model.codec].quantiser.lookup(codes_of(model, batch))
+    """Return what a clip's codes stand for, (n, D), and the decoder's frames, (8 n, BINS)."""
+    codec = model.encoders[model.codec]
+    vectors = codec.quantiser.lookup(codes_of(model, batch))
+    return vectors, codec.decoder(vectors[None]).refined[0]
 
 
 def _loss(model: Any, flow: Any, batches: Sequence[Any]) -> float:
@@ -84,7 +86,8 @@ def _loss(model: Any, flow: Any, batches: Sequence[Any]) -> float:
         mel = log_mel(batch["code_wave"][:1]).expand(len(AT), -1, -1)
         drawn = torch.randn(mel.shape, generator=noise)
         with torch.no_grad():
-            prior = flow.prior(_vectors(model, batch)[None]).expand_as(mel)
+            vectors, decoded = _vectors(model, batch)
+            prior = flow.prior(vectors[None], decoded[None]).expand_as(mel)
             errors = flow.loss(prior, mel, drawn, torch.tensor(AT), torch.ones(len(AT)))
         total, frames = total + float(errors.sum()), frames + errors.numel()
     return total / frames
@@ -98,9 +101,11 @@ def _errors(model: Any, flow: Any, batches: Sequence[Any]) -> tuple[float, float
 
     sums, frames = [0.0, 0.0], 0
     for batch in batches:
-        mel, vectors = log_mel(batch["code_wave"][0]), _vectors(model, batch)
+        mel = log_mel(batch["code_wave"][0])
         with torch.no_grad():
-            made = flow.prior(vectors[None])[0], flow.frames(vectors, flow.start())
+            vectors, decoded = _vectors(model, batch)
+            prior = flow.prior(vectors[None], decoded[None])[0]
+            made = prior, flow.frames(vectors, decoded, flow.start())
         for number, found in enumerate(made):
             sums[number] += float((found - mel).abs().mean(1).sum())
         frames += len(mel)

@@ -67,7 +67,8 @@ class CodeFlops:
         elif self.part == "depth":
             sketch(empty(frames, self._width), empty(frames, len(codec.books), self._width))
         elif self.part == "flow":
-            sketch.loss(sketch.prior(empty(*vectors)), empty(*mel), empty(*mel), empty(1), empty(1))
+            prior = sketch.prior(empty(*vectors), empty(*mel))
+            sketch.loss(prior, empty(*mel), empty(*mel), empty(1), empty(1))
         else:
             sketch(empty(*mel))
 

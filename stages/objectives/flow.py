@@ -31,7 +31,10 @@ class FlowMatching(OfSound):
     def errors(self, model: Any, clips: Clips) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         flow: Flow = model.heads[model.head_of("flow")]
         mel = clips.mel().to(model.dtype)
-        prior = flow.prior(vectors_of(model, clips))
+        vectors = vectors_of(model, clips)
+        with torch.no_grad():
+            decoded = model.encoders[model.codec].decoder(vectors).refined
+        prior = flow.prior(vectors, decoded)
         noise, time, kept = self._draw(mel, model.training)
         velocity = clips.sums(flow.loss(prior, mel, noise, time, kept).float())
         guess = clips.sums(prior_error(prior, mel).float())
