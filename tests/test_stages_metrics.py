@@ -365,6 +365,10 @@ def _frames_of_nothing(wave: torch.Tensor) -> torch.Tensor:
     return torch.zeros(*wave.shape[:-1], wave.shape[-1] // 160, 80)
 
 
+def _spectra_of_nothing(mel: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(*mel.shape[:-1], 401)
+
+
 @pytest.mark.parametrize("kind", ["codec", "flow", "vocoder", "speak"])
 def test_operations_of_speech_are_those_that_it_runs(make_speaker, make_sound, kind, monkeypatch):
     from omni.processing.messages import assistant, audio, user
@@ -372,6 +376,7 @@ def test_operations_of_speech_are_those_that_it_runs(make_speaker, make_sound, k
     """Of clips that are as long, for padding is not needed; analysing a wave is no work of nets."""
     for place in ("stages.objectives.speech", "omni.heads.vocoder"):
         monkeypatch.setattr(f"{place}.log_mel", _frames_of_nothing)
+    monkeypatch.setattr("omni.heads.vocoder.magnitudes", _spectra_of_nothing)
     model, processor = make_speaker()
     patterns = {"codec": {"encoders": 1.0}, "speak": {"*": 1.0, "encoders": 0.0}}
     set_trainable(model, patterns.get(kind, {f"heads.the_{kind}": 1.0}))

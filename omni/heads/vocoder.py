@@ -48,15 +48,22 @@ class Vocoder(nn.Module):
         Without a state these are T * HOP samples. With one, what the frames to come overlap with
         is held back; after the last of them, `rest` has it.
         """
-        x = self.norm(self.into(mel.transpose(1, 2), state).transpose(1, 2))
-        for layer in self.layers:
-            x = layer(x, state)
-        louder, phase = self.out(self.last(x)).float().chunk(2, 2)
+        louder, phase = self.net(mel, state).float().chunk(2, 2)
         magnitude = magnitudes(mel) * louder.exp()
         spectrum = torch.polar(magnitude.clamp(max=LOUDEST), phase)
         pulses = torch.fft.irfft(spectrum, N_FFT, dim=2).roll(BEFORE, 2)  # into the middle
         frames = pulses * window(str(mel.device))
         return self._overlap(frames, state)
+
+    def net(self, mel: torch.Tensor, state: State | None = None) -> torch.Tensor:
+        """Say how much louder each frequency is, and its phase: (B, T, BINS) -> (B, T, N_FFT + 2).
+
+        The loudness is a logarithm.
+        """
+        x = self.norm(self.into(mel.transpose(1, 2), state).transpose(1, 2))
+        for layer in self.layers:
+            x = layer(x, state)
+        return self.out(self.last(x))
 
     def rest(self, state: State) -> torch.Tensor:
         """Return what a stream still holds back, once its frames are at an end: (B, samples)."""

@@ -69,8 +69,8 @@ class CodeFlops:
         elif self.part == "flow":
             prior = sketch.prior(empty(*vectors), empty(*mel))
             sketch.loss(prior, empty(*mel), empty(*mel), empty(1), empty(1))
-        else:
-            sketch(empty(*mel))
+        else:  # making waves of spectra is no work of nets
+            sketch.net(empty(*mel))
 
     @property
     def _width(self) -> int:

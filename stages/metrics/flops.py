@@ -86,6 +86,7 @@ class Flops:
         self.model, self.runs_llm = model, runs_llm
         self.parts: tuple[str, ...] = ("llm", *model.config.modalities, *model.config.heads)
         self._codes = CodeFlops(model, part) if part else None
+        self._decoder = CodeFlops(model, "codec") if part == "flow" else None  # it corrects
         self._sketches: dict[str, nn.Module] = {}
         self._known: dict[tuple, float] = {}
         self._uncounted: set[str] = set()
@@ -133,6 +134,8 @@ class Flops:
         if codes := self._codes:
             of = matrices(codes.trained, upstream=True)
             found[codes.name] += codes.forward(batch.tensors) * (1 + of.backward)
+        if self._decoder is not None:
+            found[self._decoder.name] += self._decoder.forward(batch.tensors)
         return found
 
     def _unheard(self, name: str) -> bool:
