@@ -104,6 +104,19 @@ def test_all_of_a_llava_scores_as_it_does_there(theirs, make_picture):
     assert (blind - found).abs().max() > 0.01
 
 
+def test_a_recipe_is_examined_without_their_weights(theirs):
+    kind, _, folder, spec = theirs
+    if kind == "qwen2_vl":
+        with pytest.raises(ValueError, match="LLM of a qwen2_vl is no causal LLM"):
+            OmniForConditionalGeneration.sketch(folder)
+        folder = "tiny:llama"
+    sketch = OmniForConditionalGeneration.sketch(folder)
+    sketch.attach("vision", spec, OmniProcessor(load_text_tokenizer(folder)))
+    whole, _ = attached(folder, spec)
+    shapes = [{n: p.shape for n, p in m.named_parameters()} for m in (sketch, whole)]
+    assert shapes[0] == shapes[1] and sketch.device.type == "meta"
+
+
 def test_what_cannot_be_taken_is_refused_by_name(theirs):
     kind, _, folder, spec = theirs
     if kind == "qwen2_vl":

@@ -17,7 +17,7 @@ from .buffers import build
 from .card import PROJECTOR
 from .config import OmniConfig
 from .isolation import check_embeddings, continues, isolates
-from .llm import load_llm, packing
+from .llm import llm_config, load_llm, packing
 from .sketch import on_meta, without_values
 from .spec import AS_WORDS, blaming, read_spec
 
@@ -70,7 +70,7 @@ class Attaches(PreTrainedModel):
         config = AutoConfig.from_pretrained(part.folder)
         with torch.device("meta"):
             if not isinstance(config, OmniConfig):
-                text = AutoModelForCausalLM.from_config(config).config
+                text = AutoModelForCausalLM.from_config(llm_config(config, part.folder)).config
                 config = OmniConfig(text, parts={"text": part.record()})
             modalities, config.modalities = config.modalities, {}
             heads, config.heads = config.heads, {}

@@ -31,12 +31,15 @@ def load_llm(folder: Path) -> Any:
     return language_model
 
 
-def _within(folder: Path) -> dict[str, Any]:
-    """Return how transformers finds the LLM where a folder holds an encoder of images as well."""
-    config = AutoConfig.from_pretrained(folder)
+def llm_config(config: Any, folder: Path) -> Any:
+    """Return the config of the LLM in a folder with that config: itself, or a part of it.
+
+    Raises:
+        ValueError: the LLM is none of its own.
+    """
     text = config.get_text_config(decoder=True)
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or text is config:
-        return {}
+        return config
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(
             f"{folder}: the LLM of a {config.model_type} is no causal LLM of its own (as where "
@@ -44,6 +47,15 @@ def _within(folder: Path) -> dict[str, Any]:
             "folder as the weights of encoder and projector"
         )
     text.tie_word_embeddings = config.tie_word_embeddings
+    return text
+
+
+def _within(folder: Path) -> dict[str, Any]:
+    """Return how transformers finds the LLM where a folder holds an encoder of images as well."""
+    config = AutoConfig.from_pretrained(folder)
+    text = llm_config(config, folder)
+    if text is config:
+        return {}
     return {"config": text, "key_mapping": {
         r"^(?:model\.)?language_model\.(?!model\.|lm_head\.)": "model.",
         r"^language_model\.": "",
