@@ -181,9 +181,8 @@ def test_a_stream_is_the_whole(chunk):
         nn.init.normal_(last.weight, std=0.1)
     vectors, decoded = torch.randn(23, 12), torch.randn(23 * 8, BINS)
     with torch.no_grad():
-        whole = vocoder(flow.frames(vectors, decoded, flow.start())[None] - 1)[
-            0
-        ]  # as loud as speech
+        frames = flow.frames(vectors, decoded, flow.start()) - 1  # as loud as speech
+        whole = vocoder(frames[None])[0]
         state, sound, parts = flow.start(), {}, []
         for part, shown in zip(vectors.split(chunk), decoded.split(8 * chunk), strict=True):
             parts.append(vocoder(flow.frames(part, shown, state)[None] - 1, sound)[0])

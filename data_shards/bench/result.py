@@ -18,8 +18,7 @@ import typer
 Name = Annotated[str, typer.Argument(help="which; without one they are listed")]
 Small = Annotated[bool, typer.Option("--small", help="seconds instead of minutes")]
 
-
-WIDE = 200  # columns
+WIDE = 200  # columns of a table in a log
 
 
 @dataclass
@@ -57,7 +56,7 @@ def show(
         table = Table(*result.rows[0])
         for row in result.rows:
             table.add_row(*(escape(_cell(value)) for value in row.values()))
-        wide = None if sys.stdout.isatty() else WIDE  # a log has no edge at which to cut cells
+        wide = None if sys.stdout.isatty() else WIDE
         Console(width=wide).print(table)
     print(json.dumps(result.line()), flush=True)
     return result.ok

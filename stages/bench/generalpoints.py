@@ -38,21 +38,17 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
         small: a few steps, which learn nothing: the run is ok if all of it ran.
         seeds: of models, of what they draw, and of what is drawn for them.
     """
-    made = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
-    measured = [one for one, _ in made]
+    measured = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
     found = reinforced.added([one.found for one in measured])
     rows = reinforced.rows_of(found, "held-out solved %")
     reinforced.add_shifts(rows, measured, {"greedy": HELDOUT}, partial(_measure, small, 0))
     reinforced.add_shifts(rows, measured, SHIFTS, partial(_measure, small, DRAWN))
-    figures = reinforced.figures_of(
-        found, seeds=seeds, parameters=made[0][1],
-        seconds=round(max(one.seconds for one in measured)),
-    )  # fmt: skip
+    figures = reinforced.figures_of(found, **reinforced.costs(measured))
     return Result(small or reinforced.holds(figures), figures, rows)
 
 
-def _arms(folder: Path, seed: int, small: bool) -> tuple[reinforced.Measured, int]:
-    """Return what the arms of a seed score, and how many parameters they have."""
+def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
+    """Return what the arms of a seed score."""
     warm_up, steps = (4, 2) if small else (WARM_UP, STEPS)
     shards = reinforced.write_solutions(folder / "shards", WORLD, 64 if small else SOLVED)
     size = (32, 1) if small else (128, 3)
@@ -66,9 +62,9 @@ def _arms(folder: Path, seed: int, small: bool) -> tuple[reinforced.Measured, in
         "stages.rl.rollout.prompts=32", "stages.rl.rollout.batch=32",
         f"stages.rl.rollout.max_tokens={reinforced.ROW}",
         f"stages.rl.rollout.max_new_tokens={NEW}",
-    ], seed)  # fmt: skip
+    ], seed, parameters)  # fmt: skip
     measure = partial(_measure, small, DRAWN, world=HELDOUT)
-    return reinforced.arms(bench, measure, sft=True), parameters
+    return reinforced.arms(bench, measure, sft=True)
 
 
 def _measure(small: bool, drawn: int, checkpoint: Path, world: dict[str, Any]) -> Any:

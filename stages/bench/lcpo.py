@@ -20,7 +20,7 @@ from ..objectives.credit import lcpo_exact
 from ..recipe.rollout import Length
 from ..rollouts.play import asking
 from . import toys
-from .reinforced import ROW, Bench, Measured, arms, permuted, write_model
+from .reinforced import ROW, Bench, Measured, arms, costs, permuted, write_model
 
 LENGTH = Length("exact", 10, 29, 0.05, heldout=0.35)
 WORLD = {"kind": f"{__package__}.worlds:Repeat", "most": LENGTH.most}
@@ -42,21 +42,20 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
         small: a few steps, which learn nothing: the run is ok if all of it ran.
         seeds: of models, of what they draw, and of what is drawn for them.
     """
-    made = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
+    measured = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
     unseen = LENGTH.lengths("heldout")
-    rows = [_row(arm, unseen, np.concatenate([one.found[arm] for one, _ in made], axis=1))
-            for arm in made[0][0].found]  # fmt: skip
+    rows = [_row(arm, unseen, np.concatenate([one.found[arm] for one in measured], axis=1))
+            for arm in measured[0].found]  # fmt: skip
     related = {row["arm"]: row["correlation"] for row in rows}
     figures = {
-        "seeds": seeds, "before": related["warm-up"], "after": related["verifier"],
-        "shuffled": related["permuted"], "lengths": len(unseen), "parameters": made[0][1],
-        "seconds": round(max(one.seconds for one, _ in made)),
+        "before": related["warm-up"], "after": related["verifier"],
+        "shuffled": related["permuted"], "lengths": len(unseen), **costs(measured),
     }  # fmt: skip
     return Result(small or holds(figures), figures, rows)
 
 
-def _arms(folder: Path, seed: int, small: bool) -> tuple[Measured, int]:
-    """Return how long the answers of a seed's arms are, and how many parameters they have."""
+def _arms(folder: Path, seed: int, small: bool) -> Measured:
+    """Return how long the answers of a seed's arms are."""
     warm_up, steps, drawn = (2, 2, 4) if small else (WARM_UP, STEPS, DRAWN)
     talks = [_talk(seed) for seed in range(64 if small else 2000)]
     shards = toys.rewritten(folder / "shards", talks)
@@ -70,9 +69,9 @@ def _arms(folder: Path, seed: int, small: bool) -> tuple[Measured, int]:
         "stages.rl.rollout.prompts=16", "stages.rl.rollout.batch=16",
         f"stages.rl.rollout.max_tokens={ROW}",
         f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.length={asdict(LENGTH)}",
-    ], seed)  # fmt: skip
+    ], seed, parameters)  # fmt: skip
     unseen = LENGTH.lengths("heldout")
-    return arms(bench, lambda checkpoint: lengths(checkpoint, unseen, drawn)), parameters
+    return arms(bench, lambda checkpoint: lengths(checkpoint, unseen, drawn))
 
 
 def holds(figures: dict[str, Any]) -> bool:

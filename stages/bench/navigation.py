@@ -36,8 +36,7 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
         small: a few steps, which learn nothing: the run is ok if all of it ran.
         seeds: of models, of what they draw, and of what is drawn for them.
     """
-    made = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
-    measured = [one for one, _ in made]
+    measured = [_arms(folder / f"seed-{seed}", seed, small) for seed in range(seeds)]
     routes = reinforced.added([{arm: whole(found) for arm, found in one.found.items()}
                                for one in measured])  # fmt: skip
     steps = reinforced.added([one.found for one in measured])
@@ -47,15 +46,12 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     reinforced.add_shifts(
         rows, measured, SHIFTS, lambda path, world: whole(_measure(small, path, world))
     )
-    figures = reinforced.figures_of(
-        routes, seeds=seeds, parameters=made[0][1],
-        seconds=round(max(one.seconds for one in measured)),
-    )  # fmt: skip
+    figures = reinforced.figures_of(routes, **reinforced.costs(measured))
     return Result(small or reinforced.holds(figures), figures, rows)
 
 
-def _arms(folder: Path, seed: int, small: bool) -> tuple[reinforced.Measured, int]:
-    """Return what the arms of a seed score, and how many parameters they have."""
+def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
+    """Return what the arms of a seed score."""
     warm_up, steps = (4, 2) if small else (WARM_UP, STEPS)
     shards = reinforced.write_solutions(folder / "shards", WORLD, 64 if small else 3000)
     size, prompts = (32, 1) if small else (96, 4), reinforced.prompts_of(TRAIN)
@@ -66,8 +62,8 @@ def _arms(folder: Path, seed: int, small: bool) -> tuple[reinforced.Measured, in
         "stages.warm_up.data.batch_size=8", "stages.warm_up.data.accumulate=4",
         "stages.rl.trainable={language_model: 2.0e-4}", f"stages.rl.steps={steps}",
         f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.max_tokens={reinforced.ROW}",
-    ], seed)  # fmt: skip
-    return reinforced.arms(bench, partial(_measure, small, world=HELDOUT), sft=True), parameters
+    ], seed, parameters)  # fmt: skip
+    return reinforced.arms(bench, partial(_measure, small, world=HELDOUT), sft=True)
 
 
 def _measure(small: bool, checkpoint: Path, world: dict[str, Any]) -> reinforced.Tallies:

@@ -59,7 +59,8 @@ class Bench(NamedTuple):
     environment: Mapping[str, Any]
     control: str
     overrides: Sequence[str]
-    seed: int = 0
+    seed: int
+    parameters: int
 
     def train(self, run: str, control: bool = False) -> Path:
         """Run both stages, or go on after a warm-up that is there; return the run's folder."""
@@ -99,11 +100,12 @@ def _run(recipe: Recipe) -> Path:
 
 
 class Measured(NamedTuple):
-    """What was measured of each arm, their checkpoints, and the seconds that the first two took."""
+    """What was measured of each arm, their checkpoints, and what the first two took of a model."""
 
     found: dict[str, Any]
     checkpoints: dict[str, Path]
     seconds: float
+    parameters: int
 
 
 def arms(bench: Bench, measure: Callable[[Path], Any], sft: bool = False) -> Measured:
@@ -125,7 +127,13 @@ def arms(bench: Bench, measure: Callable[[Path], Any], sft: bool = False) -> Mea
         one = bench.more_sft(name) if name == "sft" else bench.train(name, control=True)
         checkpoints[name] = one / ("sft" if name == "sft" else "rl")
         found[name] = measure(checkpoints[name])
-    return Measured(found, checkpoints, seconds)
+    return Measured(found, checkpoints, seconds, bench.parameters)
+
+
+def costs(measured: Sequence[Measured]) -> dict[str, int]:
+    """Return how many seeds there are, how large a model is, and the most seconds of a seed."""
+    return {"seeds": len(measured), "parameters": measured[0].parameters,
+            "seconds": round(max(one.seconds for one in measured))}  # fmt: skip
 
 
 def added(found: Sequence[Mapping[str, Tallies]]) -> dict[str, Tallies]:

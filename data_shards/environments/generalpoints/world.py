@@ -94,7 +94,7 @@ class GeneralPoints:
         """Draw ranks until they can be solved; published: of a face hand three, and a face card."""
         target = self.target
         for _ in range(TRIES):
-            if self.targets > 1:
+            if self.targets > 1:  # of one none is drawn, so that seeds stay the hands they were
                 target = self.target + int(rng.integers(self.targets))
             hand = rng.integers(self.low, self.high + 1, size=self.cards)
             if self.hands != "any":
