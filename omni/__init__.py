@@ -7,11 +7,13 @@ from .model.auto import follow_transformers
 if TYPE_CHECKING:
     from .model.config import OmniConfig
     from .model.forward import OmniForConditionalGeneration
+    from .model.headless import OmniModel
     from .processing.processor import OmniProcessor
 
 _HOMES = {
     "OmniConfig": "model.config",
     "OmniForConditionalGeneration": "model.forward",
+    "OmniModel": "model.headless",
     "OmniProcessor": "processing.processor",
 }
 
@@ -25,6 +27,6 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
-__all__ = ["OmniConfig", "OmniForConditionalGeneration", "OmniProcessor"]
+__all__ = ["OmniConfig", "OmniForConditionalGeneration", "OmniModel", "OmniProcessor"]
 
 follow_transformers()

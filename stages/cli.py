@@ -11,6 +11,7 @@ import typer
 
 from data_shards.bench.result import Name, Small
 from omni.serve.command import RunByDefault, announce
+from omni.serve.export import export
 
 from .sampling.command import sample
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.command()(sample)
+app.command()(export)
 
 Overrides = Annotated[
     list[str] | None,

@@ -155,6 +155,39 @@ def tiny_checkpoint(omni_pair: Any, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function: modality specs -> a checkpoint whose LLM fits vLLM's kernels."""
+
+    def make(**modalities: dict[str, Any]) -> Path:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        from omni import OmniForConditionalGeneration, OmniProcessor
+        from omni.model.forward import load_text_tokenizer
+
+        folder = tmp_path_factory.mktemp("served")
+        torch.manual_seed(0)
+        tokenizer = load_text_tokenizer("tiny:llama")
+        config = LlamaConfig(
+            vocab_size=260, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
+            bos_token_id=257, eos_token_id=258, pad_token_id=256, tie_word_embeddings=False,
+            initializer_range=0.2,
+        )  # fmt: skip
+        for part in (LlamaForCausalLM(config), tokenizer):
+            part.save_pretrained(folder / "llm")
+        model = OmniForConditionalGeneration.from_text(str(folder / "llm")).eval()
+        processor = OmniProcessor(tokenizer)
+        for name, spec in modalities.items():
+            model.attach(name, spec, processor)
+        for part in (model, processor):
+            part.save_pretrained(folder / "whole")
+        return folder / "whole"
+
+    return make
+
+
 def _picture(seed: int, size: tuple[int, int] = (60, 40)) -> bytes:
     rng = np.random.default_rng(seed)
     colours = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)

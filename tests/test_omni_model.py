@@ -235,7 +235,8 @@ def test_apply_chat_template_goes_straight_into_generate(omni_pair, make_picture
     out = model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert out.shape[1] <= inputs["input_ids"].shape[1] + 3
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    assert text == "<|im_start|>user\n<|image|>What is it?<|im_end|>\n<|im_start|>assistant\n"
+    shown = f"{processor.image_token}What is it?"
+    assert text == f"<|im_start|>user\n{shown}<|im_end|>\n<|im_start|>assistant\n"
     assert load_text_tokenizer("tiny:llama").eos_token == "<|im_end|>"
 
 

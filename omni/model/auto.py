@@ -8,14 +8,14 @@ from types import ModuleType
 from typing import Any
 
 _THEIRS, _OURS = "transformers.models.auto.configuration_auto", "omni.model.config"
-MODELS = ("AutoModel", "AutoModelForCausalLM", "AutoModelForImageTextToText",
-          "AutoModelForMultimodalLM")  # fmt: skip
+MODELS = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM")
 
 _FILE = "omni_code"
 _CODE = '''"""Fetches the classes of this checkpoint from omni-stages, which must be installed."""
 
 try:
-    from omni import OmniConfig, OmniForConditionalGeneration, OmniProcessor  # noqa: F401
+    from omni import OmniConfig, OmniModel, OmniProcessor  # noqa: F401
+    from omni import OmniForConditionalGeneration  # noqa: F401
 except ImportError as error:
     raise ImportError("this checkpoint needs the package omni-stages: install it") from error
 '''
@@ -55,7 +55,7 @@ def follow_transformers() -> None:
 
 def register_classes() -> None:
     """Import what registers itself: whoever has a config may ask for its model and processor."""
-    for home in ("omni.model.forward", "omni.processing.processor"):
+    for home in ("omni.model.headless", "omni.processing.processor"):
         if home not in sys.modules:
             import_module(home)
 

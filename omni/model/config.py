@@ -1,7 +1,9 @@
 """OmniConfig: a text LLM's config plus a dictionary of modalities."""
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from transformers import AutoConfig, PreTrainedConfig
 
 from .auto import MODELS, SavesCode, auto_map, register_classes
@@ -52,9 +54,31 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         super().__init__(**kwargs)
         self.auto_map = {
             **auto_map("AutoConfig", of="OmniConfig"),
+            **auto_map("AutoModel", of="OmniModel"),
             **auto_map(*MODELS, of="OmniForConditionalGeneration"),
             **auto_map("AutoProcessor", of="OmniProcessor"),
         }
+
+    @property
+    def audio_config(self) -> Any:
+        """Return what vLLM's transformers backend reads: the tokens of the longest sound.
+
+        Raises:
+            AttributeError: no modality reads sound, so that `hasattr` says so.
+        """
+        from ..encoders import encoder_class, readers
+        from ..media.facts import FIELDS
+        from ..media.limits import LIMITS
+        from ..projectors import token_counts
+
+        for modality in readers(self.modalities, "audio").values():
+            encoder = modality["encoder"]
+            facts = np.zeros(1, FIELDS)
+            facts["rate"], facts["count"] = 16_000, 16_000 * LIMITS.max_seconds  # at any rate
+            _, grids = encoder_class(encoder).grids_of(encoder, facts)
+            tokens = int(token_counts(modality["projector"], grids).sum())
+            return SimpleNamespace(max_source_positions=tokens)
+        raise AttributeError("no modality reads audio")
 
 
 AutoConfig.register("omni", OmniConfig)

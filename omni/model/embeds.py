@@ -42,12 +42,15 @@ class Embeds(PreTrainedModel):
                 self._check_count(name, len(where), 0)
                 embeds = embeds + self.zero_touch(name)
                 continue
-            if sharpness := self.config.modalities[name].get(AS_WORDS):
-                features = self.mixture(features, sharpness)
-            features = features.to(embeds.dtype)
+            features = self.worded(name, features).to(embeds.dtype)
             self._check_count(name, len(where), len(features))
             embeds = embeds.flatten(0, 1).index_copy(0, where, features).view_as(embeds)
         return embeds
+
+    def worded(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
+        """Return a modality's tokens (M, D) as the LLM reads them: mixtures, or as they are."""
+        sharpness = self.config.modalities[name].get(AS_WORDS)
+        return self.mixture(tokens, sharpness) if sharpness else tokens
 
     def mixture(self, tokens: torch.Tensor, sharpness: float) -> torch.Tensor:
         """Return tokens (M, D) as mixtures of the words that they are most like, (M, D).

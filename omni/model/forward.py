@@ -56,7 +56,7 @@ class OmniForConditionalGeneration(SavesCode, Embeds, Generates, Attaches, Gener
     def __init__(self, config: OmniConfig):
         wanted = config._attn_implementation_internal
         super().__init__(config)
-        self.language_model = packing(AutoModelForCausalLM.from_config(config.text_config))
+        self.language_model = self._build_llm(config)
         self.encoders = nn.ModuleDict()
         self.projectors = nn.ModuleDict()
         self._computed: dict[str, torch.Tensor] = {}  # buffers to be kept while weights are loaded
@@ -71,6 +71,9 @@ class OmniForConditionalGeneration(SavesCode, Embeds, Generates, Attaches, Gener
                     part.set_attn_implementation(wanted)
         self.feature_cache: FeatureCache | None = None  # set it to run frozen encoders once
         self.post_init()
+
+    def _build_llm(self, config: OmniConfig) -> Any:
+        return packing(AutoModelForCausalLM.from_config(config.text_config))
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep the initialisation that every part's own constructor chose."""
@@ -192,6 +195,23 @@ class OmniForConditionalGeneration(SavesCode, Embeds, Generates, Attaches, Gener
             )
         return sum((self.zero_touch(name) for name in self.config.modalities), embeds)  # type: ignore[arg-type]
 
+    def headless(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the model without its head and cache; takes what `forward` takes.
+
+        Returns:
+            Its decoder's output, with `last_hidden_state` (B, T, D).
+        """
+        embeds = self._inputs(input_ids, inputs_embeds, kwargs)
+        attention_mask = without_mask(attention_mask, position_ids)
+        return self.decode(embeds, attention_mask, position_ids, **kwargs)
+
     def decode(
         self,
         embeds: torch.Tensor,
@@ -259,17 +279,8 @@ class _Headless:
         self._whole = model
         self._tp_plan, self._pp_plan = model._tp_plan, model._pp_plan
 
-    def __call__(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        embeds = self._whole._inputs(input_ids, inputs_embeds, kwargs)
-        attention_mask = without_mask(attention_mask, position_ids)
-        return self._whole.decode(embeds, attention_mask, position_ids, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._whole.headless(*args, **kwargs)
 
 
 for _name in MODELS:

@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,22 +16,22 @@ from ..encoders import tensor_names
 from ..model.encoded import Encoded, PlaceholderError
 from ..model.head import IGNORE_INDEX
 from .messages import MEDIA, SAMPLING, Message, MessageError
+from .offsets import Offsets, joined, replacements
 from .template import template_variables
 
 MARKERS = {f"<|{kind}|>": kind for kind in MEDIA}
-"""what stands for a medium in a text; it becomes as many placeholders as the medium has tokens"""
+"""what stands for a medium in a text, whatever the placeholders of its readers are"""
 RATE = 16_000  # Hz
-_SPLIT = re.compile("(" + "|".join(map(re.escape, MARKERS)) + ")")
 _SOURCES = ("url", "path", "base64")  # keys of transformers' parts, beside the kind's own
 _GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs", "audio_kwargs", "videos_kwargs")
 _OPTIONS = {
     "padding", "padding_side", "truncation", "max_length", "pad_to_multiple_of", "return_tensors",
     "add_special_tokens", "return_mm_token_type_ids", "sampling_rate", "num_frames",
-    "do_sample_frames", *SAMPLING,
+    "do_sample_frames", "return_text_replacement_offsets", *SAMPLING,
 }  # fmt: skip
 
 
-class ProcessorCalls(ProcessorMixin):
+class ProcessorCalls(Offsets, ProcessorMixin):
     """`processor(text=..., images=...)` and `processor.apply_chat_template(...)`."""
 
     if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class ProcessorCalls(ProcessorMixin):
     ) -> BatchFeature:
         """Tokenise texts in which `<|image|>`, `<|audio|>` and `<|video|>` stand for media.
 
+        So does `image_token` or `audio_token`, once for a medium: it is the placeholder, which
+        becomes as many of them as the medium has tokens.
+
         Args:
             images: one, a list, or a list for each text: PIL images, arrays, paths, bytes, URLs.
             text: one or several, as `apply_chat_template(..., tokenize=False)` returns them.
@@ -60,8 +64,9 @@ class ProcessorCalls(ProcessorMixin):
                 older name that lmms-eval uses.
             kwargs: `padding`, `padding_side` (default: left), `truncation`, `max_length`,
                 `pad_to_multiple_of`, `return_tensors`, `add_special_tokens`,
-                `return_mm_token_type_ids`; of videos `fps` and `max_frames`, or `num_frames`. How
-                media are preprocessed is the checkpoint's own, and no option.
+                `return_mm_token_type_ids`; of videos `fps` and `max_frames`, or `num_frames`; and
+                `return_text_replacement_offsets`, see `offsets`. How media are preprocessed is
+                the checkpoint's own, and no option.
 
         Raises:
             MessageError: media and markers differ in number, or no modality reads a kind.
@@ -75,12 +80,15 @@ class ProcessorCalls(ProcessorMixin):
         audio = kwargs.pop("audios", None) if audio is None else audio
         options = _options(kwargs)
         given = {"image": images, "video": videos, "audio": audio}
-        counts = {k: [t.count(marker) for t in texts] for marker, k in MARKERS.items()}
-        refs = {kind: iter(_flat(kind, given[kind], counts[kind])) for kind in MEDIA}
+        markers = self._markers()
+        pieces = [re.split(f"({'|'.join(map(re.escape, markers))})", text) for text in texts]
+        kinds = [[markers[marker] for marker in row[1::2]] for row in pieces]
+        refs = {kind: iter(_flat(kind, given[kind], [row.count(kind) for row in kinds]))
+                for kind in MEDIA}  # fmt: skip
         media: list[dict[str, Any]] = [{} for _ in texts]
-        shown = [
-            self._marked(t, m, refs, _sampling(options)) for t, m in zip(texts, media, strict=True)
-        ]
+        standing = [[self._stand_in(kind, found, refs, options) for kind in row]
+                    for row, found in zip(kinds, media, strict=True)]  # fmt: skip
+        shown = [joined(row, put) for row, put in zip(pieces, standing, strict=True)]
         bos = self.tokenizer.bos_token
         add = options.get("add_special_tokens", not (bos and all(t.startswith(bos) for t in texts)))
         rows = self.tokenizer(shown, add_special_tokens=add)["input_ids"]
@@ -88,16 +96,29 @@ class ProcessorCalls(ProcessorMixin):
                    for row, m in zip(rows, media, strict=True)]  # fmt: skip
         for sample in encoded:
             self.check_placeholders(sample)
-        return self._batch(encoded, options)
+        if not options.get("return_text_replacement_offsets"):
+            return self._batch(encoded, options)
+        batch = self._batch([replace(sample, media={}) for sample in encoded], options)
+        batch["text_replacement_offsets"] = [
+            replacements(*row) for row in zip(pieces, kinds, standing, strict=True)
+        ]
+        batch.update(self.one_by_one(media))
+        return batch
 
-    def _marked(self, text: str, media: dict, refs: dict[str, Iterator], sampling: dict) -> str:
-        """Put the placeholders of its medium in the place of each marker."""
-        pieces = _SPLIT.split(text)
-        for i in range(1, len(pieces), 2):
-            kind = MARKERS[pieces[i]]
-            more = sampling if kind == "video" else {}
-            pieces[i] = self._show(media, None, {"type": kind, kind: next(refs[kind]), **more})
-        return "".join(pieces)
+    def _markers(self) -> dict[str, str]:
+        """Tell what stands for media in a text: marker -> kind."""
+        return {**MARKERS, **{self.marker(kind): kind for kind in MEDIA}}
+
+    def marker(self, kind: str) -> str:
+        """Return what stands for a medium in a text, whether or not a modality reads it."""
+        return self._token_of(kind)[0] or f"<|{kind}|>"
+
+    def _stand_in(
+        self, kind: str, media: dict, refs: dict[str, Iterator], options: dict[str, Any]
+    ) -> str:
+        """Preprocess the next medium of a kind into `media`; return its placeholders."""
+        more = _sampling(options) if kind == "video" else {}
+        return self._show(media, None, {"type": kind, kind: next(refs[kind]), **more})
 
     def _batch(
         self, encoded: list[Encoded], options: dict[str, Any], answers: bool = False
@@ -197,9 +218,14 @@ class ProcessorCalls(ProcessorMixin):
             return [None]
 
     def _token_of(self, kind: str) -> tuple[str | None, int | None]:
-        """Return what stands for a medium in texts, and the first id among the tokens."""
+        """Return what stands for a medium in texts, and the first id among the tokens.
+
+        Of images and sounds both are the placeholder of their first reader.
+        """
         first = self._tokens_of(kind)[0]
-        return None if first is None else f"<|{kind}|>", first
+        if first is None or kind == "video":
+            return None if first is None else f"<|{kind}|>", first
+        return self.tokenizer.convert_ids_to_tokens(first), first
 
     image_token = property(lambda self: self._token_of("image")[0])
     image_token_id = property(lambda self: self._token_of("image")[1])

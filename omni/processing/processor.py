@@ -233,7 +233,7 @@ class OmniProcessor(SavesCode, Speaks, Batches, Costs, ShowsVideo, ProcessorCall
 
     def shown(self, messages: list[Message], generation: bool = False, **variables: Any) -> str:
         """Render a conversation with single markers for its media, which need not be there."""
-        flat = flatten(messages, lambda part: f"<|{part['type']}|>")
+        flat = flatten(messages, lambda part: self.marker(part["type"]))
         return self._render(flat, generation, **variables)
 
 

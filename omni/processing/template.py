@@ -64,7 +64,7 @@ def render(template: str, messages: list[dict], generation: bool, **variables: A
         MessageError: the template refuses the conversation, or fails on it.
         SecurityError, TemplateSyntaxError: the template itself is at fault.
     """
-    if _wants_parts(template):
+    if wants_parts(template):
         messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     try:
         texts, _ = render_jinja_template(  # type: ignore[misc]
@@ -78,7 +78,7 @@ def render(template: str, messages: list[dict], generation: bool, **variables: A
 
 
 @lru_cache
-def _wants_parts(template: str) -> bool:
+def wants_parts(template: str) -> bool:
     """Tell whether a template prints content in parts, but not content that is one text."""
     text = "a text"
     for wanted, content in ((False, text), (True, [{"type": "text", "text": text}])):
