@@ -34,7 +34,7 @@ class Writer:
         self.tokenizer = tokenizer = processor.tokenizer
         names, words = getattr(processor, "ends", ([], ""))
         self.stop = (*generation.stop, *([words] if words else []))
-        self.ends = _ends(model, tokenizer, names)
+        self.ends = ends_of(model, tokenizer, names)
         self.prompt = ids.shape[1]
         self.begun = [opening(end) for end in tokenizer.batch_decode(ids[:, -PROMPT_END:])]
         self.sampler = Sampler(generation, keys, ids.device, keep)
@@ -80,20 +80,31 @@ class Writer:
             finish = "stop" if found.stopped else "length"
             text = self.forcing.whole(row)
             return Completion(text, tokens, logprobs, finish, len(found.thought))
-        found = self._completion(tokens, logprobs, self.begun[row])
+        found = written(self.tokenizer, tokens, logprobs, self.ends, self.stop, self.begun[row])
         return found._replace(kept=self.sampler.kept_of(row)[: len(found.ids)])
 
-    def _completion(self, tokens: "Tensor", logprobs: "Tensor", begun: str) -> Completion:
-        """Leave out what pads tokens (T,) behind an end marker; say why they end."""
-        ends = torch.tensor(self.ends, dtype=tokens.dtype)
-        ended = torch.isin(tokens, ends).nonzero()[:1, 0].tolist()
-        length = ended[0] + 1 if ended else len(tokens)
-        text = begun + spell(self.tokenizer, tokens[:length].tolist())
-        finish = "stop" if ended or first_stop(text, self.stop) >= 0 else "length"
-        return Completion(cut(text, self.stop), tokens[:length], logprobs[:length], finish)
+
+def written(
+    tokenizer: Any, tokens: "Tensor", logprobs: "Tensor", ends: Sequence[int],
+    stop: Sequence[str], begun: str = "",
+) -> Completion:  # fmt: skip
+    """Make an answer of tokens (T,): without what pads them behind an end marker.
+
+    Args:
+        tokenizer: that spells them.
+        tokens, logprobs: as they were drawn.
+        ends: ids of end markers.
+        stop: strings that end an answer.
+        begun: the tag that opens thinking, where the prompt ends with it.
+    """
+    ended = torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype)).nonzero()[:1, 0].tolist()
+    length = ended[0] + 1 if ended else len(tokens)
+    text = begun + spell(tokenizer, tokens[:length].tolist())
+    finish = "stop" if ended or first_stop(text, stop) >= 0 else "length"
+    return Completion(cut(text, stop), tokens[:length], logprobs[:length], finish)
 
 
-def _ends(model: Any, tokenizer: Any, ids: Sequence[int]) -> list[int]:
+def ends_of(model: Any, tokenizer: Any, ids: Sequence[int]) -> list[int]:
     """Every id that ends an answer; each place names one, a list of them, or none."""
     ends = {tokenizer.eos_token_id, *ids}
     for config in (model.config, model.generation_config):

@@ -1,5 +1,6 @@
 """What a stage that learns from its own answers samples: `rollout: {environment: ...}`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -95,6 +96,9 @@ class RolloutConfig:
     """"module:function" that pays instead of the environment, as reward functions of TRL do:
     called with prompts, completions, completion_ids and the columns of the environment's states, it
     returns a number for each"""
+    server: str = ""
+    """address of a vLLM server that draws instead, such as http://127.0.0.1:8000/v1: it serves what
+    `omni-train export` wrote, and is given the weights of every rollout"""
     length: dict[str, Any] = field(default_factory=dict)
     """{kind: exact, least: 100, most: 4000, alpha: 3.0e-4}: prompts ask for a number of tokens"""
 
@@ -108,8 +112,18 @@ class RolloutConfig:
                              "nothing can be learnt of a group of them", "temperature")  # fmt: skip
         if not isinstance(self.reward, str) or (self.reward and ":" not in self.reward):
             raise EntryError(f'reward is "module:function", not {self.reward!r}', "reward")
+        self._check_server()
         if self.length:
             read_entry(Length, self.length, "length")
+
+    def _check_server(self) -> None:
+        if not isinstance(self.server, str) or not re.match(r"https?://|$", self.server):
+            raise EntryError(f"server is an address, http://HOST:PORT/v1, not {self.server!r}",
+                             "server")  # fmt: skip
+        for name in ("temperature", "top_p") if self.server else ():
+            if (value := getattr(self, name)) != 1:  # others are not what it tells log-probs of
+                raise EntryError(f"{name} is 1 where a server draws, not {value!r}: it tells the "
+                                 "log-probabilities of the plain softmax", name)  # fmt: skip
 
     @property
     def generation(self) -> Generation:

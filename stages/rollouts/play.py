@@ -20,6 +20,7 @@ from omni.processing.processor import Encoded, PlaceholderError
 from ..objectives.credit import lcpo_exact, lcpo_max
 from ..recipe.rollout import RolloutConfig
 from .episode import Attempt, Episode, Group
+from .server import Server
 
 Asked = tuple[int, dict[str, Any], list[Message], Encoded]
 """a seed, and what `Play.prompt` returns of it"""
@@ -47,10 +48,15 @@ class Play:
         processor: of the model.
         config: how.
         positions: tokens that a conversation may have; 0: any.
+        server: that draws instead of the model.
     """
 
-    def __init__(self, environment: Checked, processor: Any, config: RolloutConfig, positions: int):
+    def __init__(
+        self, environment: Checked, processor: Any, config: RolloutConfig, positions: int,
+        server: Server | None = None,
+    ):  # fmt: skip
         self.environment, self.processor, self.config = environment, processor, config
+        self.server = server
         self.longest = min(config.max_length or positions, positions or config.max_length)
         self.losses = Losses()
 
@@ -119,11 +125,9 @@ class Play:
 
     def _played(self, model: Any, asked: Sequence[Asked], salt: str) -> Iterator[Group]:
         config, prompts = self.config, [encoded for _, _, _, encoded in asked]
-        shared = shares(model)
-        batch = groups_of(self.processor, prompts) if shared else self.processor.pad(prompts)
         how = replace(config.generation, n=config.group)
         keys = [f"{salt}|{seed}" for seed, *_ in asked]
-        found = self._complete(model, batch, how, keys)
+        found = self._complete(model, prompts, [messages for _, _, messages, _ in asked], how, keys)
         rows = [_Row(*one, number) for one in asked for number in range(config.group)]
         for row, completion in zip(rows, found, strict=True):
             self.judge(row, completion)
@@ -135,12 +139,9 @@ class Play:
             for first in range(0, len(going), config.batch * config.group):
                 some = going[first : first + config.batch * config.group]
                 so_far = [self._reply(row) for row in some]
-                together = share(self.processor, so_far) if shared else None
-                batch = together or self.processor.pad(so_far)
                 keys = [f"{salt}|{row.seed}|{row.number}|{turn}" for row in some]
-                for row, completion in zip(
-                    some, self._complete(model, batch, config.generation, keys), strict=True
-                ):
+                found = self._complete(model, so_far, None, config.generation, keys)
+                for row, completion in zip(some, found, strict=True):
                     self.judge(row, completion)
         for n, (seed, _, messages, prompt) in enumerate(asked):
             own = rows[n * config.group : (n + 1) * config.group]
@@ -148,8 +149,18 @@ class Play:
                 yield Group(seed, messages, prompt, episodes)
 
     def _complete(
-        self, model: Any, batch: Any, how: Generation, keys: list[str]
-    ) -> list[Completion]:
+        self, model: Any, prompts: list[Encoded], talks: list[list[Message]] | None,
+        how: Generation, keys: list[str],
+    ) -> list[Completion]:  # fmt: skip
+        """Draw `how.n` answers to each prompt; `talks` are their messages, if nothing was drawn."""
+        if self.server:
+            return self.server.complete(prompts, talks, how, keys)
+        if not shares(model):
+            batch = self.processor.pad(prompts)
+        elif how.n > 1:
+            batch = groups_of(self.processor, prompts)
+        else:
+            batch = share(self.processor, prompts) or self.processor.pad(prompts)
         return complete(model, self.processor, batch, how, keys=keys, keep=True)
 
     def judge(self, row: "_Row", completion: Completion) -> None:

@@ -54,14 +54,9 @@ def save_model(
 ) -> None:
     """Write a whole checkpoint: weights, config, processor, and the stage's facts.
 
-    Every rank calls it; the main one holds all weights in the host's memory, the others none.
+    Every rank calls it, see `gathered`.
     """
-    weights, seen = {}, {}
-    for name, tensor in model.state_dict(keep_vars=True).items():  # tied weights: one memory
-        if id(tensor) not in seen:
-            full = full_tensor(tensor.detach())
-            seen[id(tensor)] = full.cpu() if accelerator.is_main_process else None
-        weights[name] = seen[id(tensor)]
+    weights = gathered(model, accelerator)
 
     def fill(scratch: Path) -> None:
         if accelerator.is_main_process:
@@ -71,6 +66,17 @@ def save_model(
             (scratch / DONE).write_text(json.dumps(facts, indent=1))
 
     write_atomically(folder, fill, accelerator)
+
+
+def gathered(model: Any, accelerator: Accelerator) -> dict[str, Any]:
+    """Return all weights by name, in the main rank's host memory; every rank calls it."""
+    weights, seen = {}, {}
+    for name, tensor in model.state_dict(keep_vars=True).items():  # tied weights: one memory
+        if id(tensor) not in seen:
+            full = full_tensor(tensor.detach())
+            seen[id(tensor)] = full.cpu() if accelerator.is_main_process else None
+        weights[name] = seen[id(tensor)]
+    return weights
 
 
 def _tensors(model: Any, optimizer: Any) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from ..objectives.policy import Policy
 from ..recipe.rollout import RolloutConfig, rollout_of
 from ..recipe.schema import Recipe, StageConfig
 from ..rollouts.credit import credit
-from ..rollouts.episode import Group, episodes_of, record_of
+from ..rollouts.episode import Episode, Group, episodes_of, record_of
 from ..rollouts.play import Play
 from ..rollouts.reward import pay, reward_function
 from ..rollouts.rows import Rows
+from ..rollouts.server import Server
 from ..rollouts.watch import Watch, examples, figures_of
 from ..rollouts.world import environment_of
 from .steps import Step
@@ -63,11 +64,13 @@ class RolloutSteps:
         self.config, self.objective, self.seed, self.limit = config, objective, seed, limit
         self.accelerator, self.processor = accelerator, processor
         self.modalities = processor.modalities
-        self.play = Play(environment, processor, config, positions)
+        self.server = Server(config.server, processor) if config.server else None
+        self.play = Play(environment, processor, config, positions, self.server)
         self.rows = Rows(processor, config)
         self.watch = Watch()
         self.groups: list[Group] = []
         """the rollout that is learnt from"""
+        self._compared = False
         self._reward = reward_function(config.reward) if config.reward else None
         self._surplus: list[Group] = []
         self._step, self._drawn = 0, 0
@@ -87,6 +90,8 @@ class RolloutSteps:
 
     def _roll_out(self, model: Any) -> dict[str, float]:
         began, config = time.monotonic(), self.config
+        if self.server:
+            self.server.update(model, self.accelerator)
         drawn: list[Group] = []
         self.groups, self._surplus = (
             self._surplus[: config.prompts],
@@ -122,6 +127,9 @@ class RolloutSteps:
                 self._refer(mine[n])
                 self._expect(model, mine[n])
         self._check_losses()
+        if self.server and not self._compared:
+            self._compared = True
+            self.server.compare(self._scored(model, [g for n in sorted(mine) for g in mine[n]]))
         if ranks == 1:
             return [group for n in sorted(mine) for group in mine[n]]
         records = {n: record_of(groups) for n, groups in mine.items()}
@@ -146,6 +154,14 @@ class RolloutSteps:
                 last = len(episode.attempts[-1].ids)
                 episode.reward += soft_overlong(last, self.config.max_new_tokens,
                                                 self.objective.options.overlong_cache)  # fmt: skip
+
+    def _scored(self, model: Any, groups: Sequence[Group]) -> list[tuple[Episode, list[float]]]:
+        """Return episodes with the log-probabilities of their tokens under the model."""
+        training = model.training
+        model.eval()
+        found = [*self.rows.score(model, groups)]
+        model.train(training)
+        return found
 
     def _refer(self, groups: Sequence[Group]) -> None:
         """Score what was drawn under the model that the stage found, where that counts."""
