@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from omni.launch import SAYS, LaunchError, launched
 
@@ -144,3 +146,66 @@ def test_a_number_of_processes_that_is_none_is_refused(value, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", value)
     with pytest.raises(LaunchError, match=f"WORLD_SIZE is '{value}', not a number of processes"):
         launched("stages.cli")
+
+
+ROLLOUT = """\
+output: {run}
+text: tiny:llama
+precision: fp32
+trackers: []
+stages:
+  - name: rl
+    trainable: {{language_model: 3.0e-3}}
+    objective: {{kind: grpo, kl: 0.1}}
+    rollout:
+      environment: {{kind: "vowels:Vowels"}}
+      prompts: 4
+      group: 4
+      batch: 2
+      max_new_tokens: 6
+      updates: 2
+    steps: 4
+"""
+
+
+VOWELS = """\
+from data_shards.environments import Verdict
+from omni.processing.messages import user
+
+class Vowels:
+    name = "vowels"
+    def state(self, seed): return {"seed": seed}
+    def prompt(self, state): return [user(f"Say {state['seed'] % 7}.")], {}
+    def verify(self, state, answer):
+        return Verdict(sum(c in "aeiou0123" for c in answer), False, False, "no")
+    def solution(self, state): return "a"
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_draw_and_learn_what_one_does(tmp_path):
+    """The same answers, and gradients that differ by no more than the order of additions."""
+    (tmp_path / "vowels.py").write_text(VOWELS)
+    rows, drawn, weights = [], [], []
+    for command in ([sys.executable, "-m"], TORCHRUN):
+        run = tmp_path / str(len(rows))
+        recipe = tmp_path / f"{run.name}.yaml"
+        recipe.write_text(ROLLOUT.format(run=run))
+        done = start([*command, "stages.cli", "run", str(recipe)],
+                     PYTHONPATH=f"{ROOT}:{tmp_path}")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads((run / "rl" / "stage.json").read_text())["ranks"] == len(rows) + 1
+        log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        rows.append([row for row in log if "step" in row])
+        drawn.append([row["shown"] for row in log if row.get("event") == "rollout"])
+        weights.append(load_file(run / "rl" / "model.safetensors"))
+    alone, shared = rows
+    assert len(alone) == len(shared) == 4
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 2
+    for name in ("loss", "reward", "entropy", "kl", "ratio.off"):
+        found = [[row.get(name, 0.0) for row in run] for run in rows]
+        assert found[1] == pytest.approx(found[0], abs=1e-5), name
+    moved = max(abs(row["loss"]) for row in alone)
+    assert moved > 1e-3  # the second update of a rollout sees what the first has changed
+    for name, tensor in weights[0].items():
+        assert torch.allclose(weights[1][name], tensor, atol=1e-4), name
