@@ -120,10 +120,9 @@ class RolloutConfig:
         if not isinstance(self.server, str) or not re.match(r"https?://|$", self.server):
             raise EntryError(f"server is an address, http://HOST:PORT/v1, not {self.server!r}",
                              "server")  # fmt: skip
-        for name in ("temperature", "top_p") if self.server else ():
-            if (value := getattr(self, name)) != 1:  # others are not what it tells log-probs of
-                raise EntryError(f"{name} is 1 where a server draws, not {value!r}: it tells the "
-                                 "log-probabilities of the plain softmax", name)  # fmt: skip
+        if self.server and self.top_p != 1:
+            raise EntryError("top_p is 1 where a server draws, which does not tell what it left to "
+                             f"draw from, not {self.top_p!r}", "top_p")  # fmt: skip
 
     @property
     def generation(self) -> Generation:

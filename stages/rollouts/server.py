@@ -32,9 +32,10 @@ from .episode import Episode
 
 SECONDS = 600.0  # for one prompt's answers, or to read weights
 AT_ONCE = 64  # prompts
+CACHES = ("encoder", "mm", "prefix")  # of what the weights before made
 MOST_OFF = 0.05  # |ratio - 1| of a token, on average
-START = ("VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER --trust-remote-code, where FOLDER is what "
-         "omni-train export wrote")  # fmt: skip
+START = ("VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER --trust-remote-code --logprobs-mode "
+         "processed_logprobs, where FOLDER is what omni-train export wrote")  # fmt: skip
 
 
 class ServerError(ValueError):
@@ -69,6 +70,7 @@ class Server:
             raise ServerError(f"{address}: it serves {str(self.folder)!r}, which is no folder on a "
                               f"disk of this machine; start it with {START}")  # fmt: skip
         self._ends: list[int] = []
+        self._never: dict[str, float] = {}  # placeholders for which the LLM happens to have rows
 
     def update(self, model: Any, accelerator: Accelerator) -> None:
         """Let it answer with these weights from now on; every rank calls this.
@@ -81,13 +83,17 @@ class Server:
 
         weights = gathered(model, accelerator)
         self._ends = ends_of(model, self.processor.tokenizer, self.processor.ends[0])
+        rows = model.config.get_text_config().vocab_size
+        placeholders = (modality["token_id"] for modality in self.processor.modalities.values())
+        self._never = {str(token): -100.0 for token in placeholders if token < rows}
         if accelerator.is_main_process:
             with TemporaryDirectory(dir=self.folder) as scratch:
                 model.save_pretrained(scratch, state_dict=merged(model, weights))
                 for file in Path(scratch).glob("model*.safetensors*"):
                     file.replace(self.folder / file.name)  # what it was linked to stays as it is
             self._tell("collective_rpc", method="reload_weights")
-            self._tell("reset_prefix_cache")
+            for cache in CACHES:
+                self._tell(f"reset_{cache}_cache")
         accelerator.wait_for_everyone()
 
     def _tell(self, what: str, **body: Any) -> None:
@@ -136,6 +142,7 @@ class Server:
         options: dict[str, Any] = {
             "model": self.name, "n": how.n, "max_tokens": how.max_new_tokens,
             "temperature": how.temperature, "top_p": how.top_p, "stop": list(stop) or None,
+            "logit_bias": self._never or None,
             "seed": int.from_bytes(digest[:4]) >> 1,
             # what the folder's generation_config would make of it otherwise
             "extra_body": {"return_token_ids": True, "stop_token_ids": self._ends, "top_k": 0,
@@ -175,8 +182,8 @@ class Server:
         if not off <= MOST_OFF:
             raise ServerError(
                 f"{self.address}: its log-probabilities are {off:.1%} a token away from the "
-                "model's: let it compute in the training's precision (--dtype), and serve the "
-                "folder that was exported"
+                "model's: let it compute in the training's precision (--dtype), started with "
+                f"{START}"
             )
 
 
