@@ -17,6 +17,7 @@ SHIFTS = {
 }
 """another rule, another look: no card of the game is a face card, and none is drawn"""
 SOLVED, WARM_UP, STEPS, RATE, ASKED, DRAWN = 10_000, 250, 100, 2.0e-4, 400, 4
+KL = 0.1  # of the divergence from the warm-up
 NEW = 24  # tokens of an answer
 
 permuted = reinforced.Permuted(TRAIN)
@@ -59,6 +60,9 @@ def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
         # short rows: on a CPU, attention over a long one costs more than its parts
         "stages.warm_up.data.batch_size=8", "stages.warm_up.data.accumulate=8",
         f"stages.rl.trainable={{language_model: {RATE}}}", f"stages.rl.steps={steps}",
+        # what permuted rewards would ruin: without, 100 steps of noise leave nothing
+        f"stages.rl.objective.kl={KL}", "stages.rl.objective.advantage=batch",
+        "stages.rl.final_lr=0.1",
         "stages.rl.rollout.prompts=32", "stages.rl.rollout.batch=32",
         f"stages.rl.rollout.max_tokens={reinforced.ROW}",
         f"stages.rl.rollout.max_new_tokens={NEW}",
