@@ -7,4 +7,4 @@ set -euo pipefail
 vllm=$(command -v "$1") || { echo "$1: no such interpreter" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
-VLLM_PYTHON="$vllm" pytest tests/test_omni_served.py tests/test_stages_server.py -k "vllm or server_draws or several" -s "${@:2}"
+VLLM_PYTHON="$vllm" pytest tests/test_omni_served.py tests/test_stages_server.py -k "vllm or server_draws or server_of_text or several" -s "${@:2}"

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 import torch
 from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
 
 from data_shards.environments import Verdict
 from omni.entry import EntryError
@@ -70,7 +71,7 @@ class _Fake(BaseHTTPRequestHandler):
             if self.path == "/collective_rpc":
                 assert body == {"method": "reload_weights"}
                 if not server.stale:
-                    server.model, server.processor = load(server.folder)
+                    server.read()
                 return self._send({"results": [None]})
             if self.path.startswith("/reset_"):
                 return self._send({"success": True})
@@ -110,6 +111,23 @@ class _Fake(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    """Serves a folder: an omni model, or its LLM alone."""
+
+    def __init__(self, checkpoint, folder):
+        super().__init__(("127.0.0.1", 0), _Fake)
+        self.folder, self.lock, self.stale, self.lost = folder, threading.Lock(), False, 0
+        self.model, self.processor = load(checkpoint)
+        self.read()
+
+    def read(self):
+        if self.model.config.modalities:
+            self.model, self.processor = load(self.folder)
+        else:
+            llm = AutoModelForCausalLM.from_pretrained(self.folder).state_dict()
+            self.model.language_model.load_state_dict(llm)
+
+
 def _ours(part):
     if part["type"] == "text":
         return part
@@ -117,18 +135,17 @@ def _ours(part):
     return {"type": kind, kind: base64.b64decode(part[part["type"]]["url"].split(",")[1])}
 
 
-@pytest.fixture
-def served(make_checkpoint, specs, tmp_path):
+@pytest.fixture(params=["sees and hears"])
+def served(request, make_checkpoint, specs, tmp_path):
     """Hold a checkpoint, its export, and the address of what answers with it."""
-    checkpoint = make_checkpoint(vision=specs.vision, audio=specs.audio)
+    both = {"vision": specs.vision, "audio": specs.audio}
+    checkpoint = make_checkpoint(**(both if request.param == "sees and hears" else {}))
     folder = tmp_path / "served"
     write(checkpoint, folder)
     if python := os.environ.get("VLLM_PYTHON"):
         yield from _vllm(python, checkpoint, folder)
         return
-    fake = ThreadingHTTPServer(("127.0.0.1", 0), _Fake)
-    fake.folder, fake.lock, fake.stale, fake.lost = folder, threading.Lock(), False, 0
-    fake.model, fake.processor = load(folder)
+    fake = _Server(checkpoint, folder)
     threading.Thread(target=fake.serve_forever, daemon=True).start()
     yield SimpleNamespace(checkpoint=checkpoint, folder=folder, fake=fake,
                           address=f"http://127.0.0.1:{fake.server_port}/v1")  # fmt: skip
@@ -202,6 +219,19 @@ def test_a_server_draws_with_the_weights_of_every_rollout(
             for parameter in model.parameters():
                 parameter.mul_(1.05)
     assert (served.checkpoint / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("served", ["reads"], indirect=True)
+def test_a_server_of_text_is_given_the_llm_alone(served):
+    model, processor = load(served.checkpoint)
+    steps = _steps(served, processor)
+    for _ in range(2):
+        step = steps.next(model)
+        with torch.no_grad():
+            _, labels, _ = score_labels(model, step.micro[0].tensors)
+            assert (labels.logps - labels.behaviour).expm1().abs().max() < 1e-3
+            for parameter in model.parameters():
+                parameter.mul_(1.05)
 
 
 def test_several_attempts_go_on_from_the_tokens_that_were_drawn(served):

@@ -56,7 +56,8 @@ def export(
 
     Then, where vLLM and omni-stages are both installed:
     `vllm serve OUT --trust-remote-code`. Images and sounds are read; videos are not, and answers
-    are text. What vLLM could not serve rightly is refused by name.
+    are text. What vLLM could not serve rightly is refused by name. Of a model that has text alone
+    the LLM is written.
 
     Example: `omni-train export runs/quickstart/sft served`
     """
@@ -79,7 +80,7 @@ def write(checkpoint: Path, out: Path) -> None:
     """
     from omni import OmniConfig, OmniProcessor
     from omni.files.atomic import replacing
-    from omni.load import check_checkpoint
+    from omni.load import check_checkpoint, load
 
     check_checkpoint(checkpoint)
     if out.exists():
@@ -87,9 +88,15 @@ def write(checkpoint: Path, out: Path) -> None:
     config = OmniConfig.from_pretrained(checkpoint)
     check(config)
     processor: Any = OmniProcessor.from_pretrained(checkpoint)
-    processor.chat_template = in_parts(processor)
     with replacing(out) as scratch:
         scratch.mkdir()
+        if not config.modalities:
+            model, _ = load(checkpoint, "auto")
+            model.language_model.save_pretrained(scratch)
+            processor.tokenizer.chat_template = processor.chat_template
+            processor.tokenizer.save_pretrained(scratch)
+            return
+        processor.chat_template = in_parts(processor)
         for pattern in WEIGHTS:
             for file in checkpoint.glob(pattern):
                 _link(file, scratch / file.name)
@@ -109,8 +116,6 @@ def check(config: Any) -> None:
     from omni.model.sketch import on_meta
 
     kind = config.text_config.model_type
-    if not config.modalities:
-        raise ExportError("nothing is attached to the LLM: serve the LLM itself")
     for medium in ("image", "audio"):
         if len(several := list(readers(config.modalities, medium))) > 1:
             raise ExportError(f"{' and '.join(several)} both read {medium}, and vLLM knows one "

@@ -32,6 +32,7 @@ from .episode import Episode
 
 SECONDS = 600.0  # for one prompt's answers, or to read weights
 AT_ONCE = 64  # prompts
+LLM = "language_model."
 CACHES = ("encoder", "mm", "prefix")  # of what the weights before made
 MOST_OFF = 0.05  # |ratio - 1| of a token, on average
 START = ("VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER --trust-remote-code --logprobs-mode "
@@ -87,8 +88,14 @@ class Server:
         placeholders = (modality["token_id"] for modality in self.processor.modalities.values())
         self._never = {str(token): -100.0 for token in placeholders if token < rows}
         if accelerator.is_main_process:
+            whole = merged(model, weights)
             with TemporaryDirectory(dir=self.folder) as scratch:
-                model.save_pretrained(scratch, state_dict=merged(model, weights))
+                if model.config.modalities:
+                    model.save_pretrained(scratch, state_dict=whole)
+                else:  # then the LLM alone was exported
+                    named = {name.removeprefix(LLM): tensor for name, tensor in whole.items()
+                             if name.startswith(LLM)}  # fmt: skip
+                    model.language_model.save_pretrained(scratch, state_dict=named)
                 for file in Path(scratch).glob("model*.safetensors*"):
                     file.replace(self.folder / file.name)  # what it was linked to stays as it is
             self._tell("collective_rpc", method="reload_weights")
