@@ -176,6 +176,17 @@ def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def gathered(model: Any, accelerator: Accelerator) -> dict[str, Any]:
+    """Return all weights by name, in the main rank's host memory; every rank calls it."""
+    weights, seen = {}, {}
+    for name, tensor in model.state_dict(keep_vars=True).items():  # tied weights: one memory
+        if id(tensor) not in seen:
+            full = full_tensor(tensor.detach())
+            seen[id(tensor)] = full.cpu() if accelerator.is_main_process else None
+        weights[name] = seen[id(tensor)]
+    return weights
+
+
 def agree(stop: int, due: bool, accelerator: Accelerator) -> tuple[int, bool]:
     """Let all ranks stop or save at the same step: clocks and signals differ between them."""
     if accelerator.num_processes == 1:

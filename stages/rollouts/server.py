@@ -28,6 +28,8 @@ from omni.generation.writer import PROMPT_END, ends_of, written
 from omni.processing.messages import Message
 from omni.processing.processor import Encoded
 
+from ..engine.distribute import gathered
+from ..trainable.lora import merged
 from .episode import Episode
 
 SECONDS = 600.0  # for one prompt's answers, or to read weights
@@ -79,9 +81,6 @@ class Server:
         Raises:
             ServerError: it cannot read weights again.
         """
-        from ..trainable.lora import merged
-        from ..training.checkpoint import gathered
-
         weights = gathered(model, accelerator)
         self._ends = ends_of(model, self.processor.tokenizer, self.processor.ends[0])
         rows = model.config.get_text_config().vocab_size

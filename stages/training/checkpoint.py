@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from omni.files.atomic import put_in_place
 from omni.load import CheckpointError
 
-from ..engine.distribute import full_tensor
+from ..engine.distribute import gathered
 from ..trainable.lora import merged, save_adapters
 
 DONE = "stage.json"
@@ -66,17 +66,6 @@ def save_model(
             (scratch / DONE).write_text(json.dumps(facts, indent=1))
 
     write_atomically(folder, fill, accelerator)
-
-
-def gathered(model: Any, accelerator: Accelerator) -> dict[str, Any]:
-    """Return all weights by name, in the main rank's host memory; every rank calls it."""
-    weights, seen = {}, {}
-    for name, tensor in model.state_dict(keep_vars=True).items():  # tied weights: one memory
-        if id(tensor) not in seen:
-            full = full_tensor(tensor.detach())
-            seen[id(tensor)] = full.cpu() if accelerator.is_main_process else None
-        weights[name] = seen[id(tensor)]
-    return weights
 
 
 def _tensors(model: Any, optimizer: Any) -> dict[str, Any]:
