@@ -67,6 +67,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
             AttributeError: no modality reads sound, so that `hasattr` says so.
         """
         from ..encoders import encoder_class, readers
+        from ..encoders.audio import RATE
         from ..media.facts import FIELDS
         from ..media.limits import LIMITS
         from ..projectors import token_counts
@@ -74,7 +75,7 @@ class OmniConfig(SavesCode, PreTrainedConfig):
         for modality in readers(self.modalities, "audio").values():
             encoder = modality["encoder"]
             facts = np.zeros(1, FIELDS)
-            facts["rate"], facts["count"] = 16_000, 16_000 * LIMITS.max_seconds  # at any rate
+            facts["rate"], facts["count"] = RATE, RATE * LIMITS.max_seconds
             _, grids = encoder_class(encoder).grids_of(encoder, facts)
             tokens = int(token_counts(modality["projector"], grids).sum())
             return SimpleNamespace(max_source_positions=tokens)

@@ -1,28 +1,24 @@
 """What transformers, its pipelines and TRL call on a processor."""
 
-import base64
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
-from transformers.image_transforms import to_pil_image
-from transformers.image_utils import load_image
 
 from ..encoders import tensor_names
+from ..encoders.audio import RATE
 from ..model.encoded import Encoded, PlaceholderError
 from ..model.head import IGNORE_INDEX
-from .messages import MEDIA, SAMPLING, Message, MessageError
+from .given import flat, in_parts, sampling_of
+from .messages import MEDIA, SAMPLING, MessageError
 from .offsets import Offsets, joined, replacements
 from .template import template_variables
 
 MARKERS = {f"<|{kind}|>": kind for kind in MEDIA}
 """what stands for a medium in a text, whatever the placeholders of its readers are"""
-RATE = 16_000  # Hz
-_SOURCES = ("url", "path", "base64")  # keys of transformers' parts, beside the kind's own
 _GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs", "audio_kwargs", "videos_kwargs")
 _OPTIONS = {
     "padding", "padding_side", "truncation", "max_length", "pad_to_multiple_of", "return_tensors",
@@ -83,7 +79,7 @@ class ProcessorCalls(Offsets, ProcessorMixin):
         markers = self._markers()
         pieces = [re.split(f"({'|'.join(map(re.escape, markers))})", text) for text in texts]
         kinds = [[markers[marker] for marker in row[1::2]] for row in pieces]
-        refs = {kind: iter(_flat(kind, given[kind], [row.count(kind) for row in kinds]))
+        refs = {kind: iter(flat(kind, given[kind], [row.count(kind) for row in kinds]))
                 for kind in MEDIA}  # fmt: skip
         media: list[dict[str, Any]] = [{} for _ in texts]
         standing = [[self._stand_in(kind, found, refs, options) for kind in row]
@@ -98,11 +94,9 @@ class ProcessorCalls(Offsets, ProcessorMixin):
             self.check_placeholders(sample)
         if not options.get("return_text_replacement_offsets"):
             return self._batch(encoded, options)
+        places = [replacements(*row) for row in zip(pieces, kinds, standing, strict=True)]
         batch = self._batch([replace(sample, media={}) for sample in encoded], options)
-        batch["text_replacement_offsets"] = [
-            replacements(*row) for row in zip(pieces, kinds, standing, strict=True)
-        ]
-        batch.update(self.one_by_one(media))
+        batch.update(self.one_by_one(media), text_replacement_offsets=places)
         return batch
 
     def _markers(self) -> dict[str, str]:
@@ -117,7 +111,7 @@ class ProcessorCalls(Offsets, ProcessorMixin):
         self, kind: str, media: dict, refs: dict[str, Iterator], options: dict[str, Any]
     ) -> str:
         """Preprocess the next medium of a kind into `media`; return its placeholders."""
-        more = _sampling(options) if kind == "video" else {}
+        more = sampling_of(options) if kind == "video" else {}
         return self._show(media, None, {"type": kind, kind: next(refs[kind]), **more})
 
     def _batch(
@@ -197,7 +191,7 @@ class ProcessorCalls(Offsets, ProcessorMixin):
                             **(processor_kwargs or {}), **rest})  # fmt: skip
         variables |= {"chat_template": template, "continue_final_message": continue_final_message}
         conversations, batched = self._normalize_conversations(conversation)
-        conversations = [[_in_parts(m, options) for m in c] for c in conversations]
+        conversations = [[in_parts(m, options) for m in c] for c in conversations]
         if not tokenize:
             texts = [self.shown(c, add_generation_prompt, **variables) for c in conversations]
             return texts if batched else texts[0]
@@ -244,26 +238,22 @@ def _options(kwargs: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: one is unknown, or asks for other preprocessing than the checkpoint's.
     """
-    flat = {k: v for k, v in kwargs.items() if k not in _GROUPS}
+    found = {k: v for k, v in kwargs.items() if k not in _GROUPS}
     for group in _GROUPS:
-        flat |= kwargs.get(group) or {}
-    flat = {k: v for k, v in flat.items() if v is not None}
-    if unknown := sorted(set(flat) - _OPTIONS):
+        found |= kwargs.get(group) or {}
+    found = {k: v for k, v in found.items() if v is not None}
+    if unknown := sorted(set(found) - _OPTIONS):
         raise ValueError(
             f"unknown option {unknown[0]!r}: this processor takes {', '.join(sorted(_OPTIONS))}; "
             "how media are preprocessed is the checkpoint's own"
         )
-    if flat.get("sampling_rate", RATE) != RATE:
+    if found.get("sampling_rate", RATE) != RATE:
         raise ValueError(f"resample audio arrays to {RATE} Hz, or pass files, which say their rate")
-    if not flat.get("do_sample_frames", True):  # all there are
-        flat |= {"fps": 1000, "max_frames": 65_535}
-    if "num_frames" in flat:  # evenly, however long the video is
-        flat |= {"fps": 1000, "max_frames": flat["num_frames"]}
-    return flat
-
-
-def _sampling(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in SAMPLING if name in options}
+    if not found.get("do_sample_frames", True):  # all there are
+        found |= {"fps": 1000, "max_frames": 65_535}
+    if "num_frames" in found:  # evenly, however long the video is
+        found |= {"fps": 1000, "max_frames": found["num_frames"]}
+    return found
 
 
 def _filled(rows: list[list[int]], filler: int, options: dict[str, Any]) -> list[list[int]]:
@@ -289,67 +279,3 @@ def _filled(rows: list[list[int]], filler: int, options: dict[str, Any]) -> list
              for row, length in zip(rows, lengths, strict=True)]  # fmt: skip
     pairs = zip(spare, rows, strict=True) if side == "left" else zip(rows, spare, strict=True)
     return [first + last for first, last in pairs]
-
-
-def _flat(kind: str, given: Any, counts: list[int]) -> list[Any]:
-    """Return the media of one kind in reading order.
-
-    Raises:
-        MessageError: not as many as the texts have markers for.
-    """
-    if given is None:
-        given = []
-    elif not isinstance(given, list | tuple) or _is_wave(kind, given):
-        given = [given]
-    if any(isinstance(g, list | tuple) and not _is_wave(kind, g) for g in given):
-        rows = [list(g) if isinstance(g, list | tuple) else [g] for g in given]
-        found = [len(row) for row in rows]
-    else:
-        rows, found = [given], [len(given)]
-        counts = [sum(counts)]
-    if found != counts:
-        raise MessageError(f"the texts have {counts} <|{kind}|>, for {found} {kind} passed")
-    return [_reference(kind, ref) for row in rows for ref in row]
-
-
-def _is_wave(kind: str, given: Any) -> bool:
-    return kind == "audio" and len(given) > 0 and isinstance(given[0], int | float)
-
-
-def _reference(kind: str, ref: Any) -> Any:
-    """Return what `encode` takes: arrays and addresses as transformers has them are converted."""
-    if isinstance(ref, str) and ref.startswith(("http://", "https://")):
-        if kind != "image":
-            raise MessageError(f"download {ref} first: a {kind} is read from a file or bytes")
-        return load_image(ref)
-    if kind == "video" and isinstance(ref, list | tuple | np.ndarray | torch.Tensor):
-        raise MessageError("decoded frames have no times, which the model is shown: pass the file")
-    if kind == "image" and isinstance(ref, np.ndarray | torch.Tensor):
-        return to_pil_image(ref)
-    if kind == "audio" and isinstance(ref, list | tuple | torch.Tensor):
-        return np.asarray(ref, dtype=np.float32)
-    return ref
-
-
-def _in_parts(message: Any, options: dict[str, Any]) -> Message:
-    """Return a message as `messages.py` has it: content in parts, media under their kind."""
-    content = message["content"] if isinstance(message, dict) and "content" in message else None
-    if isinstance(content, str):
-        return {**message, "content": [{"type": "text", "text": content}]}
-    if not isinstance(content, list):
-        return message
-    return {**message, "content": [_part(part, options) for part in content]}
-
-
-def _part(part: Any, options: dict[str, Any]) -> Any:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in MEDIA:
-        return part
-    part = dict(part)
-    for source in _SOURCES:
-        if source in part and kind not in part:
-            ref = part.pop(source)
-            part[kind] = base64.b64decode(ref) if source == "base64" else ref
-    if kind in part:
-        part[kind] = _reference(kind, part[kind])
-    return {**_sampling(options), **part} if kind == "video" else part

@@ -9,9 +9,9 @@ import torch
 from transformers.processing_utils import MultiModalData
 
 from ..encoders import encoder_class, readers
+from ..encoders.audio import RATE
 from ..media.facts import FIELDS
 
-RATE = 16_000  # Hz
 FIRST = {"image": "pixel_values", "audio": "input_features"}
 """what the backend calls the first of the tensors that an encoder takes"""
 

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -157,11 +158,8 @@ class RolloutSteps:
 
     def _scored(self, model: Any, groups: Sequence[Group]) -> list[tuple[Episode, list[float]]]:
         """Return episodes with the log-probabilities of their tokens under the model."""
-        training = model.training
-        model.eval()
-        found = [*self.rows.score(model, groups)]
-        model.train(training)
-        return found
+        with _evaluating(model):
+            return [*self.rows.score(model, groups)]
 
     def _refer(self, groups: Sequence[Group]) -> None:
         """Score what was drawn under the model that the stage found, where that counts."""
@@ -178,11 +176,9 @@ class RolloutSteps:
         """Let the value head say what it expects of what was drawn, before it learns of it."""
         if "value" not in self.objective.needs:
             return
-        training = model.training
-        model.eval()
-        for episode, values in self.rows.expect(model, groups):
-            episode.values = values
-        model.train(training)
+        with _evaluating(model):
+            for episode, values in self.rows.expect(model, groups):
+                episode.values = values
 
     def _credit(self) -> None:
         """Say what each episode is worth; leave out those that are cut, if the recipe wants it."""
@@ -267,6 +263,17 @@ def make_rollouts(
         environment_of(config), config, processor, objective, recipe.seed, accelerator,
         recipe.max_offenders, positions_of(model.config.text_config) or 0,
     )  # fmt: skip
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Let a model be in evaluation mode, and then in the mode that it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _mixed(seed: int, number: int) -> int:
