@@ -85,13 +85,13 @@ def _run(config, places, stage: str | None, fresh: bool, redo: str | None) -> No
 
     from .engine.distribute import by_main, join
     from .trainable.patterns import PatternError
-    from .training.chain import check_machine, refuse_mistakes, run_recipe
+    from .training.chain import building_on, check_machine, refuse_mistakes, run_recipe
 
     names = [s.name for s in config.stages]
     for name in (stage, redo):
         if name and name not in names:
             _fail(f"no stage {name!r} in the recipe; stages: {', '.join(names)}")
-    again = [redo] if redo and stage == redo else names[names.index(redo) :] if redo else []
+    again = [redo] if redo and stage == redo else building_on(config, redo) if redo else []
     output = Path(config.output)
     try:
         accelerator = join(config.precision)

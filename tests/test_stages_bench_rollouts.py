@@ -64,8 +64,8 @@ def test_a_killed_rollout_stage_ends_with_the_same_bits(tmp_path):
 def test_all_arms_of_a_world_run(tmp_path, bench):
     result = bench.run(tmp_path, small=True)
     assert result.ok, result
-    assert [row["arm"] for row in result.rows] == ["warm-up", "verifier", "permuted", "sft"]
-    assert all(row[f"{name} %"] for row in result.rows for name in bench.SHIFTS)
+    assert [row["arm"] for row in result.rows] == [*reinforced.ARMS]
+    assert all("" not in row.values() or row["arm"] == "warm-up" for row in result.rows)
     assert CLAIM.keys() <= result.figures.keys()
 
 
@@ -121,7 +121,7 @@ def test_the_control_pays_a_group_what_it_earned_in_another_order():
     for seed in range(12):
         state = world.state(seed)
         texts = [world.solution(state), "1+1", "no", "2+2"]
-        paid = generalpoints.permuted(
+        paid = generalpoints.permuted_text(
             [[{"role": "assistant", "content": text}] for text in texts], [seed] * 4
         )
         earned = [world.verify(state, text).reward for text in texts]

@@ -172,7 +172,7 @@ def test_a_mistake_of_the_last_stage_is_named_before_the_first(write, refused, k
 
 def look(path: Path, *overrides: str, **more) -> list[str]:
     recipe, places = load_recipe(path, [*overrides]), read_places(path, [*overrides])
-    return [str(m) for m in find_mistakes(recipe, places, None, recipe.stages, **more)]
+    return [str(m) for m in find_mistakes(recipe, places, recipe.stages, **more)]
 
 
 def test_a_good_recipe_passes_and_trains(write):
@@ -281,9 +281,9 @@ def test_only_what_is_left_to_train_is_looked_at(write, monkeypatch):
     assert CliRunner().invoke(app, [str(path)]).exit_code == 0
     seen = []
 
-    def found(recipe, places, start, stages, *rest):
-        seen.append((start and start.name, [stage.name for stage in stages]))
-        return find_mistakes(recipe, places, start, stages, *rest)
+    def found(recipe, places, stages, *rest):
+        seen.append([stage.name for stage in stages])
+        return find_mistakes(recipe, places, stages, *rest)
 
     monkeypatch.setattr(chain, "find_mistakes", found)
     assert CliRunner().invoke(app, [str(path)]).exit_code == 0
@@ -294,7 +294,7 @@ def test_only_what_is_left_to_train_is_looked_at(write, monkeypatch):
     assert CliRunner().invoke(app, [str(path), "--stage", "eye"]).exit_code == 0
     again = CliRunner().invoke(app, [str(path), "--fresh", "stages.late.lora={wrong: {}}"])
     assert again.exit_code == 2 and (path.parent / "run").is_dir()
-    assert seen == [("late", []), ("eye", ["late"]), (None, []), (None, ["eye", "late"])]
+    assert seen == [[], ["late"], [], ["eye", "late"]]
 
 
 def test_the_doctor_finds_the_same(write):

@@ -207,7 +207,7 @@ def test_the_stages_of_speech_tiny_end_in_a_model_that_speaks(overrides, tmp_pat
     recipe = load_recipe("speech_tiny", overrides)
     places = read_places("speech_tiny", overrides)
     assert isinstance(places, Places)
-    assert find_mistakes(recipe, places, None, recipe.stages) == []
+    assert find_mistakes(recipe, places, recipe.stages) == []
     run_recipe(recipe, Accelerator(cpu=True))
     for stage in recipe.stages:
         facts = json.loads((tmp_path / "run" / stage.name / "stage.json").read_text())

@@ -62,7 +62,7 @@ def _arms(folder: Path, seed: int, small: bool) -> Measured:
     texts = [str(part["text"]) for talk in talks for part in talk.messages[0]["content"]]
     size = (32, 1) if small else (64, 2)
     parameters = write_model(folder / "model", texts, *size, seed=seed)
-    bench = Bench("lcpo", folder, shards, WORLD, f"{__name__}:shuffled", [
+    bench = Bench("lcpo", folder, {"solutions": shards}, WORLD, f"{__name__}:shuffled", [
         "stages.warm_up.trainable={language_model: 2.0e-3}", f"stages.warm_up.steps={warm_up}",
         "stages.warm_up.data.batch_size=32",
         "stages.rl.trainable={language_model: 1.0e-3}", f"stages.rl.steps={steps}",

@@ -9,14 +9,14 @@ from eval.scoring.statistics import score
 
 from . import reinforced
 
-WORLD: dict[str, Any] = {"kind": "navigation", "answer": "action", "legs": 2, "blocks": 2,
+WORLD: dict[str, Any] = {"kind": "navigation", "answer": "action", "legs": 1, "blocks": 2,
                          "heldout": 0.25}  # fmt: skip
 TRAIN, HELDOUT = WORLD | {"split": "train"}, WORLD | {"split": "heldout"}
 SHIFTS = {
     "relative actions": HELDOUT | {"actions": "relative"},
     "second city": HELDOUT | {"city": "second"},
 }
-WARM_UP, STEPS, ASKED = 150, 100, 100
+SOLVED, WARM_UP, STEPS, PROMPTS, ASKED = 8000, 150, 100, 8, 200
 NEW = 12  # tokens of an answer
 
 permuted = reinforced.Permuted(TRAIN | {"begin": "anywhere"})
@@ -25,11 +25,12 @@ permuted = reinforced.Permuted(TRAIN | {"begin": "anywhere"})
 def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     """Warm up on the solver's actions, then learn from the verifier; ask routes of neither.
 
-    The world: routes of two legs with absolute actions, in words. A quarter of them is held out.
+    The world: routes of one leg with absolute actions, in words. A quarter of them is held out.
     The recipe is navigation_text with a small random Llama; a control is paid what other answers
     to the same prompt earn. Beside them, not asked for: more of the solver's actions at equal
-    compute, and all arms with relative actions and with the landmarks of another city. A score is
-    of routes with every step right, by greedy answers; intervals resample routes.
+    compute, to the same prompt and to several, and all arms with relative actions and with the
+    landmarks of another city. A score is of routes with every step right, by greedy answers;
+    intervals resample routes.
 
     Args:
         folder: of shards, model and runs.
@@ -53,17 +54,15 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
 def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
     """Return what the arms of a seed score."""
     warm_up, steps = (4, 2) if small else (WARM_UP, STEPS)
-    shards = reinforced.write_solutions(folder / "shards", WORLD, 64 if small else 3000)
-    size, prompts = (32, 1) if small else (96, 4), reinforced.prompts_of(TRAIN)
+    sources = reinforced.write_sources(folder, WORLD, 64 if small else SOLVED)
+    size = (32, 1) if small else (128, 3)
+    prompts = reinforced.prompts_of(reinforced.in_all_wordings(TRAIN))
     parameters = reinforced.write_model(folder / "model", prompts, *size, seed=seed)
-    learns = permuted.world
-    bench = reinforced.Bench("navigation_text", folder, shards, learns, f"{__name__}:permuted", [
-        "stages.warm_up.trainable={language_model: 2.0e-3}", f"stages.warm_up.steps={warm_up}",
-        "stages.warm_up.data.batch_size=8", "stages.warm_up.data.accumulate=4",
-        "stages.rl.trainable={language_model: 2.0e-4}", f"stages.rl.steps={steps}",
-        f"stages.rl.rollout.max_new_tokens={NEW}", f"stages.rl.rollout.max_tokens={reinforced.ROW}",
-    ], seed, parameters)  # fmt: skip
-    return reinforced.arms(bench, partial(_measure, small, world=HELDOUT), sft=True)
+    bench = reinforced.Bench(
+        "navigation_text", folder, sources, permuted.world, f"{__name__}:permuted",
+        reinforced.settings(warm_up, steps, PROMPTS, NEW), seed, parameters,
+    )  # fmt: skip
+    return reinforced.arms(bench, partial(_measure, small, world=HELDOUT))
 
 
 def _measure(small: bool, checkpoint: Path, world: dict[str, Any]) -> reinforced.Tallies:

@@ -1,10 +1,9 @@
 """What benches of reinforcement share: a small model with a world's words, and the arms of a run.
 
 Every arm begins with the same warm-up. One learns from what the verifier pays, the control from
-what other answers to the same prompt were paid, a third one goes on with the solver's answers.
+what other answers to the same prompt were paid, others go on with the solver's answers.
 """
 
-import copy
 import json
 import math
 import shutil
@@ -32,7 +31,7 @@ from omni.load import load
 from omni.processing.messages import bind
 
 from ..recipe.read import load_recipe
-from ..recipe.schema import Recipe
+from ..recipe.schema import Recipe, StageConfig
 from ..training.chain import run_recipe
 from ..training.checkpoint import DONE
 
@@ -43,19 +42,24 @@ SECONDS = 480
 ASKED = 64  # prompts at once
 ROW = 1024  # tokens of a micro-batch: on a CPU, attention over a long row costs more than its parts
 FIRST = 10**6  # seed of the first state that is asked about; training has others
+ARMS = {"warm-up": "warm_up", "verifier": "rl", "permuted": "rl", "sft": "sft",
+        "diverse sft": "sft_diverse"}  # fmt: skip
+"""an arm -> its stage; the recipe of lengths has no supervised ones"""
+WORDINGS = {"generalpoints": 12, "navigation": 4}
 Tallies = dict[str, list[list[float]]]
 
 
 class Bench(NamedTuple):
-    """A shipped recipe of a warm-up and a stage of reinforcement, made small.
+    """A shipped recipe of a warm-up, a stage of reinforcement and arms beside it, made small.
 
-    `environment` is what both learn from, `control` the "module:function" that pays the control,
-    `overrides` whatever else differs from the recipe, `folder` where the model and the runs are.
+    `environment` is what all learn from, `sources` has folders of its solutions, by the recipe's
+    names; `control` is the "module:function" that pays the control, `overrides` whatever else
+    differs from the recipe, `folder` where the model and the runs are.
     """
 
     recipe: str
     folder: Path
-    shards: Path
+    sources: Mapping[str, Path]
     environment: Mapping[str, Any]
     control: str
     overrides: Sequence[str]
@@ -63,34 +67,44 @@ class Bench(NamedTuple):
     parameters: int
 
     def train(self, run: str, control: bool = False) -> Path:
-        """Run both stages, or go on after a warm-up that is there; return the run's folder."""
-        recipe = self._recipe(run)
-        [rl] = [stage for stage in recipe.stages if stage.rollout]
-        rl.rollout["environment"] = dict(self.environment)
-        if control:
-            rl.rollout["reward"] = self.control
-        return _run(recipe)
+        """Run what the recipe has, but for stages that are there; return the run's folder.
 
-    def more_sft(self, run: str) -> Path:
-        """Go on with the warm-up's data instead, at equal compute; return the run's folder.
+        Its arms of supervised training get as many steps as have the compute of reinforcement.
 
-        What is drawn costs a forward pass, a third of what learning from it does.
+        Args:
+            run: its name.
+            control: whether `control` pays; there are no arms beside it then.
         """
         recipe = self._recipe(run)
-        warm_up, rl = recipe.stages
-        answers = rl.rollout["prompts"] * rl.rollout["group"] * rl.steps
-        samples = int(warm_up.data.batch_size or 1) * warm_up.data.accumulate  # of a step
-        steps = math.ceil(answers / samples * 4 / 3)
-        recipe.stages = [warm_up, replace(copy.deepcopy(warm_up), name="sft", steps=steps)]
+        warm_up, rl, *arms = recipe.stages
+        rl.rollout["environment"] = dict(self.environment)
+        for arm in arms:
+            arm.trainable, arm.data = (
+                warm_up.trainable,
+                replace(warm_up.data, mixture=arm.data.mixture),
+            )
+            arm.steps = _equal_steps(rl, warm_up)
+        if control:
+            rl.rollout["reward"], recipe.stages = self.control, [warm_up, rl]
         return _run(recipe)
 
     def _recipe(self, run: str) -> Recipe:
         return load_recipe(self.recipe, [
             f"output={self.folder / run}", f"text={self.folder / 'model'}", "precision=fp32",
             "trackers=[]", "save_seconds=1e9", f"seed={self.seed}",
-            f"sources.solutions=[{self.shards}/train-*.tar]",
+            *(f"sources.{name}=[{shards}/train-*.tar]" for name, shards in self.sources.items()),
             *self.overrides,
         ])  # fmt: skip
+
+
+def _equal_steps(rl: StageConfig, sft: StageConfig) -> int:
+    """Return how many steps of supervised training take the compute of a stage of reinforcement.
+
+    What is drawn costs a forward pass, a third of what learning from it does.
+    """
+    answers = rl.rollout["prompts"] * rl.rollout["group"] * rl.steps
+    samples = int(sft.data.batch_size or 1) * sft.data.accumulate  # of a step
+    return math.ceil(answers / samples * 4 / 3)
 
 
 def _run(recipe: Recipe) -> Path:
@@ -108,26 +122,41 @@ class Measured(NamedTuple):
     parameters: int
 
 
-def arms(bench: Bench, measure: Callable[[Path], Any], sft: bool = False) -> Measured:
-    """Train with the verifier and with its rewards permuted.
+def arms(bench: Bench, measure: Callable[[Path], Any]) -> Measured:
+    """Train with the verifier, with its rewards permuted, and with more of the solver's answers.
 
     Args:
         bench: what is trained.
-        measure: takes a checkpoint; called with that of each arm: "warm-up", "verifier" and
-            "permuted".
-        sft: one more arm, "sft", see `Bench.more_sft`.
+        measure: takes a checkpoint; called with that of each arm, see `ARMS`.
     """
-    run = bench.train("verifier")
-    checkpoints = {"warm-up": run / "warm_up", "verifier": run / "rl"}
+    run, control = bench.train("verifier"), bench.folder / "permuted"
+    shutil.copytree(run / "warm_up", control / "warm_up", dirs_exist_ok=True)
+    bench.train("permuted", control=True)
+    checkpoints = {name: (control if name == "permuted" else run) / stage
+                   for name, stage in ARMS.items()}  # fmt: skip
+    checkpoints = {name: path for name, path in checkpoints.items() if path.is_dir()}
     found = {name: measure(path) for name, path in checkpoints.items()}
-    done = [json.loads((path / DONE).read_text()) for path in checkpoints.values()]
+    done = [json.loads((checkpoints[name] / DONE).read_text()) for name in ("warm-up", "verifier")]
     seconds = sum(stage["seconds"] for stage in done)
-    for name in ("permuted", "sft")[: 1 + sft]:
-        shutil.copytree(run / "warm_up", bench.folder / name / "warm_up", dirs_exist_ok=True)
-        one = bench.more_sft(name) if name == "sft" else bench.train(name, control=True)
-        checkpoints[name] = one / ("sft" if name == "sft" else "rl")
-        found[name] = measure(checkpoints[name])
     return Measured(found, checkpoints, seconds, bench.parameters)
+
+
+def settings(warm_up: int, steps: int, prompts: int, new_tokens: int) -> list[str]:
+    """Return the overrides of a small random Llama's recipe, in steps, prompts and tokens.
+
+    The divergence, rewards that are scaled over the whole rollout and a rate that falls are for the
+    control: without, 100 steps of permuted rewards leave nothing of a policy.
+    """
+    return [
+        "stages.warm_up.trainable.language_model=2.0e-3", f"stages.warm_up.steps={warm_up}",
+        # short rows: on a CPU, attention over a long one costs more than its parts
+        "stages.warm_up.data.batch_size=8", "stages.warm_up.data.accumulate=8",
+        "stages.rl.trainable.language_model=2.0e-4", f"stages.rl.steps={steps}",
+        "stages.rl.final_lr=0.1", "stages.rl.objective.kl=0.1",
+        "stages.rl.objective.advantage=batch", f"stages.rl.rollout.prompts={prompts}",
+        f"stages.rl.rollout.batch={prompts}", f"stages.rl.rollout.max_tokens={ROW}",
+        f"stages.rl.rollout.max_new_tokens={new_tokens}",
+    ]  # fmt: skip
 
 
 def costs(measured: Sequence[Measured]) -> dict[str, int]:
@@ -191,6 +220,17 @@ def add_shifts(
 def _cell(tallies: Tallies) -> str:
     low, high = interval(tallies)
     return f"{score(tallies):.1f} ({low:.1f} to {high:.1f})"
+
+
+def write_sources(folder: Path, world: Mapping[str, Any], count: int) -> dict[str, Path]:
+    """Write the recipe's sources: solutions, and the same to prompts in all wordings there are."""
+    worlds = {"solutions": world, "diverse": in_all_wordings(world)}
+    return {name: write_solutions(folder / name, one, count) for name, one in worlds.items()}
+
+
+def in_all_wordings(world: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a world that asks in as many ways as it knows."""
+    return {**world, "wordings": WORDINGS[world["kind"]]}
 
 
 def write_solutions(folder: Path, world: Mapping[str, Any], count: int) -> Path:

@@ -24,7 +24,7 @@ from omni.weights import WeightsError
 
 from ..engine.precision import choose_precision
 from ..objectives import kind_of, objective_class
-from ..recipe.schema import Recipe, StageConfig
+from ..recipe.schema import Recipe, StageConfig, ancestors
 from ..trainable.lora import adapt
 from ..trainable.patterns import PatternError, describe, param_groups
 from ..training.prepare import data_records, extend, load_parent, make_plan
@@ -154,7 +154,7 @@ def _examine(found: Examination, recipe: Recipe, stage: StageConfig, count: int)
 
 def start_of(recipe: Recipe, stage: StageConfig) -> tuple[Path | None, list[StageConfig]]:
     """Return the checkpoint of the last finished stage before one, if any, and those between."""
-    before = recipe.stages[: recipe.stages.index(stage)]
+    before = ancestors(recipe, stage)
     done = [s for s in before if (Path(recipe.output) / s.name / "stage.json").is_file()]
     parent = Path(recipe.output) / done[-1].name if done else None
     return parent, before[before.index(done[-1]) + 1 if done else 0 :]

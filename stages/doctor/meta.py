@@ -18,7 +18,7 @@ from ..recipe.places import Places
 from ..recipe.schema import Recipe, StageConfig
 from ..trainable.lora import adapt
 from ..trainable.patterns import describe, param_groups
-from ..training.prepare import extend, load_parent
+from ..training.prepare import Grown, extend, load_parent
 from .forecast import size
 from .needs import Needs, needs_of
 
@@ -67,13 +67,15 @@ def sketches(recipe: Recipe) -> Iterator[tuple[StageConfig, Any, list[dict[str, 
     """
     with _blaming("text"):
         start = replace(recipe, text=shape_of(recipe.text))
-        model, processor = load_parent(start, None, sketch=True)
+        first, grown = load_parent(start, None, sketch=True), Grown(recipe)
     for stage in recipe.stages:
+        model, processor = grown.before(stage) or first
         with _blaming("stages", stage.name):
             extend(model, processor, replace(stage, attach=_known(stage.attach)))
             found = copy.deepcopy(model)
             patterns = adapt(found, stage, processor)
             groups = param_groups(found, patterns, stage.weight_decay, stage.warmup)
+        grown.keep(stage, model, processor)
         yield stage, found, groups
 
 

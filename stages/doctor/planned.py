@@ -11,7 +11,7 @@ from data_shards.plan.epoch import Epoch
 
 from ..objectives import kind_of, objective_class
 from ..recipe.schema import Recipe, StageConfig
-from ..training.prepare import extend, load_parent, make_plan
+from ..training.prepare import Grown, extend, load_parent, make_plan
 from .examine import start_of
 
 
@@ -42,13 +42,13 @@ def _epochs(
 ) -> Iterator[tuple[StageConfig, Epoch]]:
     """Yield the stages in order, each with what the ones before it attach."""
     start, between = start_of(recipe, stages[0])
-    loaded: tuple[Any, Any] = load_parent(recipe, start, sketch=True)
-    model, processor = loaded
-    for stage in between:
+    first, grown = load_parent(recipe, start, sketch=True), Grown(recipe)
+    for stage in [*between, *stages]:
+        loaded: tuple[Any, Any] = grown.before(stage) or first
+        model, processor = loaded
         extend(model, processor, stage)
-    for stage in stages:
-        extend(model, processor, stage)
-        if stage.rollout:  # what it learns from is drawn as it trains
+        grown.keep(stage, model, processor)
+        if stage in between or stage.rollout:  # what that learns from is drawn as it trains
             continue
         plan = make_plan(recipe, stage, processor, ranks)
         rendering = objective_class(kind_of(stage.objective)).rendering

@@ -40,8 +40,8 @@ def diagnose(recipe: Recipe, places: Places, stages: Sequence[StageConfig], coun
         reasons.append(str(error))
         console.print(Text(f"against it: {error}", "red"))
     with console.status("looking for mistakes"):
-        start, between = start_of(recipe, stages[0])
-        mistakes = find_mistakes(recipe, places, start, [*between, *stages],
+        _, between = start_of(recipe, stages[0])
+        mistakes = find_mistakes(recipe, places, [*between, *stages],
                                  checked={stage.name for stage in stages})  # fmt: skip
     early = [m for m in mistakes if m.stage in {stage.name for stage in between}]
     for stage in stages:

@@ -116,6 +116,11 @@ def _check_stage(recipe: Recipe, stage: StageConfig, places: Places) -> None:
     if not re.fullmatch(r"\w[\w-]*", stage.name) or stage.name in FOLDERS:
         fail("a stage is a folder of the run, so its name is of letters, digits, - and _, and "
              f"none of {', '.join(FOLDERS)}", "name")  # fmt: skip
+    names = [one.name for one in recipe.stages]
+    above = names[: names.index(stage.name)]
+    if stage.after and stage.after not in above:
+        hint = nearest(stage.after, above) if above else "it is the first one"
+        fail(f"there is no stage {stage.after!r} above it to start from; {hint}", "after")
     if not (stage.data.mixture or stage.rollout) or not (stage.trainable or stage.lora):
         fail("needs data.mixture and trainable")
     if stage.data.mixture and stage.rollout:

@@ -55,6 +55,8 @@ class StageConfig:
 
     name: str = MISSING
     """its checkpoint is OUTPUT/NAME"""
+    after: str = ""
+    """the stage whose checkpoint it starts from; default: the one above it. So a recipe has arms"""
     steps: int = MISSING
     """optimizer updates"""
     trainable: dict[str, Any] = field(default_factory=dict)
@@ -119,7 +121,7 @@ class Recipe:
     """how videos are shown whose parts do not say it: {fps: 1, max_frames: 16, max_tokens: of all
     frames together, sound: true}; what is left out is as the checkpoint has it"""
     stages: list[StageConfig] = field(default_factory=list)
-    """in order, each from the checkpoint of the one before it"""
+    """in order, each from the checkpoint of the one above it, or of the one that it is `after`"""
     seed: int = 0
     """of new weights, the order of the data and dropout"""
     precision: str = "auto"
@@ -168,6 +170,25 @@ def shards_of(recipe: Recipe, name: str) -> list[str]:
     return source
 
 
+def ancestors(recipe: Recipe, stage: StageConfig) -> list[StageConfig]:
+    """Return the stages that one builds on, the first one first."""
+    above = recipe.stages[: recipe.stages.index(stage)]
+    found = [one for one in above if one.name == stage.after] if stage.after else above[-1:]
+    return [*ancestors(recipe, found[0]), found[0]] if found else []
+
+
+def checkpoint_before(recipe: Recipe, stage: StageConfig) -> Path | None:
+    """Return where the checkpoint is that a stage starts from; None: the recipe's text."""
+    before = ancestors(recipe, stage)
+    return Path(recipe.output) / before[-1].name if before else None
+
+
+def forks(recipe: Recipe, stage: StageConfig) -> bool:
+    """Tell whether a later stage starts from the same checkpoint as this one."""
+    later = recipe.stages[recipe.stages.index(stage) + 1 :]
+    return any(ancestors(recipe, one) == ancestors(recipe, stage) for one in later)
+
+
 def sources_of(stage: StageConfig) -> list[str]:
     """Return what the stage's documents come from: sources, or the environment that asks."""
     return [rollout_of(stage.rollout).kind] if stage.rollout else [*stage.data.mixture]
@@ -202,6 +223,7 @@ def stage_settings(recipe: Recipe, stage: StageConfig) -> dict[str, Any]:
         source = source_of(recipe.sources[name])
         sources[name] = source.settings if isinstance(source, Sampled) else source
     settings = asdict(stage)
+    del settings["after"]  # what it starts from is compared, not what that is called
     if not stage.rollout:  # as stages without one were written
         del settings["rollout"]
     if recipe.video:

@@ -17,7 +17,14 @@ from ..engine.precision import check_precision
 from ..metrics.trackers import check_trackers
 from ..recipe.places import Places
 from ..recipe.sampled import Sampled, source_of
-from ..recipe.schema import Recipe, RecipeError, StageConfig, stage_settings
+from ..recipe.schema import (
+    Recipe,
+    RecipeError,
+    StageConfig,
+    ancestors,
+    checkpoint_before,
+    stage_settings,
+)
 from ..sampling.derive import sample_sources
 from .checkpoint import DONE, finished
 from .preflight import find_mistakes
@@ -32,10 +39,8 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
         CheckpointError: `only` names a stage whose parent is not finished, or a finished stage
             was made with other settings.
     """
-    root = Path(recipe.output)
-    parent: Path | None = None
     for stage in recipe.stages:
-        target = root / stage.name
+        parent, target = checkpoint_before(recipe, stage), Path(recipe.output) / stage.name
         settings = _settings(recipe, stage, parent)
         done = finished(target, settings)
         if only == stage.name or (only is None and not done):
@@ -56,7 +61,6 @@ def run_recipe(recipe: Recipe, accelerator: Accelerator, only: str | None = None
             probe_stage(recipe, stage, target, accelerator)
         if only == stage.name:
             return
-        parent = target
 
 
 def check_machine(recipe: Recipe, accelerator: Accelerator) -> None:
@@ -78,10 +82,10 @@ def check_machine(recipe: Recipe, accelerator: Accelerator) -> None:
 
 def remaining(
     recipe: Recipe, only: str | None = None, again: Collection[str] = ()
-) -> tuple[Path | None, list[StageConfig]]:
-    """Return the stages that are to be trained, in order, and the checkpoint they start from.
+) -> list[StageConfig]:
+    """Return the stages that are to be trained, in order.
 
-    What comes after a stage that is not finished will have another parent, and is trained too.
+    What builds on a stage that is not finished will have another parent, and is trained too.
 
     Args:
         recipe: all of them.
@@ -91,17 +95,30 @@ def remaining(
     Raises:
         CheckpointError: a finished stage was made with other settings; names stage and setting.
     """
-    parent: Path | None = None
-    for number, stage in enumerate(recipe.stages):
-        target = Path(recipe.output) / stage.name
-        if only in (None, stage.name):
-            done = stage.name not in again and (target / DONE).is_file()
-            if not (done and finished(target, _settings(recipe, stage, parent))):
-                return parent, [stage] if only else recipe.stages[number:]
-            if only:
-                break
-        parent = target
-    return parent, []
+    found = list[StageConfig]()
+    for stage in recipe.stages:
+        if only not in (None, stage.name):
+            continue
+        parent, target = checkpoint_before(recipe, stage), Path(recipe.output) / stage.name
+        kept = stage.name not in again and not any(
+            map(found.__contains__, ancestors(recipe, stage))
+        )
+        done = kept and (target / DONE).is_file()
+        if not (done and finished(target, _settings(recipe, stage, parent))):
+            found.append(stage)
+    return found
+
+
+def building_on(recipe: Recipe, name: str) -> list[str]:
+    """Return the names of a stage, and of all that start from it or learn from its answers."""
+    found = [name]
+    for stage in recipe.stages:
+        sources = (source_of(recipe.sources[one]) for one in stage.data.mixture)
+        miners = [one for source in sources if isinstance(source, Sampled) for one in source.stages]
+        parents = [one.name for one in ancestors(recipe, stage)[-1:]]
+        if stage.name not in found and set(found) & {*parents, *miners}:
+            found.append(stage.name)
+    return found
 
 
 def refuse_mistakes(
@@ -120,10 +137,11 @@ def refuse_mistakes(
         RecipeError: names every mistake with file, line and stage.
         CheckpointError: see `remaining`.
     """
-    parent, stages = remaining(recipe, only, again)
+    stages = remaining(recipe, only, again)
+    parent = checkpoint_before(recipe, stages[0]) if only and stages else None
     if parent and not (parent / DONE).is_file():
         return  # which `run_recipe` says
-    if found := find_mistakes(recipe, places, parent, stages, ranks):
+    if found := find_mistakes(recipe, places, stages, ranks):
         raise RecipeError("\n".join(map(str, found)))
 
 

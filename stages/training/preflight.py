@@ -25,12 +25,12 @@ from omni.weights import WeightsError
 from ..objectives import kind_of, objective_class
 from ..recipe.places import Places
 from ..recipe.sampled import Sampled, source_of
-from ..recipe.schema import Recipe, StageConfig, plan_config
+from ..recipe.schema import Recipe, StageConfig, checkpoint_before, plan_config
 from ..rollouts.world import check_rollouts
 from ..sampling.derive import check_prompts
 from ..trainable.lora import adapt
 from ..trainable.patterns import PatternError, param_groups
-from .prepare import extend, load_parent
+from .prepare import Grown, extend, load_parent
 from .probes import SUITE
 from .samples import check_media, check_samples
 
@@ -47,8 +47,8 @@ class Mistake(NamedTuple):
 
 
 def find_mistakes(
-    recipe: Recipe, places: Places, start: Path | None, stages: Sequence[StageConfig],
-    ranks: int = 1, checked: Collection[str] | None = None,
+    recipe: Recipe, places: Places, stages: Sequence[StageConfig], ranks: int = 1,
+    checked: Collection[str] | None = None,
 ) -> list[Mistake]:  # fmt: skip
     """Go through stages in order, and return what each of them would fail on.
 
@@ -57,23 +57,18 @@ def find_mistakes(
     Args:
         recipe: what the stages are of.
         places: where it says what.
-        start: the checkpoint that the first stage starts from; None: what the recipe starts from.
-        stages: in order; each starts from what the one before has attached.
+        stages: in order; what one starts from is among them, or finished, or the recipe's text.
         ranks: processes that share the work.
         checked: names of stages; what the others train, and on what, is not looked at.
     """
     if not stages:
         return []
     preflight = _Preflight(recipe, places, ranks)
-    with preflight.noting(stages[0], root="text"):
-        preflight.model, preflight.processor = load_parent(recipe, start, sketch=True)
     if recipe.probes.samples:
         with preflight.noting(stages[0], root="probes"):
             preflight.check_probes()
     for stage in stages:
-        with preflight.noting(stage):
-            if preflight.model:
-                preflight.extend(stage)
+        preflight.enter(stage)
         if checked is None or stage.name in checked:
             preflight.check(stage)
     return preflight.found
@@ -88,6 +83,7 @@ class _Preflight:
         self.model: Any = None
         self.processor: Any = None
         self._indices: dict[str, Index] = {}
+        self._grown = Grown(recipe)
 
     @contextmanager
     def noting(self, stage: StageConfig, *keys: str, root: str = "") -> Iterator[None]:
@@ -111,11 +107,19 @@ class _Preflight:
         except FileNotFoundError as error:
             raise EntryError(error, "heldout") from error
 
-    def extend(self, stage: StageConfig) -> None:
-        """Attach what a stage adds."""
-        model, self.model = self.model, None
-        extend(model, self.processor, stage)
-        self.model = model
+    def enter(self, stage: StageConfig) -> None:
+        """Take the model that a stage starts from, and attach what it adds."""
+        self.model = None
+        with self.noting(stage, root="text"):
+            start = checkpoint_before(self.recipe, stage)
+            model, self.processor = self._grown.before(stage) or load_parent(
+                self.recipe, start, sketch=True
+            )
+            with self.noting(stage):
+                if model:
+                    extend(model, self.processor, stage)
+                    self.model = model
+        self._grown.keep(stage, self.model, self.processor)
 
     def check(self, stage: StageConfig) -> None:
         """Note what a stage fails on, whose model is there."""

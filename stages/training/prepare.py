@@ -1,5 +1,6 @@
 """What a stage starts with: its parent with new modalities attached, its plan and its loader."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from omni.weights import WeightsError
 
 from ..objectives import kind_of, objective_class
 from ..recipe.sampled import Sampled, source_of
-from ..recipe.schema import Recipe, StageConfig, plan_config, shards_of
+from ..recipe.schema import Recipe, StageConfig, ancestors, forks, plan_config, shards_of
 from ..trainable.new_tokens import add_tokens
 
 
@@ -35,6 +36,26 @@ def make_model(
     for name, part in model.config.parts.items():
         accelerator.print(f"{name}: {part['source']}, licence {part['license']}")
     return model, processor
+
+
+class Grown:
+    """Model and processor as each stage leaves them, for the stages that start from it."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self._made: dict[str, tuple[Any, Any]] = {}
+
+    def before(self, stage: StageConfig) -> tuple[Any, Any] | None:
+        """Return what a stage starts from, or None: no stage that it builds on was kept.
+
+        It is a copy where a later stage starts from the same.
+        """
+        name = ancestors(self.recipe, stage)[-1].name if ancestors(self.recipe, stage) else ""
+        found = self._made.get(name)
+        return copy.deepcopy(found) if found and forks(self.recipe, stage) else found
+
+    def keep(self, stage: StageConfig, model: Any, processor: Any) -> None:
+        self._made[stage.name] = model, processor
 
 
 def load_parent(

@@ -30,7 +30,7 @@ from omni.processing.processor import IGNORE_INDEX, Encoded, PlaceholderError
 
 from ..objectives import kind_of, objective_class
 from ..objectives.task import Task
-from ..recipe.schema import Recipe, StageConfig, plan_config
+from ..recipe.schema import Recipe, StageConfig, checkpoint_before, plan_config
 from .asked import held_out_answers, heldout_shards, show_answers
 from .prepare import extend, load_parent
 
@@ -113,11 +113,8 @@ def _start(recipe: Recipe, stage: StageConfig, accelerator: Accelerator) -> Any:
     """Return the model as the stage found it, where its objective compares with that."""
     if not objective_class(kind_of(stage.objective)).compares:
         return None
-    before = recipe.stages[: recipe.stages.index(stage)]
     set_seed(recipe.seed)  # as the stage did, for what it attached
-    model, processor = load_parent(
-        recipe, Path(recipe.output) / before[-1].name if before else None
-    )
+    model, processor = load_parent(recipe, checkpoint_before(recipe, stage))
     extend(model, processor, stage)
     return model.to(accelerator.device).eval()  # type: ignore[arg-type]
 
