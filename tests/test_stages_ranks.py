@@ -169,6 +169,11 @@ stages:
 
 
 VOWELS = """\
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
 from data_shards.environments import Verdict
 from omni.processing.messages import user
 
@@ -179,6 +184,16 @@ class Vowels:
     def verify(self, state, answer):
         return Verdict(sum(c in "aeiou0123" for c in answer), False, False, "no")
     def solution(self, state): return "a"
+
+clip, gradients = nn.utils.clip_grad_norm_, []
+
+def noting(parameters, limit):
+    parameters = list(parameters)
+    gradients.append([p.grad.clone() for p in parameters if p.grad is not None])
+    torch.save(gradients, Path(__file__).with_name(f"{os.environ['RUN']}.pt"))
+    return clip(parameters, limit)
+
+nn.utils.clip_grad_norm_ = noting
 """
 
 
@@ -186,14 +201,15 @@ class Vowels:
 def test_two_ranks_draw_and_learn_what_one_does(tmp_path):
     """The same answers, and gradients that differ by no more than the order of additions."""
     (tmp_path / "vowels.py").write_text(VOWELS)
-    rows, drawn, weights = [], [], []
+    rows, drawn, weights, gradients = [], [], [], []
     for command in ([sys.executable, "-m"], TORCHRUN):
         run = tmp_path / str(len(rows))
         recipe = tmp_path / f"{run.name}.yaml"
         recipe.write_text(ROLLOUT.format(run=run))
         done = start([*command, "stages.cli", "run", str(recipe)],
-                     PYTHONPATH=f"{ROOT}:{tmp_path}")  # fmt: skip
+                     PYTHONPATH=f"{ROOT}:{tmp_path}", RUN=run.name)  # fmt: skip
         assert done.returncode == 0, done.stderr
+        gradients.append(torch.load(tmp_path / f"{run.name}.pt"))
         assert json.loads((run / "rl" / "stage.json").read_text())["ranks"] == len(rows) + 1
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         rows.append([row for row in log if "step" in row])
@@ -207,5 +223,9 @@ def test_two_ranks_draw_and_learn_what_one_does(tmp_path):
         assert found[1] == pytest.approx(found[0], abs=1e-5), name
     moved = max(abs(row["loss"]) for row in alone)
     assert moved > 1e-3  # the second update of a rollout sees what the first has changed
+    assert len(gradients[0]) == len(gradients[1]) == 4
+    for one, two in zip(*gradients, strict=True):
+        assert max(tensor.abs().max() for tensor in one) > 1e-3
+        assert all(torch.allclose(b, a, rtol=0, atol=1e-5) for a, b in zip(one, two, strict=True))
     for name, tensor in weights[0].items():
         assert torch.allclose(weights[1][name], tensor, atol=1e-4), name
