@@ -56,6 +56,15 @@ CODEC = {
     },
     "projector": {"kind": "codes"},
 }
+_SMALL = {"hidden_size": 16, "num_filters": 4, "codebook_size": 16, "codebook_dim": 16}
+NEURAL = {
+    "mimi": {**_SMALL, "model_type": "mimi", "num_hidden_layers": 1, "num_attention_heads": 2,
+             "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 32, "num_quantizers": 4,
+             "vector_quantization_hidden_dimension": 16, "upsample_groups": 16},
+    "encodec": {**_SMALL, "model_type": "encodec", "num_lstm_layers": 1},
+    "dac": {"model_type": "dac", "encoder_hidden_size": 4, "downsampling_ratios": [2, 4, 5, 8],
+            "decoder_hidden_size": 32, "codebook_size": 16, "n_codebooks": 4},
+}  # fmt: skip
 HEADS = {
     "depth": {"layers": 2, "max_frames": 12},
     "flow": {"hidden": 32, "layers": 1, "middle": 1},
@@ -87,7 +96,11 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def specs() -> SimpleNamespace:
     """Hold what `attach` takes for tiny encoders, a tiny codec among them."""
-    return SimpleNamespace(vision=VISION, audio=AUDIO, codec=CODEC)
+    return SimpleNamespace(vision=VISION, audio=AUDIO, codec=CODEC, neural={
+        name: {"encoder": {"kind": "transformers_codec", "model_config": config, "books": 3},
+               "projector": {"kind": "codes"}}
+        for name, config in NEURAL.items()
+    })  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,9 @@ SPECS = {
     "whisper": None,
     "transformers_audio": {"kind": "transformers_audio", "model_config": HUBERT},
     "codec": None,
+    "mimi": None,
+    "encodec": None,
+    "dac": None,
 }  # fmt: skip
 
 
@@ -52,9 +55,9 @@ def attached(request, make_model, specs, monkeypatch):
     import open_clip
 
     monkeypatch.setattr(open_clip, "get_model_config", {"tiny": OPEN_CLIP}.get)
-    if request.param in ("whisper", "codec"):
-        spec = specs.audio if request.param == "whisper" else specs.codec
-        return "audio", *make_model(audio=spec)
+    given = {"whisper": specs.audio, "codec": specs.codec} | specs.neural
+    if request.param in given:
+        return "audio", *make_model(audio=given[request.param])
     encoder = SPECS[request.param]
     if ENCODERS[encoder["kind"]].media == "audio":
         spec = {"encoder": encoder, "projector": specs.audio["projector"]}
@@ -64,7 +67,8 @@ def attached(request, make_model, specs, monkeypatch):
 
 
 def test_every_registered_kind_is_tested():
-    assert {"whisper", "codec", *(s["kind"] for s in SPECS.values() if s)} == set(ENCODERS)
+    elsewhere = {"whisper", "codec", "transformers_codec"}
+    assert {*elsewhere, *(s["kind"] for s in SPECS.values() if s)} == set(ENCODERS)
 
 
 def test_an_index_knows_the_length_of_every_sample(attached, make_picture, make_sound, tmp_path):

@@ -17,7 +17,8 @@ import torch
 
 from omni.generation.answer import answer
 from omni.generation.settings import Generation
-from omni.generation.speech import Speaking, Voice, say
+from omni.generation.sound import Voice
+from omni.generation.speech import Speaking, say
 from omni.media.resample import resample
 from omni.processing.asking import ASK_SAY
 from omni.processing.messages import user

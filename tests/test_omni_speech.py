@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.entry import EntryError
-from omni.generation.speech import Speaking, SpeechError, Stream, Voice, choose, say
+from omni.generation.sound import Stream, Voice
+from omni.generation.speech import Speaking, SpeechError, choose, say
 from omni.heads.mel import SAMPLES_PER_CODE
 from omni.media.decode import MediaError
 from omni.processing.messages import MessageError, assistant, audio, user

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval.scoring import recogniser
-from omni.generation.speech import Stream
+from omni.generation.sound import Stream
 from stages.bench import codec, flow, speak, stream
 from stages.bench.speech import build_words
 

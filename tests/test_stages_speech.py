@@ -10,7 +10,8 @@ from data_shards.read.encode import Encode
 from data_shards.shards.sample import Sample
 from data_shards.shards.write import write_shards
 from omni.entry import EntryError
-from omni.generation.speech import Stream, Voice, say
+from omni.generation.sound import Stream, Voice
+from omni.generation.speech import say
 from omni.load import load
 from omni.processing.messages import MessageError, assistant, audio, user
 from omni.processing.processor import IGNORE_INDEX
@@ -230,7 +231,7 @@ def test_the_stages_of_speech_tiny_end_in_a_model_that_speaks(overrides, tmp_pat
 def test_a_mistake_in_a_stage_of_speech_is_found_before_the_first(overrides, change, reason):
     overrides = [*overrides, change]
     recipe = load_recipe("speech_tiny", overrides)
-    found = find_mistakes(recipe, read_places("speech_tiny", overrides), None, recipe.stages)
+    found = find_mistakes(recipe, read_places("speech_tiny", overrides), recipe.stages)
     assert any(reason in str(mistake) for mistake in found), found
 
 
@@ -246,6 +247,6 @@ def test_books_that_learn_are_not_sharded(overrides, kind):
         cls.check_sharding("full")
     overrides = [*overrides, "sharding=full"]
     recipe = load_recipe("speech_tiny", overrides)
-    found = find_mistakes(recipe, read_places("speech_tiny", overrides), None, recipe.stages)
+    found = find_mistakes(recipe, read_places("speech_tiny", overrides), recipe.stages)
     assert [mistake.stage for mistake in found] == ["codec"]
     assert "set sharding: none" in str(found[0])

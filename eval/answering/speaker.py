@@ -68,7 +68,8 @@ class Speaker:
     def _speak(
         self, shown: Sequence[Any], texts: Sequence[str], among: Sequence[str]
     ) -> list[Heard]:
-        from omni.generation.speech import Speaking, Voice, say
+        from omni.generation.sound import Voice
+        from omni.generation.speech import Speaking, say
         from omni.heads.mel import RATE
 
         found = [Heard("", 0.0, True)] * len(texts)

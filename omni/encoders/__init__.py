@@ -9,7 +9,9 @@ An encoder is a module that says
 * `host_inputs`: those of them that the host reads, so they stay with it: lengths, grids. They keep
   their dtype; others, if floating-point, come in that of the model;
 * `width`: of its features, an attribute of the instance;
-* `gives`: "codes" where these are whole numbers, one of each of its `books`; else left out;
+* `gives`: "codes" where these are whole numbers, one of each of its `books`; else left out. Such
+  a one tells whether it is trained, `started`, and how wide what its codes stand for is,
+  `code_width`; where that is None it makes sound of codes itself: `wave(codes)` at `rate`;
 * `describe(folder, **options)`: its whole config, plain JSON and the arguments of its constructor,
   from a folder of weights, or from options where that is None;
 * `load_pretrained(folder)`: fills itself from safetensors;
@@ -48,6 +50,7 @@ from .qwen2_vl import Qwen2VlEncoder
 from .timm import TimmEncoder
 from .transformers import TransformersEncoder
 from .transformers_audio import TransformersAudioEncoder
+from .transformers_codec import TransformersCodec
 
 Modalities = Mapping[str, dict[str, Any]]
 """as `OmniConfig.modalities` has them"""
@@ -61,6 +64,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "whisper": WhisperEncoder,
     "transformers_audio": TransformersAudioEncoder,
     "codec": CodecEncoder,
+    "transformers_codec": TransformersCodec,
 }
 
 

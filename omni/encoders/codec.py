@@ -49,6 +49,7 @@ class CodecEncoder(nn.Module):
         self.quantiser = ResidualQuantiser(books, inner, decay)
         self.decoder = MelDecoder(inner, decoder_hidden, decoder_layers)
         self.books, self.width = tuple(books), len(books)
+        self.code_width = inner
 
     @classmethod
     def describe(cls, folder: Path | None, **spec: Any) -> dict[str, Any]:
@@ -75,6 +76,11 @@ class CodecEncoder(nn.Module):
             raise EntryError(f"max_source_positions is a multiple of {FOLD}, not "
                              f"{window_frames(whisper)}", "encoder", "model_config")  # fmt: skip
         return {**whisper, **own}
+
+    @property
+    def started(self) -> bool:
+        """Whether its books hold anything yet."""
+        return self.quantiser.started
 
     def load_pretrained(self, folder: Path) -> None:
         """Load Whisper's encoder; the rest has no weights but those that a stage trains.

@@ -1,4 +1,4 @@
-"""Answers that are spoken: text -> codes, frame by frame, and codes -> sound, also as they come."""
+"""Answers that are spoken: text -> codes, frame by frame; sound of codes is in `sound`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ..heads.causal import State
 from ..heads.depth import DepthHead
-from ..heads.mel import BINS, griffin_lim
 from ..processing.messages import Message
 
 if TYPE_CHECKING:
     from ..model.forward import OmniForConditionalGeneration
     from ..processing.processor import Encoded, OmniProcessor
-
-CHUNK = 50  # frames that are made at once where all are there: memory does not grow with them
 
 
 class SpeechError(ValueError):
@@ -181,80 +177,3 @@ def audio_head(model: Any) -> Any:
         raise SpeechError("the model cannot speak: it has no head that predicts codes; train one "
                           "with a recipe like speech_tiny")  # fmt: skip
     return model.heads[name]
-
-
-class Voice:
-    """Makes sound of codes.
-
-    Frames come from the codec's decoder, bettered by the flow if there is one; the wave of them
-    from the vocoder, or else from Griffin-Lim, which needs all frames at once.
-    """
-
-    def __init__(self, model: Any, seed: int = 0):
-        self.codec, self.seed = model.encoders[model.codec], seed
-        flow, vocoder = model.head_of("flow"), model.head_of("vocoder")
-        self.flow: Any = model.heads[flow] if flow else None
-        self.vocoder: Any = model.heads[vocoder] if vocoder else None
-
-    def wave(self, codes: torch.Tensor) -> torch.Tensor:
-        """Make the sound of all codes (n, books): (n * 1280,) float32 at 16 kHz, on the CPU.
-
-        Raises:
-            ValueError: a code that its book does not have; end codes are none.
-        """
-        if self.vocoder is None:
-            return griffin_lim(torch.cat([*Frames(self).of(codes), torch.zeros(0, BINS)]))
-        stream = Stream(self)
-        parts = [stream.push(part) for part in codes.split(CHUNK)] if len(codes) else []
-        return torch.cat([*parts, stream.rest()])
-
-
-class Frames:
-    """Log-mel frames of codes as they come."""
-
-    def __init__(self, voice: Voice):
-        self.voice = voice
-        self._decoder: State = {}
-        self._flow = voice.flow.start(voice.seed) if voice.flow else None
-
-    @torch.no_grad()
-    def push(self, codes: torch.Tensor) -> torch.Tensor:
-        """Return the frames of the next codes: (n, books) -> (8 n, BINS)."""
-        codec = self.voice.codec
-        codes = codes.to(codec.norm.weight.device)
-        vectors = codec.quantiser.lookup(codes).to(codec.norm.weight.dtype)
-        decoded = codec.decoder(vectors[None], self._decoder).refined[0]
-        if self._flow is None:
-            return decoded
-        return self.voice.flow.frames(vectors, decoded, self._flow)
-
-    def of(self, codes: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Yield the frames of all codes, on the CPU, a chunk at a time."""
-        for part in codes.split(CHUNK) if len(codes) else ():
-            yield self.push(part).float().cpu()
-
-
-class Stream:
-    """Sound of codes as they come: whatever the chunks, the same as of all at once.
-
-    Raises:
-        SpeechError: there is no vocoder.
-    """
-
-    def __init__(self, voice: Voice):
-        if voice.vocoder is None:
-            raise SpeechError("sound is made as codes come by a vocoder alone, and the model has "
-                              "none; Griffin-Lim makes it of all codes at once")  # fmt: skip
-        self.vocoder, self._frames = voice.vocoder, Frames(voice)
-        self._state: State = {}
-
-    @torch.no_grad()
-    def push(self, codes: torch.Tensor) -> torch.Tensor:
-        """Return what can be heard once these codes are there: (samples,), on the CPU."""
-        if not len(codes):
-            return torch.zeros(0)
-        return self.vocoder(self._frames.push(codes)[None], self._state)[0].cpu()
-
-    def rest(self) -> torch.Tensor:
-        """Return the end, once there are no more codes."""
-        return self.vocoder.rest(self._state)[0].cpu() if self._state else torch.zeros(0)

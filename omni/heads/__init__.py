@@ -28,6 +28,8 @@ HEADS: dict[str, type[nn.Module]] = {
 }  # fmt: skip
 OF_SPEECH = ("depth", "flow", "vocoder")
 """kinds that speak the codes of a codec, which must be there"""
+OF_FRAMES = ("flow", "vocoder")
+"""those that make sound of log-mel frames, which a codec of its own sound has none of"""
 
 GIVEN: dict[str, tuple[str, ...]] = {
     "depth": ("books", "width"),

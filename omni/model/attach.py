@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..encoders import build_encoder, check_encoder, codec_of, encoder_class
 from ..entry import EntryError
-from ..heads import GIVEN, OF_SPEECH, build_head, complete
+from ..heads import GIVEN, OF_FRAMES, OF_SPEECH, build_head, complete
 from ..projectors import build_projector, load_projector
 from ..weights import Part, WeightsError, resolve
 from .buffers import build
@@ -184,6 +184,9 @@ class Attaches(PreTrainedModel):
                              "attached; attach one first: {encoder: {kind: codec, ...}, "
                              "projector: {kind: codes}}", "head")  # fmt: skip
         codec: Any = self.encoders[name]
+        if head["kind"] in OF_FRAMES and codec.code_width is None:
+            raise EntryError(f"codec {name!r} makes sound of its codes itself, and has no use for "
+                             f"a head {head['kind']!r}", "head", "kind")  # fmt: skip
         table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
         if "width" in GIVEN[head["kind"]] and wide != table.shape[1]:
             raise EntryError(
@@ -191,7 +194,7 @@ class Attaches(PreTrainedModel):
                 f"{wide} and {table.shape[1]}", "head", "kind",
             )  # fmt: skip
         return {"books": codec.books, "width": table.shape[1],
-                "code_width": codec.quantiser.width}  # fmt: skip
+                "code_width": codec.code_width}  # fmt: skip
 
     def _build_parts(self, name: str, modality: dict[str, Any], part: Part | None) -> Any:
         """Build a modality's encoder, with its weights and checked, and its projector."""

@@ -288,7 +288,8 @@ def _speak(
     import soundfile
 
     from ..files.atomic import replacing
-    from ..generation.speech import Speaking, SpeechError, Voice, say
+    from ..generation.sound import Voice
+    from ..generation.speech import Speaking, SpeechError, say
     from .speech.sounds import length_of, wav
 
     how = Speaking(temperature=generation.temperature, seed=generation.seed)

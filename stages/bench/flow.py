@@ -64,7 +64,7 @@ def _anew(model: Any) -> Any:
     """Return a flow of the same shape with random weights."""
     from omni.heads import build_head
 
-    width = model.encoders[model.codec].quantiser.width
+    width = model.encoders[model.codec].code_width
     return build_head(model.config.heads[model.head_of("flow")], {"code_width": width}).eval()
 
 

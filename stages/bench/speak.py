@@ -78,7 +78,7 @@ def _links(model: Any, processor: Any, data: Path) -> dict[str, float]:
     from data_shards.read.entry import read_shard
     from eval.scoring.recogniser import Recogniser
     from eval.scoring.right import word_errors
-    from omni.generation.speech import Voice
+    from omni.generation.sound import Voice
     from omni.heads.mel import log_mel
 
     from .speech import clips_of, codes_of

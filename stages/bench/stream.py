@@ -24,7 +24,7 @@ def run(folder: Path, small: bool = False, stream: Any = None) -> Result:
     """
     import torch
 
-    from omni.generation.speech import Stream, Voice
+    from omni.generation.sound import Stream, Voice
     from omni.heads.mel import RATE, SAMPLES_PER_CODE
 
     voice = Voice(_model(SMALL if small else LARGE))

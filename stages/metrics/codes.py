@@ -61,7 +61,7 @@ class CodeFlops:
             return torch.empty(shape, device="meta")
 
         codec, sketch = self.model.encoders[self.model.codec], self._sketch
-        vectors, mel = (1, frames, codec.quantiser.width), (1, frames * FRAMES_PER_CODE, BINS)
+        vectors, mel = (1, frames, codec.code_width or 0), (1, frames * FRAMES_PER_CODE, BINS)
         if self.part == "codec":
             sketch.decoder(empty(*vectors))
         elif self.part == "depth":
@@ -79,7 +79,7 @@ class CodeFlops:
     @cached_property
     def _sketch(self) -> Any:
         codec = self.model.encoders[self.model.codec]
-        given = {"books": codec.books, "width": self._width, "code_width": codec.quantiser.width}
+        given = {"books": codec.books, "width": self._width, "code_width": codec.code_width}
         with torch.device("meta"):
             if self.part == "codec":
                 return build_encoder(self.model.config.modalities[self.name]["encoder"])

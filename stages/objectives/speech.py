@@ -105,6 +105,9 @@ class OfSound(Objective):
     def check(cls, model: Any) -> None:
         super().check(model)
         codec: CodecEncoder = model.encoders[model.codec]
+        if codec.code_width is None:
+            raise EntryError("the codec is one that makes its own sound, and is not trained here",
+                             "objective")  # fmt: skip
         if cls.hears_codes and not codec.norm.weight.is_meta:
             check_started(codec)
 
@@ -147,7 +150,7 @@ def check_started(codec: CodecEncoder) -> None:
     Raises:
         EntryError: says which objective trains it.
     """
-    if not codec.quantiser.started:
+    if not codec.started:
         raise EntryError("the codec is not trained, so all sound would be the same code: train it "
                          "in a stage before, with objective codec", "objective")  # fmt: skip
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...generation.speech import Stream, Utterance, Voice, utter
+from ...generation.sound import Stream, Voice
+from ...generation.speech import Utterance, utter
 from ..rows import Rows
 from ..ticket import Ticket
 
@@ -53,7 +54,7 @@ class Sound:
 
     def __init__(self, voice: Voice) -> None:
         self.voice, self.codes = voice, list["Tensor"]()
-        self.stream = Stream(voice) if voice.vocoder else None
+        self.stream = Stream(voice) if voice.streams else None
 
     @property
     def whole(self) -> "Tensor":
