@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from omni import OmniForConditionalGeneration, OmniProcessor
 from omni.entry import EntryError
+from omni.generation import telling
+from omni.generation.settings import Completion
 from omni.generation.sound import Stream, Voice
 from omni.generation.speech import Speaking, SpeechError, choose, say
 from omni.heads.mel import SAMPLES_PER_CODE
@@ -232,8 +234,13 @@ def test_what_is_no_sound_is_refused(speaker, wave):
         speaker[1].encode([user(audio(wave)), assistant("x")])
 
 
+def written(text):
+    return Completion(text, torch.tensor([5]), torch.zeros(1), "stop")
+
+
 def test_chat_writes_a_spoken_answer(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("omni.generation.answer.answer", lambda *_: ["one two"])
+    texts = iter(["one two", ""])
+    monkeypatch.setattr(telling, "complete", lambda *_: [written(next(texts))])
     path = tmp_path / "said.wav"
     result = CliRunner().invoke(chat.app, [str(folder), "Say it", "--speak", str(path)])
     assert result.exit_code == 0, result.output
@@ -244,11 +251,11 @@ def test_chat_writes_a_spoken_answer(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("case", ["no word", "no folder", "no head"])
 def test_chat_says_why_nothing_is_spoken(case, folder, tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("omni.generation.answer.answer", lambda *_: ["..."])
+    monkeypatch.setattr(telling, "complete", lambda *_: [written("...")])
     checkpoint = tiny_checkpoint if case == "no head" else folder
     path = tmp_path / "gone" / "x.wav" if case == "no folder" else tmp_path / "x.wav"
     result = CliRunner().invoke(chat.app, [str(checkpoint), "Hi", "--speak", str(path)])
-    reason = {"no word": "there is no word in '...'", "no folder": "there is no such folder",
+    reason = {"no word": "there is no word in the answer", "no folder": "there is no such folder",
               "no head": "cannot speak"}[case]  # fmt: skip
     assert result.exit_code == 2 and reason in result.stderr
     assert not path.exists()

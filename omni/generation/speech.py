@@ -96,14 +96,16 @@ def begin(
 
 @torch.no_grad()
 def utter(
-    model: Any, processor: Any, prompts: "Sequence[Encoded]", speaking: Speaking
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    model: Any, processor: Any, prompts: "Sequence[Encoded]", speaking: Speaking,
+    heard: torch.Tensor | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     """Yield, frame by frame, codes (B, books) and which answers have ended by then (B,).
 
     Args:
         model, processor: see `say`.
         prompts: (B,) made by `begin`.
         speaking: how.
+        heard: (M, books), codes of all sound in the prompts, where they are known already.
 
     Raises:
         SpeechError: the model cannot speak.
@@ -112,6 +114,8 @@ def utter(
     head = audio_head(model)
     table, books = model.projectors[model.codec], model.encoders[model.codec].books
     batch = processor.pad([*prompts])
+    if heard is not None:
+        batch[f"{model.codec}_codes"] = heard
     batch = {k: v if k in model.host_inputs() else v.to(model.device) for k, v in batch.items()}
     mask = batch.pop("attention_mask")
     model.check_padding(mask)

@@ -87,7 +87,7 @@ class Generates(GenerationMixin):
         What continues a cache may begin after them, as the model that assists another does, or
         bring new ones.
         """
-        media = {n: kwargs.pop(n) for n in self.media_inputs() if n in kwargs}
+        media = {n: kwargs.pop(n) for n in self._prompted if n in kwargs}
         first = kwargs.get("is_first_iteration", False)
         inputs = super().prepare_inputs_for_generation(
             input_ids, inputs_embeds=inputs_embeds, **kwargs
@@ -96,6 +96,11 @@ class Generates(GenerationMixin):
         if ids is None or ids.shape == input_ids.shape or (first and self._placed(ids)):
             return inputs | media
         return inputs
+
+    @property
+    def _prompted(self) -> list[str]:
+        """Return the names of what comes with a prompt's tokens: media, or codes of them."""
+        return [*self.media_inputs(), *(f"{name}_codes" for name in self.config.modalities)]
 
     @property
     def _placeholders(self) -> list[int]:
@@ -107,7 +112,7 @@ class Generates(GenerationMixin):
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         """Let `generate` accept media, which the signature of `forward` cannot name."""
-        known = self.media_inputs()
+        known = self._prompted
         super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in known})
 
     def _expand_inputs_for_generation(

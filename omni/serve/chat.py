@@ -253,6 +253,7 @@ def _load(checkpoint: Path, generation: Generation, speak: Path | None) -> Ask:
     from ..media.decode import MediaError
     from ..processing.messages import MessageError
     from ..processing.processor import PlaceholderError
+    from .speech.file import UnwrittenError, answer_aloud
 
     model, processor = load(checkpoint)
     try:
@@ -266,41 +267,18 @@ def _load(checkpoint: Path, generation: Generation, speak: Path | None) -> Ask:
     def ask(messages: list[Message]) -> str:
         streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         try:
-            text = answer(model, processor, [messages], generation, streamer)[0]
             if speak:
-                _speak(model, processor, messages, text, generation, speak.expanduser())
-            return text
+                path = speak.expanduser()
+                text, told = answer_aloud(model, processor, messages, generation, path, streamer)
+                print(told)
+                return text
+            return answer(model, processor, [messages], generation, streamer)[0]
+        except UnwrittenError as error:
+            raise ChatError(str(error)) from error
         except (MediaError, MessageError, PlaceholderError, RuntimeError) as error:
             raise ChatError(_one_line(error)) from error
 
     return ask
-
-
-def _speak(
-    model: Any, processor: Any, messages: list[Message], text: str, generation: Generation,
-    path: Path,
-) -> None:  # fmt: skip
-    """Say an answer, and write it to a WAV file.
-
-    Raises:
-        ChatError: there is no word in it, or the file cannot be written.
-    """
-    import soundfile
-
-    from ..files.atomic import replacing
-    from ..generation.sound import Voice
-    from ..generation.speech import Speaking, SpeechError, say
-    from .speech.sounds import length_of, wav
-
-    how = Speaking(temperature=generation.temperature, seed=generation.seed)
-    try:
-        [said] = say(model, processor, [messages], [text], how)
-        wave = Voice(model).wave(said.codes)
-        with replacing(path) as scratch:
-            scratch.write_bytes(wav(wave))
-    except (SpeechError, OSError, soundfile.SoundFileError) as error:
-        raise ChatError(f"{path} was not written: {_one_line(error)}") from error
-    print(f"{path}: {length_of(wave, said)}")
 
 
 def _one_line(error: Exception) -> str:
