@@ -18,6 +18,8 @@ class Heard(NamedTuple):
     seconds: float
     ended: bool
     """by the model, not at the most frames"""
+    timbre: tuple[float, ...] = ()
+    """whose voice it is in, see `eval.scoring.timbre`"""
 
 
 class Speaker:
@@ -72,6 +74,8 @@ class Speaker:
         from omni.generation.speech import Speaking, say
         from omni.heads.mel import RATE
 
+        from ..scoring.timbre import profile
+
         found = [Heard("", 0.0, True)] * len(texts)
         places = [at for at, text in enumerate(texts) if any(map(str.isalnum, text))]
         if not places:
@@ -83,7 +87,7 @@ class Speaker:
         for at, one in zip(places, spoken, strict=True):
             wave = voice.wave(one.codes)
             text = self._hear(wave, among) if len(wave) else ""
-            found[at] = Heard(text, len(wave) / RATE, one.finish == "stop")
+            found[at] = Heard(text, len(wave) / RATE, one.finish == "stop", profile(wave))
         return found
 
     def _hear(self, wave: Any, among: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from omni.processing.messages import media_refs
 
 TRANSCRIPTS = ("transcription", "sentence", "human_speech", "human_word", "human_sentence")
 """kinds of samples whose answer is what was said"""
-SPOKEN_ANSWERS = ("say", "repeat")
+SPOKEN_ANSWERS = ("say", "repeat", "imitate")
 """kinds of samples whose answer is spoken"""
 SPOKEN_KINDS = (*TRANSCRIPTS, "spoken_question", *SPOKEN_ANSWERS)
 ASKED_KINDS = ("easyvqa_open", "photo")  # of sets that have rows of their own

@@ -30,7 +30,24 @@ class Speech(Own):
             MissingDataError: no docs, or the condition cannot be made from them.
             CannotAskError: the model cannot speak.
         """
-        among = [doc.expected for doc in self.docs(held)]
+        docs, texts, heard = self.hear(answerer, held, condition, limit)
+        among = {doc.question for doc in self.docs(held)}
+        scored = words_right([
+            Outcome(doc.name, doc.question, doc.expected, one.text, 0.0)
+            for doc, one in zip(docs, heard, strict=True)
+        ])  # fmt: skip
+        scored.details |= facts(docs, texts, heard)
+        scored.details["rule"] = (
+            f"the recogniser chooses among {len(among)} answers; "
+            f"{_in_words(scored.details, len(heard))}"
+        )
+        return scored
+
+    def hear(
+        self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None
+    ) -> tuple[list[Doc], list[str], list[Heard]]:
+        """Ask docs under a condition; return them, what was written, and what was heard of it."""
+        among = [doc.question for doc in self.docs(held)]  # the texts that are to be said
         docs = self.sample(held, limit)
         asked = apply_condition(docs, "normal" if condition == EXCHANGED else condition, SEED)
         texts = answerer(asked, Generation(self.max_new_tokens, self.stop),
@@ -38,16 +55,7 @@ class Speech(Own):
         heard = answerer.hear(asked, texts, among)
         if condition == EXCHANGED:
             heard = [heard[other] for other in _others(docs)]
-        scored = words_right([
-            Outcome(doc.name, doc.question, doc.expected, one.text, 0.0)
-            for doc, one in zip(docs, heard, strict=True)
-        ])  # fmt: skip
-        scored.details |= facts(docs, texts, heard)
-        scored.details["rule"] = (
-            f"the recogniser chooses among {len(set(among))} answers; "
-            f"{_in_words(scored.details, len(heard))}"
-        )
-        return scored
+        return docs, texts, heard
 
 
 def _others(docs: list[Doc]) -> list[int]:
@@ -84,4 +92,6 @@ def _row(name: str, controls: tuple[str, ...]) -> Speech:
     return Speech(name, docs, words_right, controls, 24, 120, how="own (heard by Whisper)")
 
 
-ROWS = (_row("say", (EXCHANGED,)), _row("repeat", (*HEARD, EXCHANGED)))
+ROWS = (
+    _row("say", (EXCHANGED,)), _row("repeat", (*HEARD, EXCHANGED)), _row("imitate", (EXCHANGED,)),
+)  # fmt: skip

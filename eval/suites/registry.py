@@ -14,7 +14,7 @@ from ..benchmarks.video import VIDEO
 from ..lmms.benchmark import Benchmark
 from ..lmms.official import Official, Source
 from ..minisuite import BUILDERS, build_minisuite
-from ..rows import own, speech, spoken
+from ..rows import own, speech, spoken, voice
 from ..rows.heldout import HeldOut, heldout_shards, load_heldout
 from . import guard, ood, pictures
 from .mine import load_mine, rows_of
@@ -76,7 +76,7 @@ SUITES: dict[str, Suite] = {
         heldout=True,
     ),
     "speech": Suite(
-        speech.ROWS,
+        (*speech.ROWS, *voice.ROWS),
         _heldout,
         "spoken answers to held-out questions, written or spoken, heard by a recogniser",
         heldout=True,

@@ -3,3 +3,4 @@
 ASK_TRANSCRIPT = "Write down what you hear."
 ASK_SAY = "Say: {text}"
 ASK_REPEAT = "Say what you hear."
+ASK_IMITATE = "Say in this voice: {text}"

@@ -50,10 +50,16 @@ class Readers:
         """Whether both splits have the same speakers."""
         return self.speakers["train"] == self.speakers["heldout"]
 
-    def read(self, text: str, split: str, number: int) -> Reading:
+    def read(self, text: str, split: str, number: int, voice: str = "") -> Reading:
         """Return rendition `number` of a split.
 
         Texts start with different speakers, so that few renditions of each still hear all.
+
+        Args:
+            text: that is read.
+            split: whose voices and speeds.
+            number: of the rendition.
+            voice: whose it is, by `Speaker.name`, instead of the next one's.
 
         Raises:
             Unspeakable: the voice of this rendition cannot read the text.
@@ -61,6 +67,8 @@ class Readers:
         speakers, speeds = self.speakers[split], SPEEDS[split]
         turn, place = divmod(number, len(speakers))
         place = (place + digest(text)) % len(speakers)
+        if voice:
+            place = [speaker.name for speaker in speakers].index(voice)
         speaker, speed = speakers[place], speeds[(turn + place) % len(speeds)]
         seed = FIRST_SEED[split] + number
         wave = speaker.voice.speak(text, speed, speaker.pitch, seed)

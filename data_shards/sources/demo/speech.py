@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from omni.nearest import nearest
-from omni.processing.asking import ASK_REPEAT, ASK_SAY, ASK_TRANSCRIPT
+from omni.processing.asking import ASK_IMITATE, ASK_REPEAT, ASK_SAY, ASK_TRANSCRIPT
 from omni.processing.messages import Message, assistant, audio, user
 
 from ...read.entry import find_shards, read_shard
@@ -23,7 +23,7 @@ RENDITIONS = {"train": 12, "heldout": 3}
 OF_SENTENCES = {"train": 2, "heldout": 1}
 LISTS = {"none": (), "words": WORDS, "words:all": tuple(dict.fromkeys(WORDS + RECORDED))}
 SENTENCES = "sentences"
-TASKS = ("transcribe", "say", "repeat")
+TASKS = ("transcribe", "say", "repeat", "imitate")
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Speech:
     task: Annotated[
         str,
         "transcribe: a rendition is heard, its words are the answer; say: the words are asked for, "
-        "and the answer is them and a rendition; repeat: both",
+        "and the answer is them and a rendition; repeat: both; imitate: say, in the voice of "
+        "another clip",
     ] = "transcribe"
     voices: Annotated[
         str, "packages or voices, comma-separated; those that cannot be had are left out"
@@ -92,7 +93,8 @@ class Speech:
             for phrase, category in phrases[split].items():
                 for number in range(count):
                     try:
-                        yield self._transcription(readers, split, phrase, category, number)
+                        other = _other([*phrases[split]], phrase, number)
+                        yield self._transcription(readers, split, phrase, category, number, other)
                     except Unspeakable as error:
                         build.skip(f"{split} rendition {number}", str(error))
 
@@ -111,9 +113,13 @@ class Speech:
         return dict.fromkeys(("train", "heldout"), dict.fromkeys(phrases, ""))
 
     def _transcription(
-        self, readers: Readers, split: str, text: str, category: str, number: int
+        self, readers: Readers, split: str, text: str, category: str, number: int, other: str
     ) -> Sample:
         data, about, licence = readers.read(text, split, number)
+        files = {"aud0.flac": data}
+        if self.task == "imitate":
+            shown = readers.read(other, split, number, about["voice"])
+            files["aud1.flac"], about["imitates"] = shown.data, other
         if self.text == SENTENCES:
             kind, identity = "sentence", text
         else:  # what is held out is the rendition, so that is the identity
@@ -123,14 +129,25 @@ class Speech:
             kind = self.task
         more = {"answer": text, "identity": identity, "category": category}
         meta = facts("speech", licence, kind, **about, **more)
-        return Sample(self._messages(text), {"aud0.flac": data}, meta, split=split)
+        return Sample(self._messages(text), files, meta, split=split)
 
     def _messages(self, text: str) -> list[Message]:
         heard = audio("aud0.flac")
         if self.task == "transcribe":
             return [user(heard, ASK_TRANSCRIPT), assistant(text)]
-        asked = [ASK_SAY.format(text=text)] if self.task == "say" else [heard, ASK_REPEAT]
-        return [user(*asked), assistant(text, heard)]
+        asked = {
+            "say": [ASK_SAY.format(text=text)], "repeat": [heard, ASK_REPEAT],
+            "imitate": [audio("aud1.flac"), ASK_IMITATE.format(text=text)],
+        }  # fmt: skip
+        return [user(*asked[self.task]), assistant(text, heard)]
+
+
+def _other(phrases: list[str], phrase: str, number: int) -> str:
+    """Return another phrase than this, another one for each rendition; this one if it is alone."""
+    if len(phrases) == 1:
+        return phrase
+    ahead = 1 + number % (len(phrases) - 1)
+    return phrases[(phrases.index(phrase) + ahead) % len(phrases)]
 
 
 def _lines(text: str, build: Build) -> list[str]:
