@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
 from eval.scoring import recogniser
 from omni.generation.sound import Stream
@@ -72,7 +73,16 @@ def test_a_flow_is_measured_with_both_ways_to_draw_times(tmp_path, monkeypatch):
     for row in result.rows:
         assert row["loss before"] > row["after"] > 0 and row["fall"] > 0.1
         assert row["error of the prior"] > 0 < row["of ten steps"]
+        assert row["prior off"] > 0 < row["ten steps off"]
     assert result.rows[0]["after"] != result.rows[1]["after"]
+
+
+def test_what_is_too_smooth_is_far_from_what_it_is_the_mean_of():
+    drawn = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    others = torch.randn(4000, 3, generator=torch.Generator().manual_seed(1))
+    assert flow.frechet(drawn, drawn) == pytest.approx(0, abs=1e-6)
+    assert flow.frechet(drawn, others) < 0.05 < 0.5 < flow.frechet(0.5 * others, drawn)
+    assert flow.frechet(drawn + 2.0, drawn) == pytest.approx(12.0, rel=1e-3)  # 3 * 2^2
 
 
 class Ear:
@@ -88,8 +98,8 @@ def test_every_link_of_a_model_that_speaks_is_heard(tmp_path, monkeypatch):
     monkeypatch.setattr(recogniser, "Recogniser", Ear)
     result = speak.run(tmp_path / "x", small=True, overrides=NARROW)
     links = {row["link"]: row["seed 0"] for row in result.rows}
-    assert [*links] == ["recording", "frames", "true codes", "say", "say control", "repeat",
-                        "repeat control"]  # fmt: skip
+    assert [*links] == ["recording", "frames", "true codes", "say", "say control", "last word",
+                        "repeat", "repeat control", "drift"]  # fmt: skip
     assert links["recording"] == links["frames"] == links["true codes"] > 50  # all as long
     assert result.figures["weakest"] in ("recording", "say") and not result.ok
 
@@ -108,10 +118,12 @@ def test_the_weakest_link_is_where_most_words_are_lost(lost, weakest):
 
 @pytest.mark.parametrize(("name", "value", "ok"), [
     ("say", 10.0, True), ("say", 10.1, False), ("repeat", 20.0, True), ("repeat", 20.1, False),
-    ("say control", 79.9, False), ("repeat control", 79.9, False),
+    ("say control", 79.9, False), ("repeat control", 79.9, False), ("last word", 99.0, False),
+    ("drift", 2.1, False), ("drift", -5.0, True),
 ])  # fmt: skip
 def test_answers_must_be_heard_and_others_must_not(name, value, ok):
-    wer = {"say": 0.0, "repeat": 0.0, "say control": 97.0, "repeat control": 97.0, name: value}
+    wer = {"say": 0.0, "repeat": 0.0, "say control": 97.0, "repeat control": 97.0,
+           "last word": 100.0, "drift": 0.0, name: value}  # fmt: skip
     assert speak._holds(wer) is ok
 
 
