@@ -20,11 +20,12 @@ from omni.generation.settings import Generation
 from omni.generation.sound import Voice
 from omni.generation.speech import Speaking, say
 from omni.media.resample import resample
-from omni.processing.asking import ASK_SAY
-from omni.processing.messages import user
+from omni.processing.asking import ASK_IMITATE, ASK_SAY
+from omni.processing.messages import audio, user
 from omni.serve.bench.running import running
 from omni.serve.limits import RequestLimits
 from omni.serve.speech.sounds import Pcm
+from omni.serve.voice import read_voices
 
 LIMITS = RequestLimits(max_characters=200)
 HI = [{"role": "user", "content": "Hi, what is it?"}]
@@ -86,6 +87,35 @@ def test_a_text_is_read_out_as_the_model_alone_does(served, speaker, how):
     assert rate == 16_000 and len(wave) == len(wanted) > 0
     assert np.abs(wave - wanted / max(1, np.abs(wanted).max())).max() < 1e-3
     close(samples(create(response_format="pcm").content), wanted)
+
+
+def test_a_text_is_read_out_in_the_voice_of_a_clip(speaker, make_sound):
+    clip = make_sound(0.4, 300)
+    wanted, _ = spoken(speaker, [user(audio(clip), ASK_IMITATE.format(text="one two"))], "one two")
+    own, _ = spoken(speaker, [user(ASK_SAY.format(text="one two"))], "one two")
+    with running(speaker, RequestLimits(voices={"ann": clip})) as server:
+        client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+        create = partial(client.audio.speech.create, model="tiny", input="one two",
+                         response_format="pcm")  # fmt: skip
+        close(samples(create(voice="ann").content), wanted)
+        close(samples(create(voice="default").content), own)
+        with pytest.raises(openai.BadRequestError, match="must be 'default' or 'ann', not 'bob'"):
+            create(voice="bob")
+
+
+def test_a_folder_of_voices_is_read_or_what_is_wrong_is_named(tmp_path, make_sound):
+    with pytest.raises(ValueError, match="holds no clip"):
+        read_voices(tmp_path)
+    (tmp_path / "ann.wav").write_bytes(make_sound(0.2, 300))
+    (tmp_path / "bob.flac").write_bytes(make_sound(0.2, 500))
+    assert [*read_voices(tmp_path)] == ["ann", "bob"]
+    wrong = [("text.wav", b"text", "text.wav: "), ("ann.mp3", make_sound(0.2), "'ann' is there"),
+             ("default.wav", make_sound(0.2), "'default' is there already")]  # fmt: skip
+    for name, data, words in wrong:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=words):
+            read_voices(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_an_answer_is_written_and_said(served, speaker):

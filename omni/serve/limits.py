@@ -1,6 +1,7 @@
 """What one request may ask for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,5 @@ class RequestLimits:
     max_new_tokens: int = 1024  # also where a request says nothing
     max_n: int = 8  # answers to a request
     deadline: float = 300.0  # seconds until an answer must be whole
+    voices: Mapping[str, bytes] = field(default_factory=dict, hash=False, repr=False)
+    """name -> a clip of it, that texts can be read out in"""

@@ -15,6 +15,7 @@ from .command import RunByDefault, announce
 from .limits import RequestLimits
 from .sources import Sources
 from .start import StartError, address, bind, check_extra
+from .voice import read_voices
 
 app = typer.Typer(
     cls=RunByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -58,6 +59,10 @@ def serve(
     max_seconds: Annotated[
         float, typer.Option(min=0.1, help="of a sound or video")
     ] = LIMITS.max_seconds,
+    voices: Annotated[
+        Path | None,
+        typer.Option(help="folder of clips, one of each voice that can be asked to read"),
+    ] = None,
 ) -> None:
     """Answer OpenAI's clients: chat with pictures, sounds and video, plain completions, streams.
 
@@ -68,7 +73,12 @@ def serve(
         curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json'
         -d '{"messages": [{"role": "user", "content": "Hi!"}]}'
     """
-    limits = RequestLimits(max_new_tokens=max_new_tokens, deadline=deadline,
+    try:
+        known = read_voices(voices) if voices else {}
+    except (ValueError, OSError) as error:
+        print(f"error: --voices: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    limits = RequestLimits(max_new_tokens=max_new_tokens, deadline=deadline, voices=known,
                            max_pixels=max_pixels, max_seconds=max_seconds)  # fmt: skip
     sources = Sources(frozenset(allow_hosts or ()), tuple(allow_dirs or ()), limits.max_bytes)
     try:

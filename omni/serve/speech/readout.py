@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...generation.speech import Speaking, SpeechError
-from ...processing.asking import ASK_SAY
-from ...processing.messages import user
+from ...processing.asking import ASK_IMITATE, ASK_SAY
+from ...processing.messages import audio, user
 from ..fields import Fields
 from ..limits import RequestLimits
 from ..refusal import RequestError, short
 from ..request import check_model, read_deadline, read_seed
 from ..ticket import Ended, Event, Spoke
-from ..voice import check_voice, read_format
+from ..voice import read_format, take_voice
 from .sounds import Pcm, wav
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Said:
     temperature: float
     seed: int
     seconds: float
+    clip: bytes = b""
+    """of the voice that reads; none: the model's own"""
     voice = ""  # it is sound itself, and none follows
 
     def encode(self, encoder: "Encoder") -> "tuple[Encoded, str, Speaking]":
@@ -39,7 +41,8 @@ class Said:
             RequestError: the model cannot speak, there is no word in the text, or no room.
         """
         encoder.check_speaks("model")
-        messages = [user(ASK_SAY.format(text=self.text))]
+        messages = [user(audio(self.clip), ASK_IMITATE.format(text=self.text)) if self.clip
+                    else user(ASK_SAY.format(text=self.text))]  # fmt: skip
         try:
             return encoder.to_say(messages, self.text, self.temperature, self.seed, "input")
         except SpeechError as error:
@@ -60,7 +63,7 @@ def read_speech(fields: Fields, model: str, limits: RequestLimits) -> Said:
     text = fields.take("input", str)
     if not text or len(text) > limits.max_characters:
         raise RequestError(f"must have 1 to {limits.max_characters:,} characters", "input")
-    check_voice(fields)
+    voice = take_voice(fields, limits.voices)
     form = read_format(fields, "response_format", FORMATS, FORMATS[0])
     fields.allow(instructions=("",), speed=(1,), stream_format=("audio",))
     seconds = read_deadline(fields, limits)
@@ -69,7 +72,7 @@ def read_speech(fields: Fields, model: str, limits: RequestLimits) -> Said:
         raise RequestError(f"must be from 0, not {short(temperature)}", "temperature")
     seed = read_seed(fields)
     fields.close()
-    return Said(text, form, temperature, seed, seconds)
+    return Said(text, form, temperature, seed, seconds, limits.voices.get(voice, b""))
 
 
 @dataclass
