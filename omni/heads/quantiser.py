@@ -9,6 +9,7 @@ from torch.nn import functional as F
 ROUNDS = 10  # of k-means at the start
 EVERY = 5  # updates between two looks for dead codes
 DEAD = 0.1  # of an equal share: a code used less is restarted
+SPLIT = 0.1  # of the way from a code to one of its vectors
 
 
 class Quantised(NamedTuple):
@@ -97,14 +98,27 @@ class Book(nn.Module):
 
     @torch.no_grad()
     def restart(self, x: torch.Tensor) -> None:
-        """Put dead codes where vectors (n, D) of this batch are, with an equal share of usage."""
-        places = self.dead().nonzero()[:, 0]
+        """Let dead codes share what the codes that most vectors (n, D) belong to have.
+
+        Each is put a little way from one of them towards one of its vectors, which halves its cell
+        (Linde, Buzo and Gray 1980). On a vector itself it would be as far from all others as they
+        are from one another, further than their mean, and die again.
+        """
+        places, x = self.dead().nonzero()[:, 0], x.float()
         if not len(places) or not len(x):
             return
-        chosen = x.float()[torch.randint(len(x), (len(places),), device=x.device)]
-        share = self.usage.mean().clamp(min=1e-3)
-        self.vectors[places], self.usage[places] = chosen, share
-        self.total[places] = chosen * share
+        codes = self.nearest(x)
+        counts = torch.bincount(codes, minlength=len(self.vectors))
+        split = counts.argsort(descending=True, stable=True)[: len(places)]
+        split = split[counts[split] > 1]
+        places = places[: len(split)]
+        drawn = torch.rand(len(x), device=x.device) + 1
+        member = ((codes == split[:, None]) * drawn).argmax(1)  # one of each cell, at random
+        self.vectors[places] = self.vectors[split].lerp(x[member], SPLIT)
+        self.usage[split] /= 2
+        self.usage[places] = self.usage[split]
+        for one in (split, places):
+            self.total[one] = self.vectors[one] * self.usage[one, None]
 
 
 class ResidualQuantiser(nn.Module):
