@@ -7,7 +7,8 @@ set -euo pipefail
 recipe="${1:-}"
 world="${recipe%_*}" variant="${recipe##*_}"
 case "$recipe" in
-  generalpoints_text | generalpoints_image | generalpoints_spoken) answer=formula most=12 ;;
+  generalpoints_text) answer=formula most=12 ;;
+  generalpoints_image | generalpoints_spoken) answer=json most=12 ;;
   navigation_text | navigation_image) answer=action most=4 ;;
   *) echo "usage: $0 generalpoints_{text,image,spoken} or navigation_{text,image} [key=value ...]" >&2; exit 2 ;;
 esac
@@ -17,12 +18,17 @@ cd "$(dirname "$0")/.."
 out="${OUT:-runs/$recipe}" data="${DATA:-data/$recipe}"
 side=()
 [ "$variant" != image ] || side=(--side 192)
+first=()
+if [ "$answer" = json ]; then  # the game is learnt in words before it is seen or heard
+  omni-shards build "$world" --count "${COUNT:-1000}" --out "$data/words"
+  first=("sources.words=['$data/words/train-*.tar']")
+fi
 for wordings in 1 "$most"; do
   omni-shards build "$world" --variant "$variant" --answer "$answer" "${side[@]}" \
     --wordings "$wordings" --count "${COUNT:-1000}" --out "$data/$wordings"
 done
 omni-train "$recipe" "output=$out" "sources.solutions=['$data/1/train-*.tar']" \
-  "sources.diverse=['$data/$most/train-*.tar']" "$@"
+  "sources.diverse=['$data/$most/train-*.tar']" "${first[@]}" "$@"
 arms=(warm_up rl sft sft_diverse)
 for stage in "${arms[@]}"; do
   omni-eval "$out/$stage" --suite ood --env "kind=$world" --env "variant=$variant" \

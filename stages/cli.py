@@ -350,6 +350,9 @@ def bench(
         Path | None,
         typer.Option(help="a bench of learning works here and goes on with what is finished here"),
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="of generalpoints: with pictures and sounds too")
+    ] = False,
 ) -> None:
     """Measure on this machine what the training engine promises; without NAME, list the benches.
 
@@ -362,7 +365,7 @@ def bench(
 
     from .bench import BENCHES
 
-    given = {} if seeds is None else {"seeds": seeds}
+    given = ({} if seeds is None else {"seeds": seeds}) | ({"all": True} if every else {})
     raise typer.Exit(run_named("stages.bench", BENCHES, name, small, folder, **given))
 
 

@@ -70,6 +70,27 @@ def test_all_arms_of_a_world_run(tmp_path, bench):
 
 
 @pytest.mark.slow
+def test_cards_that_are_seen_and_heard_are_learnt_in_words_first(tmp_path, monkeypatch):
+    """With an ear of random weights, which need not be fetched."""
+    pytest.importorskip("hibari")
+    ear = ("{kind: whisper, model_config: {d_model: 32, encoder_layers: 1, "
+           "encoder_attention_heads: 2, encoder_ffn_dim: 64, num_mel_bins: 80}}")  # fmt: skip
+    games = {name: game._replace(overrides=[one.replace(generalpoints.EAR, ear)
+                                            for one in game.overrides])
+             for name, game in generalpoints.GAMES.items()}  # fmt: skip
+    monkeypatch.setattr(generalpoints, "GAMES", games)
+    result = generalpoints.run(tmp_path, small=True, all=True)
+    assert result.ok, result
+    assert [row["cards"] for row in result.rows[::5]] == ["text", "image", "spoken"]
+    for variant in games:
+        stages = {
+            path.parent.name for path in (tmp_path / variant).glob("seed-0/verifier/*/stage.json")
+        }
+        assert ("words" in stages) == (variant != "text")
+        assert f"gain_{variant}" in result.figures
+
+
+@pytest.mark.slow
 def test_the_bench_of_lengths_runs(tmp_path):
     result = lcpo.run(tmp_path, small=True)
     assert result.ok and LENGTHS.keys() <= result.figures.keys(), result
@@ -117,7 +138,7 @@ def test_a_route_is_walked_where_every_step_is():
 def test_the_control_pays_a_group_what_it_earned_in_another_order():
     from data_shards.environments import make_environment
 
-    world, first = make_environment(generalpoints.TRAIN), set()
+    world, first = make_environment(generalpoints.GAMES["text"].train), set()
     for seed in range(12):
         state = world.state(seed)
         texts = [world.solution(state), "1+1", "no", "2+2"]

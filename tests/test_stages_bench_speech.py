@@ -60,7 +60,7 @@ def test_usage_and_errors_are_measured_by_book_and_voice(tmp_path, monkeypatch):
     assert [row["books"] for row in result.rows] == [1, 2]
     for row in result.rows:
         assert 0 <= row["entropy"] <= 1 and 0 <= row["dead codes"] < 8
-        assert row["voice of the training"] > 0 < row["held-out voice"]
+        assert row["voices of the training"] > 0 < row["held-out voices"]
     assert result.figures["dead"] == sum(row["dead codes"] for row in result.rows)
 
 

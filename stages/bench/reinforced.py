@@ -76,16 +76,17 @@ class Bench(NamedTuple):
             control: whether `control` pays; there are no arms beside it then.
         """
         recipe = self._recipe(run)
-        warm_up, rl, *arms = recipe.stages
+        [at] = [number for number, stage in enumerate(recipe.stages) if stage.rollout]
+        warm_up, rl = recipe.stages[at - 1 : at + 1]
         rl.rollout["environment"] = dict(self.environment)
-        for arm in arms:
+        for arm in recipe.stages[at + 1 :]:
             arm.trainable, arm.data = (
                 warm_up.trainable,
                 replace(warm_up.data, mixture=arm.data.mixture),
             )
             arm.steps = _equal_steps(rl, warm_up)
         if control:
-            rl.rollout["reward"], recipe.stages = self.control, [warm_up, rl]
+            rl.rollout["reward"], recipe.stages = self.control, recipe.stages[: at + 1]
         return _run(recipe)
 
     def _recipe(self, run: str) -> Recipe:
@@ -130,13 +131,15 @@ def arms(bench: Bench, measure: Callable[[Path], Any]) -> Measured:
         measure: takes a checkpoint; called with that of each arm, see `ARMS`.
     """
     run, control = bench.train("verifier"), bench.folder / "permuted"
-    shutil.copytree(run / "warm_up", control / "warm_up", dirs_exist_ok=True)
+    before = [name for name in ("words", "warm_up") if (run / name).is_dir()]
+    for name in before:
+        shutil.copytree(run / name, control / name, dirs_exist_ok=True)
     bench.train("permuted", control=True)
     checkpoints = {name: (control if name == "permuted" else run) / stage
                    for name, stage in ARMS.items()}  # fmt: skip
     checkpoints = {name: path for name, path in checkpoints.items() if path.is_dir()}
     found = {name: measure(path) for name, path in checkpoints.items()}
-    done = [json.loads((checkpoints[name] / DONE).read_text()) for name in ("warm-up", "verifier")]
+    done = [json.loads((run / name / DONE).read_text()) for name in (*before, "rl")]
     seconds = sum(stage["seconds"] for stage in done)
     return Measured(found, checkpoints, seconds, bench.parameters)
 
@@ -148,10 +151,10 @@ def settings(warm_up: int, steps: int, prompts: int, new_tokens: int) -> list[st
     control: without, 100 steps of permuted rewards leave nothing of a policy.
     """
     return [
-        "stages.warm_up.trainable.language_model=2.0e-3", f"stages.warm_up.steps={warm_up}",
+        "stages.warm_up.trainable={language_model: 2.0e-3}", f"stages.warm_up.steps={warm_up}",
         # short rows: on a CPU, attention over a long one costs more than its parts
         "stages.warm_up.data.batch_size=8", "stages.warm_up.data.accumulate=8",
-        "stages.rl.trainable.language_model=2.0e-4", f"stages.rl.steps={steps}",
+        "stages.rl.trainable={language_model: 2.0e-4}", f"stages.rl.steps={steps}",
         "stages.rl.final_lr=0.1", "stages.rl.objective.kl=0.1",
         "stages.rl.objective.advantage=batch", f"stages.rl.rollout.prompts={prompts}",
         f"stages.rl.rollout.batch={prompts}", f"stages.rl.rollout.max_tokens={ROW}",
