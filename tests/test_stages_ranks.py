@@ -173,6 +173,7 @@ import os
 from pathlib import Path
 
 import torch
+from stages.engine.distribute import full_tensor
 from torch import nn
 from data_shards.environments import Verdict
 from omni.processing.messages import user
@@ -189,7 +190,7 @@ clip, gradients = nn.utils.clip_grad_norm_, []
 
 def noting(parameters, limit):
     parameters = list(parameters)
-    gradients.append([p.grad.clone() for p in parameters if p.grad is not None])
+    gradients.append([full_tensor(p.grad).clone() for p in parameters if p.grad is not None])
     torch.save(gradients, Path(__file__).with_name(f"{os.environ['RUN']}.pt"))
     return clip(parameters, limit)
 
@@ -198,7 +199,8 @@ nn.utils.clip_grad_norm_ = noting
 
 
 @pytest.mark.slow
-def test_two_ranks_draw_and_learn_what_one_does(tmp_path):
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_ranks_draw_and_learn_what_one_does(tmp_path, sharding):
     """The same answers, and gradients that differ by no more than the order of additions."""
     (tmp_path / "vowels.py").write_text(VOWELS)
     rows, drawn, weights, gradients = [], [], [], []
@@ -206,7 +208,7 @@ def test_two_ranks_draw_and_learn_what_one_does(tmp_path):
         run = tmp_path / str(len(rows))
         recipe = tmp_path / f"{run.name}.yaml"
         recipe.write_text(ROLLOUT.format(run=run))
-        done = start([*command, "stages.cli", "run", str(recipe)],
+        done = start([*command, "stages.cli", "run", str(recipe), f"sharding={sharding}"],
                      PYTHONPATH=f"{ROOT}:{tmp_path}", RUN=run.name)  # fmt: skip
         assert done.returncode == 0, done.stderr
         gradients.append(torch.load(tmp_path / f"{run.name}.pt"))

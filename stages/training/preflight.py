@@ -155,8 +155,6 @@ class _Preflight:
                     check_samples(name, index, self.processor, config, rendering)
 
     def _check_rollouts(self, stage: StageConfig) -> None:
-        if self.recipe.sharding != "none":
-            raise EntryError("the model that answers is whole on every rank: set sharding: none")
         if self.model:
             check_rollouts(stage, self.model, self.processor)
 

@@ -1,5 +1,6 @@
 """Steps that are rollouts: drawn by the model as it is, verified, and learnt from."""
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from data_shards.read.batch import Row
 from data_shards.read.quarantine import TooManyBad
 from omni.model.positions import positions_of
 
+from ..engine.distribute import full_tensor
 from ..objectives.base import Objective
 from ..objectives.credit import soft_overlong
 from ..objectives.policy import Policy
@@ -49,6 +51,8 @@ class RolloutSteps:
         accelerator: knows the ranks, which share the prompts, and all learn from all answers.
         limit: prompts and answers that may be left out before a stage ends, 0: none.
         positions: tokens that a conversation may have; 0: any.
+        whole: a copy of the model that answers instead, where its own weights will be sharded over
+            ranks; it gets them before each rollout.
     """
 
     def __init__(
@@ -61,10 +65,17 @@ class RolloutSteps:
         accelerator: Accelerator,
         limit: int = 16,
         positions: int = 0,
+        whole: Any = None,
     ):
         self.config, self.objective, self.seed, self.limit = config, objective, seed, limit
         self.accelerator, self.processor = accelerator, processor
         self.modalities = processor.modalities
+        self.whole = whole
+        # as a part of the task, what is compared with will be sharded too
+        self._reference = (
+            copy.deepcopy(objective.extra).to(accelerator.device)
+            if whole and objective.extra else None
+        )  # fmt: skip
         self.server = Server(config.server, processor) if config.server else None
         self.play = Play(environment, processor, config, positions, self.server)
         self.rows = Rows(processor, config)
@@ -91,6 +102,8 @@ class RolloutSteps:
 
     def _roll_out(self, model: Any) -> dict[str, float]:
         began, config = time.monotonic(), self.config
+        if self.whole:
+            model = _gathered(model, self.whole)
         if self.server:
             self.server.update(model, self.accelerator)
         drawn: list[Group] = []
@@ -163,10 +176,11 @@ class RolloutSteps:
 
     def _refer(self, groups: Sequence[Group]) -> None:
         """Score what was drawn under the model that the stage found, where that counts."""
-        if self.objective.extra is None:
+        reference = self._reference or self.objective.extra
+        if reference is None:
             return
         options = self.objective.options
-        for episode, logps in self.rows.score(self.objective.extra, groups):
+        for episode, logps in self.rows.score(reference, groups):
             episode.reference = logps
             if options.kl_in == "reward":
                 away = sum(a - b for a, b in zip(episode.logps, logps, strict=True))
@@ -259,10 +273,23 @@ def make_rollouts(
     """Make the steps of a stage that learns from its own answers."""
     config = rollout_of(stage.rollout)
     assert isinstance(objective, Policy)
+    sharded = recipe.sharding != "none" and accelerator.num_processes > 1
+    whole = copy.deepcopy(model).requires_grad_(False) if sharded else None
     return RolloutSteps(
         environment_of(config), config, processor, objective, recipe.seed, accelerator,
         recipe.max_offenders, positions_of(model.config.text_config) or 0,
+        whole and whole.to(accelerator.device),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def _gathered(model: Any, whole: Any) -> Any:
+    """Give a copy the weights of a model, of which this rank has a share; a collective."""
+    for parts in ("named_parameters", "named_buffers"):
+        held = dict(getattr(whole, parts)())
+        for name, tensor in getattr(model, parts)():
+            held[name].copy_(full_tensor(tensor.detach()))
+    return whole
 
 
 @contextmanager
