@@ -81,6 +81,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_precision() -> Iterator[None]:
+    """Let `precision: auto` be fp32: a process has one, and CPUs with bf16 would choose that."""
+    from stages.engine.precision import choose_precision
+
+    def chosen(wanted: str) -> str:
+        return choose_precision("fp32" if wanted == "auto" else wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stages.engine.distribute.choose_precision", chosen)
+        yield
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let any connection and any sleep fail the test: judges would do both."""
