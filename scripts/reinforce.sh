@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A world's data, a warm-up on the solver's answers, reinforcement, and two arms of more supervised
-# training at equal compute; and how far each holds under another rule and another look: scripts/reinforce.sh RECIPE [key=value ...], RECIPE being
-# generalpoints_text, _image or _spoken, or navigation_text or _image. Run it again to continue.
+# training at equal compute; and how far each holds under another rule and another look:
+# scripts/reinforce.sh RECIPE [key=value ...], RECIPE being generalpoints_text, _image or _spoken, or navigation_text or _image. Run it again to continue.
 #   COUNT=4000 OUT=runs/mine DATA=data/mine scripts/reinforce.sh generalpoints_text
 set -euo pipefail
 recipe="${1:-}"

@@ -30,23 +30,6 @@ class Speech(Own):
             MissingDataError: no docs, or the condition cannot be made from them.
             CannotAskError: the model cannot speak.
         """
-        docs, texts, heard = self.hear(answerer, held, condition, limit)
-        among = {doc.question for doc in self.docs(held)}
-        scored = words_right([
-            Outcome(doc.name, doc.question, doc.expected, one.text, 0.0)
-            for doc, one in zip(docs, heard, strict=True)
-        ])  # fmt: skip
-        scored.details |= facts(docs, texts, heard)
-        scored.details["rule"] = (
-            f"the recogniser chooses among {len(among)} answers; "
-            f"{_in_words(scored.details, len(heard))}"
-        )
-        return scored
-
-    def hear(
-        self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None
-    ) -> tuple[list[Doc], list[str], list[Heard]]:
-        """Ask docs under a condition; return them, what was written, and what was heard of it."""
         among = [doc.question for doc in self.docs(held)]  # the texts that are to be said
         docs = self.sample(held, limit)
         asked = apply_condition(docs, "normal" if condition == EXCHANGED else condition, SEED)
@@ -55,7 +38,29 @@ class Speech(Own):
         heard = answerer.hear(asked, texts, among)
         if condition == EXCHANGED:
             heard = [heard[other] for other in _others(docs)]
-        return docs, texts, heard
+        return self.judge(held, docs, texts, heard, len(set(among)))
+
+    def judge(
+        self, held: HeldOut, docs: list[Doc], texts: list[str], heard: list[Heard], among: int
+    ) -> Scored:
+        """Score what was heard of docs.
+
+        Args:
+            held: whose docs they are.
+            docs: that were asked.
+            texts: what was written for each.
+            heard: what was heard of it.
+            among: answers that the recogniser chose among.
+        """
+        scored = words_right([
+            Outcome(doc.name, doc.question, doc.expected, one.text, 0.0)
+            for doc, one in zip(docs, heard, strict=True)
+        ])  # fmt: skip
+        scored.details |= facts(docs, texts, heard)
+        scored.details["rule"] = (
+            f"the recogniser chooses among {among} answers; {_in_words(scored.details, len(heard))}"
+        )
+        return scored
 
 
 def _others(docs: list[Doc]) -> list[int]:

@@ -1,18 +1,17 @@
 """A row of voices: are words said in the voice of a clip that is shown?"""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from omni.heads.mel import RATE
 from omni.media.decode import load_audio
 
-from ..answering.answerer import Answerer
+from ..answering.speaker import Heard
 from ..scoring.right import Outcome, Scored, proportion
 from ..scoring.timbre import Profile, Timbres, profile
 from .heldout import HeldOut
-from .own import Doc
+from .own import Doc, MissingDataError
 from .speech import Speech
 from .spoken import HEARD, spoken_docs
 
@@ -26,16 +25,14 @@ class InVoice(Speech):
     a hundred of these are taken for their own voice, each told by the others.
     """
 
-    def run(
-        self, answerer: Answerer, held: HeldOut, condition: str, limit: int | None, scratch: Path
+    def judge(
+        self, held: HeldOut, docs: list[Doc], texts: list[str], heard: list[Heard], among: int
     ) -> Scored:
-        """Ask every doc under one condition, have the answers spoken, and tell the voices apart.
+        """Tell the voices of answers apart.
 
         Raises:
-            MissingDataError: no docs, or the condition cannot be made from them.
-            CannotAskError: the model cannot speak.
+            MissingDataError: there is nothing to hear in any recording.
         """
-        docs, _, heard = self.hear(answerer, held, condition, limit)
         recorded = _recorded(held)
         timbres = Timbres(recorded)
         found = [timbres.nearest(one.timbre) for one in heard]
@@ -44,7 +41,9 @@ class InVoice(Speech):
              for doc, voice in zip(docs, found, strict=True)], 100 / len(recorded),
         )  # fmt: skip
         known = _known(recorded)
-        scored.details |= {"voices": len(recorded), "recordings": round(known, 1)}
+        clips = sum(map(len, recorded.values()))
+        scored.details |= {"voices": len(recorded), "recordings": round(known, 1),
+                           "silent": len(held.spoken[KIND]) - clips}  # fmt: skip
         scored.details["rule"] = (
             f"which of {len(recorded)} voices an answer sounds like; "
             f"{known:.0f} % of the recordings sound like their own"
@@ -59,6 +58,9 @@ def _recorded(held: HeldOut) -> dict[str, list[Profile]]:
         [said] = [p["audio"] for p in sample.messages[-1]["content"] if p["type"] == "audio"]
         clip = profile(torch.from_numpy(load_audio(sample.parts[said], RATE)))
         found.setdefault(str(sample.meta["voice"]), []).extend([clip] if clip else [])
+    if not any(found.values()):
+        raise MissingDataError(f"no recording of kind {KIND!r} under {held.root} has a voice; "
+                               f"build them again with speech --task {KIND}")  # fmt: skip
     return {voice: clips for voice, clips in found.items() if clips}
 
 

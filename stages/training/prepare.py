@@ -50,8 +50,8 @@ class Grown:
 
         It is a copy where a later stage starts from the same.
         """
-        name = ancestors(self.recipe, stage)[-1].name if ancestors(self.recipe, stage) else ""
-        found = self._made.get(name)
+        before = ancestors(self.recipe, stage)
+        found = self._made.get(before[-1].name) if before else None
         return copy.deepcopy(found) if found and forks(self.recipe, stage) else found
 
     def keep(self, stage: StageConfig, model: Any, processor: Any) -> None:

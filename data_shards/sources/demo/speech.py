@@ -90,10 +90,13 @@ class Speech:
                 readers, split, found, asked[split], renditions[split], build
             )
         for split, count in renditions.items():
-            for phrase, category in phrases[split].items():
+            texts = [*phrases[split]]
+            for at, (phrase, category) in enumerate(phrases[split].items()):
                 for number in range(count):
+                    # another one for each rendition; itself if it is alone
+                    ahead = 1 + number % max(1, len(texts) - 1)
+                    other = texts[(at + ahead) % len(texts)]
                     try:
-                        other = _other([*phrases[split]], phrase, number)
                         yield self._transcription(readers, split, phrase, category, number, other)
                     except Unspeakable as error:
                         build.skip(f"{split} rendition {number}", str(error))
@@ -140,14 +143,6 @@ class Speech:
             "imitate": [audio("aud1.flac"), ASK_IMITATE.format(text=text)],
         }  # fmt: skip
         return [user(*asked[self.task]), assistant(text, heard)]
-
-
-def _other(phrases: list[str], phrase: str, number: int) -> str:
-    """Return another phrase than this, another one for each rendition; this one if it is alone."""
-    if len(phrases) == 1:
-        return phrase
-    ahead = 1 + number % (len(phrases) - 1)
-    return phrases[(phrases.index(phrase) + ahead) % len(phrases)]
 
 
 def _lines(text: str, build: Build) -> list[str]:
