@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from data_shards.bench.result import Result
 
 from . import reinforced
+from .llama import write_model
 
 WORLD: dict[str, Any] = {"kind": "generalpoints", "answer": "formula", "cards": 3, "high": 10,
                          "target": 6, "targets": 12, "heldout": 0.25}  # fmt: skip
@@ -126,7 +127,7 @@ def _arms(variant: str, folder: Path, seed: int, small: bool) -> reinforced.Meas
     size = (32, 1) if small else (128, 3)
     prompts = [text for world in worlds
                for text in reinforced.prompts_of(reinforced.in_all_wordings(world))]  # fmt: skip
-    parameters = reinforced.write_model(folder / "model", prompts, *size, seed=seed)
+    parameters = write_model(folder / "model", prompts, *size, seed=seed)
     settings = reinforced.settings(warm_up, steps, game.prompts, game.new_tokens)
     bench = reinforced.Bench(
         f"generalpoints_{variant}", folder, sources, game.train, f"{__name__}:permuted_{variant}",

@@ -20,7 +20,8 @@ from ..objectives.credit import lcpo_exact
 from ..recipe.rollout import Length
 from ..rollouts.play import asking
 from . import toys
-from .reinforced import ROW, Bench, Measured, arms, costs, permuted, write_model
+from .llama import write_model
+from .reinforced import ROW, Bench, Measured, arms, costs, permuted
 
 LENGTH = Length("exact", 10, 29, 0.05, heldout=0.35)
 WORLD = {"kind": f"{__package__}.worlds:Repeat", "most": LENGTH.most}

@@ -8,6 +8,7 @@ from data_shards.bench.result import Result
 from eval.scoring.statistics import score
 
 from . import reinforced
+from .llama import write_model
 
 WORLD: dict[str, Any] = {"kind": "navigation", "answer": "action", "legs": 1, "blocks": 2,
                          "heldout": 0.25}  # fmt: skip
@@ -57,7 +58,7 @@ def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
     sources = reinforced.write_sources(folder, WORLD, 64 if small else SOLVED)
     size = (32, 1) if small else (128, 3)
     prompts = reinforced.prompts_of(reinforced.in_all_wordings(TRAIN))
-    parameters = reinforced.write_model(folder / "model", prompts, *size, seed=seed)
+    parameters = write_model(folder / "model", prompts, *size, seed=seed)
     bench = reinforced.Bench(
         "navigation_text", folder, sources, permuted.world, f"{__name__}:permuted",
         reinforced.settings(warm_up, steps, PROMPTS, NEW), seed, parameters,

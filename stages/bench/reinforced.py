@@ -1,4 +1,4 @@
-"""What benches of reinforcement share: a small model with a world's words, and the arms of a run.
+"""What benches of reinforcement share: the arms of a run, and what they score.
 
 Every arm begins with the same warm-up. One learns from what the verifier pays, the control from
 what other answers to the same prompt were paid, others go on with the solver's answers.
@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from accelerate import Accelerator
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from data_shards.environments import Checked, make_environment
 from data_shards.environments.source import WORLDS
@@ -35,7 +32,6 @@ from ..recipe.schema import Recipe, StageConfig
 from ..training.chain import run_recipe
 from ..training.checkpoint import DONE
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MOST_PARAMETERS = 30e6
 START, GAIN, CONTROL = (10.0, 40.0), 10.0, 3.0  # percent, and points
 SECONDS = 480
@@ -252,45 +248,6 @@ def prompts_of(world: Mapping[str, Any], count: int = 64) -> list[str]:
     states = (environment.state(seed) for seed in range(count))
     return [part["text"] for state in states for message in environment.prompt(state)[0]
             for part in message["content"] if part["type"] == "text"]  # fmt: skip
-
-
-def write_model(
-    folder: Path, texts: Iterable[str], width: int = 192, layers: int = 4, seed: int = 0
-) -> int:
-    """Write a random Llama with the words of texts, digits and signs; return its parameters."""
-    tokenizer: Any = PreTrainedTokenizerFast(
-        tokenizer_object=_words(texts), eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width,
-        num_hidden_layers=layers, num_attention_heads=width // 32, max_position_embeddings=1024,
-        bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-    )  # fmt: skip
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config)
-    for part in (model, tokenizer):
-        part.save_pretrained(folder)
-    return sum(p.numel() for p in model.parameters())
-
-
-def _words(texts: Iterable[str]) -> Any:
-    """Make a tokenizer of the words of texts; every digit and sign is a token."""
-    tokenizer: Any = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.Split("[-+*/()=]", "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    ])  # fmt: skip
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=512, show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    return tokenizer
 
 
 def solved(
