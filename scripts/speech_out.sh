@@ -11,8 +11,8 @@ made() {  # FOLDER [OPTION ...]
   omni-shards build speech --text "${WORDS:-words}" --heldout-renditions 1 --out "$data/$1" "${@:2}"
 }
 made voices --renditions 12
-made say --task say --voices pico:en-US --heldout-voices none --renditions 12
-made repeat --task repeat --voices pico:en-US --heldout-voices none --renditions 12
+made say --task say --voices pico:en-US@1 --heldout-voices none --renditions 12
+made repeat --task repeat --voices pico:en-US@1 --heldout-voices none --renditions 12
 omni-train speech_out "output=$out" "sources.voices=['$data/voices/train-*.tar']" \
   "sources.say=['$data/say/train-*.tar']" "sources.repeat=['$data/repeat/train-*.tar']" "$@"
 omni-eval "$out/speak" --suite speech --data "$data" --out "$out/eval"

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-VOICE = "pico:en-US"
+VOICE = "pico:en-US@1"
 
 
 def build_words(

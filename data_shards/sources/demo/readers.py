@@ -13,6 +13,7 @@ from .voices import PACKAGES, Unspeakable, Voice, split_names
 # a rendition is a speaker, a speed and a seed; speeds and seeds are never shared by the splits
 SPEEDS = {"train": (0.8, 0.9, 1.0, 1.1, 1.25), "heldout": (0.95, 1.05, 1.18)}
 FIRST_SEED = {"train": 0, "heldout": 1_000_000}
+SPREAD = 0.04  # of a speed: between those of training there is room for the held-out ones
 AUTO = "auto"
 AUTO_HELDOUT = ("pico:en-GB", "flite:slt")  # another accent, and another way to make a voice
 SILENCE = 1e-3  # of full scale
@@ -69,7 +70,8 @@ class Readers:
         place = (place + digest(text)) % len(speakers)
         if voice:
             place = [speaker.name for speaker in speakers].index(voice)
-        speaker, speed = speakers[place], speeds[(turn + place) % len(speeds)]
+        speaker = speakers[place]
+        speed = _around(speeds[(turn + place) % len(speeds)], turn // len(speeds))
         seed = FIRST_SEED[split] + number
         wave = speaker.voice.speak(text, speed, speaker.pitch, seed)
         if np.abs(wave).max(initial=0) < SILENCE:
@@ -95,6 +97,15 @@ class Readers:
             self.build.say("; ".join(f"{split}: {', '.join(names[split])}" for split in names))
         for speaker in (*self.speakers["train"], *self.speakers["heldout"]):
             self.build.licenses[PACKAGES[speaker.voice.engine]] = speaker.voice.license
+
+
+def _around(speed: float, lap: int) -> float:
+    """Return a speed, on every lap through all of them another one near it.
+
+    A voice that ignores the seed would read the same again.
+    """
+    golden = 0.618_034  # its multiples are spread evenly over 0 to 1, however many there are
+    return round(speed * (1 + SPREAD * ((golden * lap + 0.5) % 1 - 0.5)), 4)
 
 
 def cast(voices: Sequence[Voice], heldout: str, augment: float, build: Build) -> Readers:

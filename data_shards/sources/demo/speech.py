@@ -51,7 +51,9 @@ class Speech:
         "another clip",
     ] = "transcribe"
     voices: Annotated[
-        str, "packages or voices, comma-separated; those that cannot be had are left out"
+        str,
+        "packages or voices, comma-separated, such as pico or pico:en-US, with all pitches of a "
+        "voice, or pico:en-US@1 with that alone; those that cannot be had are left out",
     ] = ",".join(ENGINES)
     heldout_voices: Annotated[
         str,

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ FLITE_LICENSE = "CMU (BSD-like)"
 PICO = ("en-US", "en-GB")
 PACKAGES = {"hibari": "hibari-tts", "pico": "py-nanotts", "flite": "flite"}
 PICO_PITCHES = (1.0, 0.75, 1.3)  # each sounds like another speaker; beyond them words suffer
+PITCHED = [f"pico:{name}@{pitch:g}" for name in PICO for pitch in PICO_PITCHES]
 TIMEOUT = 60
 Speak = Callable[[str, float, float, int], np.ndarray]
 """text, speed (1: as it is), pitch (1: as it is), seed -> mono float wave (samples,) at RATE"""
@@ -50,14 +51,15 @@ def find_voices(names: str, say: Callable[[str], None]) -> list[Voice]:
     """Return the voices that can be had of those that are named.
 
     Args:
-        names: of packages ("pico") or voices ("pico:en-GB"), comma-separated.
+        names: of packages ("pico"), voices ("pico:en-GB"), or voices at one of their pitches
+            ("pico:en-GB@0.75", "pico:en-GB@1"), comma-separated.
         say: is told which cannot be had; only where none or not hibari can be had is it an error.
 
     Raises:
         SourceError: there is no voice of that name.
         SourceUnavailable: hibari is named and not installed, or nothing that is named is here.
     """
-    wanted = split_names(names, "--voices")
+    wanted = split_names(names, "--voices", PITCHED)
     found: list[Voice] = []
     for engine, load in ENGINES.items():
         if not any(_engine(name) == engine for name in wanted):
@@ -69,20 +71,32 @@ def find_voices(names: str, say: Callable[[str], None]) -> list[Voice]:
                 raise
             say(f"the voices of {engine} are left out: {error}")
             continue
-        found += [v for v in voices if engine in wanted or v.name in wanted]
+        found += [
+            replace(voice, pitches=pitches)
+            for voice in voices
+            if (pitches := _pitches(voice, wanted))
+        ]
     if not found:
         raise SourceUnavailable(f"--voices {names}: none of them can be had here")
     return found
 
 
-def split_names(names: str, option: str) -> list[str]:
-    """Split a comma-separated list of packages or voices.
+def _pitches(voice: Voice, wanted: Sequence[str]) -> tuple[float, ...]:
+    """Return the pitches at which a voice is wanted: all of them, some, or none."""
+    if voice.engine in wanted or voice.name in wanted:
+        return voice.pitches
+    return tuple(pitch for pitch in voice.pitches if f"{voice.name}@{pitch:g}" in wanted)
+
+
+def split_names(names: str, option: str, more: Sequence[str] = ()) -> list[str]:
+    """Split a comma-separated list of packages, voices or `more`.
 
     Raises:
         SourceError: one of them does not exist.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    known = [*ENGINES, *(f"pico:{name}" for name in PICO), *(f"flite:{name}" for name in FLITE)]
+    known = [*ENGINES, *(f"pico:{name}" for name in PICO), *(f"flite:{name}" for name in FLITE),
+             *more]  # fmt: skip
     for name in wanted:
         if name not in known and _engine(name) != "hibari":
             raise SourceError(f"{option}: no voice {name!r}; {nearest(name, known)}")
