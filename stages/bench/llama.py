@@ -12,9 +12,20 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def write_model(
-    folder: Path, texts: Iterable[str], width: int = 192, layers: int = 4, seed: int = 0
-) -> int:
-    """Write a random Llama with the words of texts, digits and signs; return its parameters."""
+    folder: Path, texts: Iterable[str], width: int = 192, layers: int = 4, seed: int = 0,
+    spread: float = 0.02,
+) -> int:  # fmt: skip
+    """Write a random Llama with the words of texts, digits and signs; return its parameters.
+
+    Args:
+        folder: of the model.
+        texts: whose words its tokenizer knows.
+        width: of its hidden states.
+        layers: how many.
+        seed: of its weights.
+        spread: their deviation. At that of large models a narrow one attends to all alike for
+            hundreds of steps; at width ** -0.5 it looks things up soon, and learns by heart soon.
+    """
     tokenizer: Any = PreTrainedTokenizerFast(
         tokenizer_object=_words(texts), eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
@@ -23,7 +34,7 @@ def write_model(
         num_hidden_layers=layers, num_attention_heads=width // 32, max_position_embeddings=1024,
         bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
+        tie_word_embeddings=True, initializer_range=spread,
     )  # fmt: skip
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)

@@ -17,7 +17,7 @@ SHIFTS = {
     "relative actions": HELDOUT | {"actions": "relative"},
     "second city": HELDOUT | {"city": "second"},
 }
-SOLVED, WARM_UP, STEPS, PROMPTS, ASKED = 8000, 150, 100, 8, 200
+SOLVED, WARM_UP, STEPS, PROMPTS, ASKED = 8000, 40, 100, 8, 200
 NEW = 12  # tokens of an answer
 
 permuted = reinforced.Permuted(TRAIN | {"begin": "anywhere"})
@@ -56,9 +56,9 @@ def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
     """Return what the arms of a seed score."""
     warm_up, steps = (4, 2) if small else (WARM_UP, STEPS)
     sources = reinforced.write_sources(folder, WORLD, 64 if small else SOLVED)
-    size = (32, 1) if small else (128, 3)
+    width, layers = (32, 1) if small else (128, 3)
     prompts = reinforced.prompts_of(reinforced.in_all_wordings(TRAIN))
-    parameters = write_model(folder / "model", prompts, *size, seed=seed)
+    parameters = write_model(folder / "model", prompts, width, layers, seed, width**-0.5)
     bench = reinforced.Bench(
         "navigation_text", folder, sources, permuted.world, f"{__name__}:permuted",
         reinforced.settings(warm_up, steps, PROMPTS, NEW), seed, parameters,
