@@ -34,7 +34,7 @@ def run(folder: Path, small: bool = False, seeds: int = 1, overrides: Sequence[s
         overrides: of the recipe.
     """
     data = folder / "say"
-    build_words(data, 2 if small else 12, tasks=("say", "repeat"))
+    build_words(data, 2 if small else 24, tasks=("say", "repeat"))
     changes = [f"stages.{name}.steps=3" for name in STAGES] if small else []
     found = []
     for seed in range(seeds):
