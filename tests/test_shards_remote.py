@@ -367,7 +367,7 @@ def test_a_killed_download_leaves_nothing_that_is_read_or_counted(web, tmp_path)
 
 
 MANY = """
-import hashlib, json, os, sys, threading
+import contextlib, fcntl, hashlib, json, os, sys, threading
 from data_shards.remote.cache import ShardCache
 folder, size, urls, seed = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
 store, got, most = ShardCache(folder, size, attempts=1), set(), 0
@@ -378,8 +378,14 @@ def work(seed):
         url = urls[(n * (seed + 1) + seed) % len(urls)]
         with store.open(url) as file:
             got.add((url, hashlib.sha256(os.pread(file.fileno(), 1 << 20, 0)).hexdigest()))
-        most = max(most, sum(os.stat(e.path).st_size for e in os.scandir(folder)
-                             if os.path.exists(e.path)))
+        with open(f"{folder}/.lock") as gate:  # or what is evicted is counted with what follows it
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            sizes = {}  # by inode: a partial file may be renamed while we look
+            for entry in os.scandir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    found = os.stat(entry.path)
+                    sizes[found.st_ino] = found.st_size
+        most = max(most, sum(sizes.values()))
 
 threads = [threading.Thread(target=work, args=(2 * seed + n,)) for n in range(2)]
 [t.start() for t in threads]
