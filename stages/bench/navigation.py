@@ -20,7 +20,10 @@ SHIFTS = {
 SOLVED, WARM_UP, STEPS, PROMPTS, ASKED = 8000, 40, 100, 8, 200
 NEW = 12  # tokens of an answer
 
-permuted = reinforced.Permuted(TRAIN | {"begin": "anywhere"})
+RATE = "stages.rl.trainable={language_model: 5.0e-4}"
+
+permuted = reinforced.Permuted(TRAIN)
+"""it, as the verifier, pays for the first step, the turn: the others teach nothing any more"""
 
 
 def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
@@ -61,7 +64,7 @@ def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
     parameters = write_model(folder / "model", prompts, width, layers, seed, width**-0.5)
     bench = reinforced.Bench(
         "navigation_text", folder, sources, permuted.world, f"{__name__}:permuted",
-        reinforced.settings(warm_up, steps, PROMPTS, NEW), seed, parameters,
+        [*reinforced.settings(warm_up, steps, PROMPTS, NEW), RATE], seed, parameters,
     )  # fmt: skip
     return reinforced.arms(bench, partial(_measure, small, world=HELDOUT))
 
