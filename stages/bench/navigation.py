@@ -19,19 +19,18 @@ SHIFTS = {
 }
 SOLVED, WARM_UP, STEPS, PROMPTS, ASKED = 8000, 40, 100, 8, 200
 NEW = 12  # tokens of an answer
-
 RATE = "stages.rl.trainable={language_model: 5.0e-4}"
 
 permuted = reinforced.Permuted(TRAIN)
-"""it, as the verifier, pays for the first step, the turn: the others teach nothing any more"""
 
 
 def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     """Warm up on the solver's actions, then learn from the verifier; ask routes of neither.
 
     The world: routes of one leg with absolute actions, in words. A quarter of them is held out.
-    The recipe is navigation_text with a small random Llama; a control is paid what other answers
-    to the same prompt earn. Beside them, not asked for: more of the solver's actions at equal
+    The recipe is navigation_text with a small random Llama, paid for first steps, the turns, as it
+    knows the others after its warm-up; a control is paid what other answers to the same prompt
+    earn. Beside them, not asked for: more of the solver's actions at equal
     compute, to the same prompt and to several, and all arms with relative actions and with the
     landmarks of another city. A score is of routes with every step right, by greedy answers;
     intervals resample routes.
@@ -63,7 +62,7 @@ def _arms(folder: Path, seed: int, small: bool) -> reinforced.Measured:
     prompts = reinforced.prompts_of(reinforced.in_all_wordings(TRAIN))
     parameters = write_model(folder / "model", prompts, width, layers, seed, width**-0.5)
     bench = reinforced.Bench(
-        "navigation_text", folder, sources, permuted.world, f"{__name__}:permuted",
+        "navigation_text", folder, sources, TRAIN, f"{__name__}:permuted",
         [*reinforced.settings(warm_up, steps, PROMPTS, NEW), RATE], seed, parameters,
     )  # fmt: skip
     return reinforced.arms(bench, partial(_measure, small, world=HELDOUT))

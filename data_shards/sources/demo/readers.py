@@ -90,6 +90,7 @@ class Readers:
         names = {split: [s.name for s in found] for split, found in self.speakers.items()}
         self.build.facts["voices"] = names["train"] if self.shared else names
         self.build.facts["speeds"] = {split: list(speeds) for split, speeds in SPEEDS.items()}
+        self.build.facts["spread"] = SPREAD
         self.build.facts["first_seed"] = FIRST_SEED
         if self.shared:
             self.build.say("no voice is held out: held-out renditions differ by speed and seed")
