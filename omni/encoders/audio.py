@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from ..entry import EntryError
 from ..media.decode import load_audio
 from ..nearest import nearest
+from ..weights.stored import check_loaded, is_sketch, stored_preprocessing
 from .ragged import Ragged
-from .stored import check_loaded, is_sketch, stored_preprocessing
 from .windows import equally_long, windows_of
 
 RATE = 16_000

@@ -13,12 +13,12 @@ from torch import nn
 from ..entry import EntryError
 from ..media.decode import load_image
 from ..nearest import nearest
+from ..weights.stored import load_part, stored_preprocessing
 from .boxes import Placement
 from .image import square
 from .ragged import Ragged
 from .resize import author_settings, image_processor
 from .sizes import Sizes, check_stretch
-from .stored import load_part, stored_preprocessing
 
 SHAPES = ((90, 40), (30, 70), (201, 190))  # (width, height) of pictures that a check shows
 
@@ -185,7 +185,7 @@ class NativeEncoder(nn.Module):
         """Load the tower of a folder that holds it alone, or a whole model.
 
         Raises:
-            ValueError: see `omni.encoders.stored.load_part`.
+            ValueError: see `omni.weights.stored.load_part`.
         """
         load_part(self.model, folder, self.prefixes, self.unused)  # type: ignore[arg-type]
 

@@ -12,10 +12,10 @@ import torch
 
 from ..entry import EntryError
 from ..nearest import nearest
+from ..weights.stored import stored_tensors
 from .image import ImageEncoder, square, to_grid
 from .layers import check_layer, of_layers
 from .resize import AUTHOR, LETTERBOX, check_square, choose
-from .stored import stored_tensors
 
 PREFIX = "visual."
 

@@ -11,10 +11,10 @@ import torch
 from ..entry import EntryError
 from ..imports import without
 from ..nearest import nearest
+from ..weights.stored import stored_tensors
 from .image import ImageEncoder, square, to_grid
 from .layers import check_layer, of_layers
 from .resize import AUTHOR, LETTERBOX, check_square, choose
-from .stored import stored_tensors
 
 CPU_BATCH = 8
 RESIZING = ("interpolation", "crop_pct", "crop_mode")

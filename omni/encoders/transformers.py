@@ -11,10 +11,10 @@ import torch
 
 from ..entry import EntryError
 from ..nearest import nearest
+from ..weights.stored import check_loaded, is_sketch, names_in, stored_preprocessing, unreported
 from .image import IMAGENET, ImageEncoder, square, to_grid
 from .layers import LAST, check_layer, of_layers
 from .resize import LETTERBOX, WAYS, author_settings, check_square, choose, own_way
-from .stored import check_loaded, is_sketch, names_in, stored_preprocessing, unreported
 
 
 class TransformersEncoder(ImageEncoder):

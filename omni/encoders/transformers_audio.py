@@ -12,9 +12,9 @@ from torch import nn
 from ..entry import EntryError
 from ..media.decode import load_audio
 from ..nearest import nearest
+from ..weights.stored import check_loaded, is_sketch, stored_preprocessing
 from .hearing import FAMILIES, RATE, family
 from .ragged import Ragged
-from .stored import check_loaded, is_sketch, stored_preprocessing
 from .windows import equally_long, windows_of
 
 WINDOW = 30.0  # seconds

@@ -13,8 +13,8 @@ from ..entry import EntryError, check_whole
 from ..heads.quantiser import check_codes
 from ..media.decode import load_audio
 from ..nearest import nearest
+from ..weights.stored import check_loaded, is_sketch
 from .ragged import Ragged
-from .stored import check_loaded, is_sketch
 from .windows import equally_long, windows_of
 
 WINDOW = 30  # seconds; no codec needs more to know what a frame holds

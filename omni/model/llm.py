@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from ..encoders.stored import check_loaded, unreported
+from ..weights.stored import check_loaded, unreported
 from .attention import PACKED_SDPA
 
 

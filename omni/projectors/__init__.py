@@ -26,9 +26,9 @@ import torch
 from torch import nn
 
 from ..encoders import encoder_class
-from ..encoders.stored import load_part, names_in
 from ..entry import EntryError
 from ..nearest import nearest
+from ..weights.stored import load_part, names_in
 from .codes import CodeSum
 from .conv_gmlp import ConvGmlp
 from .linear import Identity, Linear, Mlp

@@ -1,4 +1,4 @@
-"""What a folder holds of an encoder: its tensors, and what transformers wrote of preprocessing."""
+"""What a folder holds of a part: its tensors, and what transformers wrote of preprocessing."""
 
 import json
 import logging
