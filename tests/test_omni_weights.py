@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from omni.weights import WeightsError, resolve, wheels
@@ -167,11 +168,65 @@ def test_a_hub_that_does_not_answer_is_explained(monkeypatch):
         resolve("hub:a/b")
 
 
+def write_pickled(folder: Path, parts: int = 1) -> dict[str, torch.Tensor]:
+    """Write tensors as old repositories hold them, two of them the same memory."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+    tensors = {f"layer.{n}": torch.randn(3, 2).T for n in range(3)}
+    tensors["tied"] = tensors["layer.0"]
+    names = [*tensors]
+    for part in range(parts):
+        name = "pytorch_model.bin" if parts == 1 else f"pytorch_model-{part + 1:05}-of-2.bin"
+        torch.save({n: tensors[n] for n in names[part::parts]}, folder / name)
+    return tensors
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_pickled_tensors_are_converted_once(monkeypatch, tmp_path, parts):
+    import huggingface_hub
+
+    tensors = write_pickled(tmp_path / "old", parts)
+    asked = []
+
+    def download(name, allow_patterns):
+        asked.append(allow_patterns)
+        return str(tmp_path / "old")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    part = resolve("hub:a/old")
+    assert part == replace(resolve(str(tmp_path / "old")), source="hub:a/old")
+    assert part.source == "hub:a/old" and (part.folder / "config.json").is_file()
+    assert not [*part.folder.glob("*.index.json")]
+    found = load_file(part.folder / "model.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert len(asked) == 2 and "pytorch_model*.bin" in asked[1]
+    asked.clear()
+    assert resolve("hub:a/old", weights=False).folder == tmp_path / "old" and len(asked) == 1
+
+
+def test_what_is_pickled_beside_tensors_is_refused(tmp_path):
+    write_pickled(tmp_path / "old")
+    torch.save({"step": Path("/")}, tmp_path / "old" / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=r"pytorch_model.bin: cannot be read as tensors alone"):
+        resolve(str(tmp_path / "old"))
+
+
 def test_a_folder_brings_its_licence(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert resolve(str(tmp_path)).license == "unknown"
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     assert resolve(str(tmp_path)).license == "mit"
+
+
+@pytest.mark.parametrize(("config", "reason"), [
+    ("[]", "holds no mapping"), ("{", "is no json"), ("\xff", "is no json"),
+])  # fmt: skip
+def test_a_config_that_is_none_is_named(tmp_path, config, reason):
+    (tmp_path / "config.json").write_bytes(config.encode("latin-1"))
+    with pytest.raises(WeightsError, match=f"config.json {reason}"):
+        resolve(str(tmp_path))
 
 
 def test_the_tiny_llm_is_written_once(cache):

