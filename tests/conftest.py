@@ -70,6 +70,8 @@ HEADS = {
     "flow": {"hidden": 32, "layers": 1, "middle": 1},
     "vocoder": {"hidden": 32, "layers": 1},
 }
+HIFIGAN = {"upsample_initial_channel": 32, "resblock_kernel_sizes": [3, 5],
+           "resblock_dilation_sizes": [[1, 3], [1, 2]], "initializer_range": 0.2}  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,7 +111,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def specs() -> SimpleNamespace:
     """Hold what `attach` takes for tiny encoders, a tiny codec among them."""
-    return SimpleNamespace(vision=VISION, audio=AUDIO, codec=CODEC, neural={
+    return SimpleNamespace(vision=VISION, audio=AUDIO, codec=CODEC, hifigan=HIFIGAN, neural={
         name: {"encoder": {"kind": "transformers_codec", "model_config": config, "books": 3},
                "projector": {"kind": "codes"}}
         for name, config in NEURAL.items()
@@ -148,7 +150,8 @@ def make_speaker(make_model: Callable[..., Any]) -> Callable[..., Any]:
 
         model, processor = make_model(speech=CODEC, **modalities)
         for kind in heads or HEADS:
-            model.attach(f"the_{kind}", {"head": {"kind": kind, **HEADS[kind]}}, processor)
+            options = HEADS.get(kind, {"model_config": HIFIGAN})
+            model.attach(f"the_{kind}", {"head": {"kind": kind, **options}}, processor)
             if kind == "flow":
                 for last in (model.heads["the_flow"].mel, model.heads["the_flow"].unet.out):
                     torch.nn.init.normal_(last.weight, std=0.1)

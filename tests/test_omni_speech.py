@@ -175,7 +175,7 @@ def test_a_text_without_a_word_is_not_said(speaker, text):
         say(*speaker, TALKS[:1], [text])
 
 
-@pytest.mark.parametrize("heads", [("flow", "vocoder"), ("vocoder",)])
+@pytest.mark.parametrize("heads", [("flow", "vocoder"), ("vocoder",), ("flow", "hifigan")])
 @pytest.mark.parametrize("chunk", [1, 3, 10])
 def test_streamed_is_offline(make_speaker, heads, chunk):
     """Through the flow, and through the codec's own decoder."""

@@ -369,17 +369,23 @@ def _spectra_of_nothing(mel: torch.Tensor) -> torch.Tensor:
     return torch.zeros(*mel.shape[:-1], 401)
 
 
-@pytest.mark.parametrize("kind", ["codec", "flow", "vocoder", "speak"])
-def test_operations_of_speech_are_those_that_it_runs(make_speaker, make_sound, kind, monkeypatch):
+@pytest.mark.parametrize(("kind", "head"), [
+    ("codec", ""), ("flow", "flow"), ("vocoder", "vocoder"), ("vocoder", "hifigan"),
+    ("speak", "depth"),
+])  # fmt: skip
+def test_operations_of_speech_are_those_that_it_runs(
+    make_speaker, make_sound, kind, head, monkeypatch
+):
     from omni.processing.messages import assistant, audio, user
 
     """Of clips that are as long, for padding is not needed; analysing a wave is no work of nets."""
     for place in ("stages.objectives.speech", "omni.heads.vocoder"):
         monkeypatch.setattr(f"{place}.log_mel", _frames_of_nothing)
-    monkeypatch.setattr("omni.heads.vocoder.magnitudes", _spectra_of_nothing)
-    model, processor = make_speaker()
+    for vocoder in ("vocoder", "hifigan"):
+        monkeypatch.setattr(f"omni.heads.{vocoder}.magnitudes", _spectra_of_nothing)
+    model, processor = make_speaker("depth", "flow", "hifigan" if head == "hifigan" else "vocoder")
     patterns = {"codec": {"encoders": 1.0}, "speak": {"*": 1.0, "encoders": 0.0}}
-    set_trainable(model, patterns.get(kind, {f"heads.the_{kind}": 1.0}))
+    set_trainable(model, patterns.get(kind, {f"heads.the_{head}": 1.0}))
     task = Task(model, kind).train()
     place: Any = SimpleNamespace(
         item=SimpleNamespace(source="s"), entry=SimpleNamespace(where="x.tar:1")
@@ -393,7 +399,7 @@ def test_operations_of_speech_are_those_that_it_runs(make_speaker, make_sound, k
     found = Flops(model, task.objective.runs_llm, kind if kind != "speak" else "depth").of(row)
     assert task.objective.runs_part == ("depth" if kind == "speak" else kind)
     assert sum(found.values()) == pytest.approx(counter.get_total_flops(), rel=0.1)
-    part = "speech" if kind == "codec" else f"the_{task.objective.runs_part}"
+    part = f"the_{head}" if head else "speech"
     spent = {name for name, value in found.items() if value}
     assert spent == {part, *(["llm", "speech"] if kind == "speak" else []),
                      *(["speech"] if kind == "flow" else [])}  # fmt: skip

@@ -1,6 +1,7 @@
 """Making a model: of a text LLM, then a modality at a time; or its sketch, without weights."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..encoders import build_encoder, check_encoder, codec_of, encoder_class
 from ..entry import EntryError
-from ..heads import GIVEN, OF_FRAMES, OF_SPEECH, build_head, complete
+from ..heads import (
+    GIVEN,
+    HEADS,
+    OF_FRAMES,
+    OF_SPEECH,
+    build_head,
+    complete,
+    role_of,
+    weights_of,
+)
 from ..projectors import build_projector, load_projector
 from ..weights import Part, WeightsError, resolve
 from .buffers import build
@@ -94,7 +104,8 @@ class Attaches(PreTrainedModel):
             name: what the modality is called, e.g. "vision".
             spec: `{"encoder": {"kind": ..., "weights": ...}, "projector": {"kind": ...}}`, with
                 `"as_words": SHARPNESS` to let its tokens be mixtures of words; a projector that is
-                trained already has `weights`, too. Or `{"head": {"kind": ...}}`.
+                trained already has `weights`, too. Or `{"head": {"kind": ...}}`, with `weights`
+                where the kind takes some.
             processor: gains the modality's placeholder and preprocessing; a codec, which turns
                 sound into codes, is from then on what it hears with.
 
@@ -144,31 +155,49 @@ class Attaches(PreTrainedModel):
         """Load a projector that is trained already; return where it comes from, if it does."""
         if source is None:
             return None
-        try:
-            part = resolve(source, weights=self.device.type != "meta")
-        except WeightsError as error:
-            raise EntryError(error, "projector", "weights") from error
+        part = self._part(source, "projector")
         if part.fetched:
             with blaming(f"projector {name!r}", "projector", "weights"):
                 load_projector(projector, part.folder, name)
         return part
 
+    def _part(self, source: str, of: str) -> Part:
+        """Return a part of which a spec names the weights; those that cannot be had blame it."""
+        try:
+            return resolve(source, weights=self.device.type != "meta")
+        except WeightsError as error:
+            raise EntryError(error, of, "weights") from error
+
     def _attach_head(self, name: str, spec: Mapping[str, Any]) -> None:
         if more := sorted(set(spec) - {"head"}):
             raise EntryError(f"{name!r} is a head, which takes no {more[0]!r}", more[0])
-        head = complete(spec["head"])
-        if other := self.head_of(head["kind"]):
-            raise EntryError(
-                f"{other!r} is a head of kind {head['kind']!r} already", "head", "kind"
-            )
+        is_sketch = self.device.type == "meta"
+        own, weights = weights_of(spec["head"])
+        part = self._part(weights, "head") if weights else None
+        if part:
+            with blaming(f"head {own['kind']!r}", "head", "weights"):
+                own |= HEADS[own["kind"]].describe(part.folder)  # type: ignore[operator]
+        head = complete(own)
+        role = role_of(head["kind"])
+        if other := self.head_of(role):
+            raise EntryError(f"{other!r} is a head of kind {role!r} already", "head", "kind")
         made = partial(build_head, head, self._given(head))
-        built = on_meta(made) if self.device.type == "meta" else made()
+        built = on_meta(made) if is_sketch else made()
+        if part and part.fetched:
+            with (
+                blaming(f"head {name!r}", "head", "weights"),
+                without_values() if is_sketch else nullcontext(),
+            ):
+                built.load_pretrained(part.folder)  # type: ignore[operator]
+        if part:
+            self.config.parts[name] = part.record()
         self.config.heads[name] = head
         self.heads[name] = built.to(device=self.device, dtype=self.dtype)
 
-    def head_of(self, kind: str) -> str | None:
-        """Return the name of the head of a kind, None where none is attached."""
-        return next((n for n, head in self.config.heads.items() if head["kind"] == kind), None)
+    def head_of(self, role: str) -> str | None:
+        """Return the name of the head that does what a kind does, None where none is attached."""
+        heads = self.config.heads.items()
+        return next((name for name, head in heads if role_of(head["kind"]) == role), None)
 
     def _given(self, head: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a head needs of the model, see `omni.heads.GIVEN`.
@@ -177,14 +206,15 @@ class Attaches(PreTrainedModel):
             EntryError: there is no codec, or the LLM's layers are not as wide as its tokens.
         """
         wide = self.config.text_config.get_text_config(decoder=True).hidden_size
-        if head["kind"] not in OF_SPEECH:
+        role = role_of(head["kind"])
+        if role not in OF_SPEECH:
             return {"hidden_width": wide}
         if (name := codec_of(self.config.modalities)) is None:
             raise EntryError(f"head {head['kind']!r} speaks the codes of a codec, and none is "
                              "attached; attach one first: {encoder: {kind: codec, ...}, "
                              "projector: {kind: codes}}", "head")  # fmt: skip
         codec: Any = self.encoders[name]
-        if head["kind"] in OF_FRAMES and codec.code_width is None:
+        if role in OF_FRAMES and codec.code_width is None:
             raise EntryError(f"codec {name!r} makes sound of its codes itself, and has no use for "
                              f"a head {head['kind']!r}", "head", "kind")  # fmt: skip
         table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]

@@ -28,7 +28,7 @@ def card(
     """Return the card as Markdown with a header in YAML.
 
     Args:
-        config: of the checkpoint, as config.json has it: `parts`, `modalities`.
+        config: of the checkpoint, as config.json has it: `parts`, `modalities`, `heads`.
         stages: facts of the stages that made it, as stage.json has them.
         rows: scores, as omni-eval's rows.json has them.
     """
@@ -36,13 +36,14 @@ def card(
     data = {name: of for name, of in parts.items() if name.startswith("data.")}
     own = {name: of for name, of in parts.items() if name not in data}
     modalities = config.get("modalities") or {}
+    kinds = modalities | (config.get("heads") or {})
     reads = ["text", *sorted(modalities)]
     sections = [
         _header(own), _OURS,
         f"# A model of {', '.join(reads)}\n\nA text LLM to which "
         f"{' and '.join(sorted(modalities)) or 'nothing'} is attached, made by omni-stages.", _USE,
         "## Parts\n\n" + _table(("part", "kind", "source", "licence"), (
-            (name, _kind(name, modalities), of.get("source"), of.get("license"))
+            (name, _kind(name, kinds), of.get("source"), of.get("license"))
             for name, of in own.items()
         )),
     ]  # fmt: skip
@@ -89,13 +90,15 @@ def _header(parts: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _kind(name: str, modalities: Mapping[str, Any]) -> str:
+def _kind(name: str, kinds: Mapping[str, Any]) -> str:
     if name.endswith(PROJECTOR):
-        spec = modalities.get(name.removesuffix(PROJECTOR))
+        spec = kinds.get(name.removesuffix(PROJECTOR))
         return f"projector {spec['projector']['kind']}" if spec else "projector"
-    spec = modalities.get(name)
+    spec = kinds.get(name)
     if not spec:
         return "LLM"
+    if "encoder" not in spec:
+        return f"head {spec['kind']}"
     return f"encoder {spec['encoder']['kind']}, projector {spec['projector']['kind']}"
 
 

@@ -89,7 +89,10 @@ class OmniForConditionalGeneration(SavesCode, Embeds, Generates, Attaches, Gener
     def _complete(self, folder: Path) -> None:
         """Add the model card."""
         super()._complete(folder)
-        write_card(folder, card({"parts": self.config.parts, "modalities": self.config.modalities}))
+        own = self.config
+        write_card(
+            folder, card({"parts": own.parts, "modalities": own.modalities, "heads": own.heads})
+        )
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()

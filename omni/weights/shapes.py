@@ -67,6 +67,12 @@ SHAPES = {
         "decoder_attention_heads": 20, "decoder_ffn_dim": 5120, "max_source_positions": 1500,
         "vocab_size": 51866,
     }),
+    "microsoft/speecht5_hifigan": Shape("mit", {
+        "model_type": "hifigan", "model_in_dim": 80, "sampling_rate": 16000,
+        "upsample_initial_channel": 512, "upsample_rates": [4, 4, 4, 4],
+        "upsample_kernel_sizes": [8, 8, 8, 8], "resblock_kernel_sizes": [3, 7, 11],
+        "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+    }),
 }  # fmt: skip
 """hub id -> shape"""
 

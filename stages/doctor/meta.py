@@ -92,9 +92,10 @@ def _known(attach: dict[str, Any]) -> dict[str, Any]:
     """Return what a stage attaches, parts of known shape without their weights."""
     known = copy.deepcopy(attach)
     for spec in known.values():
-        encoder = spec.get("encoder") if isinstance(spec, dict) else None
-        if isinstance(encoder, dict) and isinstance(encoder.get("weights"), str):
-            encoder["weights"] = shape_of(encoder["weights"])
+        for key in ("encoder", "head"):
+            part = spec.get(key) if isinstance(spec, dict) else None
+            if isinstance(part, dict) and isinstance(part.get("weights"), str):
+                part["weights"] = shape_of(part["weights"])
         projector = spec.get("projector") if isinstance(spec, dict) else None
         if isinstance(projector, dict):
             projector.pop("weights", None)  # its shape follows from both sides of it
