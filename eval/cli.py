@@ -8,12 +8,11 @@ from typing import Any
 import typer
 
 from data_shards.bench.result import Name, Small
-from omni.serve.command import RunByDefault, announce
+from omni.serve.command import RunByDefault, announce, refused
 
 from . import options
 from .guard_command import guard
 from .options import unescaped
-from .refusal import refused
 from .suite_commands import prepare, suites
 from .table_commands import compare, contamination, table
 from .thinking_command import thinking as thinking_command

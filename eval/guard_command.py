@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .refusal import refused
+from omni.serve.command import refused
 
 
 def guard(

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from omni.serve.command import refused
+
 from .options import Rows, Suite
-from .refusal import refused
 
 
 def suites() -> None:

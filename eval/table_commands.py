@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from omni.serve.command import refused
+
 from .grid import FORMS, Grid, comma_separated, show
-from .refusal import refused
 
 
 class Form(StrEnum):

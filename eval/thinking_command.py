@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from omni.serve.command import announce
+from omni.serve.command import announce, refused
 
 from . import options
-from .refusal import refused
 
 
 def thinking(

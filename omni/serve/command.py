@@ -3,6 +3,7 @@
 import os
 import sys
 
+import typer
 from typer.core import TyperGroup
 
 
@@ -22,3 +23,13 @@ class RunByDefault(TyperGroup):
         if args and args[0] not in self.commands and args[0] != "--help":
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+
+def refused(error: object) -> typer.Exit:
+    """Print why on stderr, as it stands; raise what this returns: exit status 2."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    console.print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True, highlight=False)
+    return typer.Exit(2)

@@ -1,10 +1,11 @@
 """`omni-train sample`: what a checkpoint answers, as shards."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from omni.serve.command import refused
 
 
 def sample(
@@ -61,6 +62,5 @@ def sample(
         pairing = Pairing(pairs, right, choice, seed)
         manifest = sample_answers(checkpoints, prompts, out, how, batch, device, pairing)
     except (CheckpointError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        raise refused(error) from error
     print("\n".join(described(str(out), manifest)))
