@@ -25,7 +25,8 @@ def run(folder: Path, small: bool = False, seeds: int = 1, overrides: Sequence[s
     the model, to written questions and to unseen renditions. In the control each answer is held
     against another's words. The weakest link is where most words are lost. `last_word` is how many
     answers of a hundred end with their last word; `drift` how many points more words are lost in
-    the last third of 60 s that are coded and sounded in one piece than in the first.
+    the last third of 60 s that are coded and sounded in one piece than in the first, each word
+    once in either.
 
     Args:
         folder: to work in.
@@ -121,30 +122,44 @@ def _drift(model: Any, processor: Any, data: Path) -> float:
     """Return how many points more words are lost at the end of a long sound than at its beginning.
 
     Recordings follow one another until it lasts `LONG`; it is coded, and sounded, in one piece.
+    It is heard three times, its thirds in turn the last, so that every word stands in each: what
+    is left of the difference is the place, and not which words are hard to hear.
     """
+    from eval.scoring.recogniser import Recogniser
+    from omni.heads.mel import RATE
+
+    recordings, texts = _recordings(processor, data)
+    parts: list[tuple[Any, str]] = []
+    while sum(len(wave) for wave, _ in parts) < LONG * RATE or len(parts) % 3:
+        batch, text = recordings[len(parts) % len(recordings)]
+        parts.append((batch["code_wave"][0], text))
+    ear, third, drifts = Recogniser(), len(parts) // 3, list[float]()
+    for turn in range(3):
+        first = turn * third
+        lost = _lost(model, processor, ear, [*parts[first:], *parts[:first]], texts)
+        drifts.append(statistics.mean(lost[-third:]) - statistics.mean(lost[:third]))
+    return statistics.mean(drifts)
+
+
+def _lost(
+    model: Any, processor: Any, ear: Any, parts: Sequence[tuple[Any, str]], texts: Sequence[str]
+) -> list[float]:  # fmt: skip
+    """Return the word error rate of each of the parts that one sound is made of."""
     import torch
 
-    from eval.scoring.recogniser import Recogniser
     from eval.scoring.right import word_errors
     from omni.generation.sound import Voice
-    from omni.heads.mel import RATE
     from omni.processing.messages import audio, user
 
     from .speech import codes_of
 
-    recordings, texts = _recordings(processor, data)
-    parts: list[tuple[Any, str]] = []
-    while sum(len(wave) for wave, _ in parts) < LONG * RATE:
-        batch, text = recordings[len(parts) % len(recordings)]
-        parts.append((batch["code_wave"][0], text))
     whole = torch.cat([wave for wave, _ in parts]).numpy()
     made = Voice(model).wave(
         codes_of(model, processor.pack([processor.encode([user(audio(whole))])]))
     )
-    ear, lost, at = Recogniser(), list[float](), 0
+    lost, at = list[float](), 0
     for wave, text in parts:
         errors, words = word_errors(ear.heard(made[at : at + len(wave)], texts), text)
         lost.append(100 * errors / words)
         at += len(wave)
-    third = len(lost) // 3
-    return statistics.mean(lost[-third:]) - statistics.mean(lost[:third])
+    return lost
