@@ -2,7 +2,6 @@
 
 import contextlib
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from ..generation.settings import Generation
 from ..load import CheckpointError, check_checkpoint, load
 from ..processing.messages import Message, assistant, audio, image, user, video
-from .command import announce
+from .command import announce, refused
 from .start import StartError, bind, check_extra
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -126,8 +125,7 @@ def chat(
         else:
             ask([user(*parts, *([text] if text else []))])
     except (ChatError, CheckpointError, StartError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        raise refused(error) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

@@ -3,7 +3,6 @@
 import importlib
 import json
 import socket
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from ..load import CheckpointError, check_checkpoint, load
 from .bench import BENCHES
-from .command import RunByDefault, announce
+from .command import RunByDefault, announce, refused
 from .limits import RequestLimits
 from .sources import Sources
 from .start import StartError, address, bind, check_extra
@@ -76,8 +75,7 @@ def serve(
     try:
         known = read_voices(voices) if voices else {}
     except (ValueError, OSError) as error:
-        print(f"error: --voices: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        raise refused(f"--voices: {error}") from error
     limits = RequestLimits(max_new_tokens=max_new_tokens, deadline=deadline, voices=known,
                            max_pixels=max_pixels, max_seconds=max_seconds)  # fmt: skip
     sources = Sources(frozenset(allow_hosts or ()), tuple(allow_dirs or ()), limits.max_bytes)
@@ -93,8 +91,7 @@ def serve(
             options = {"waiting": waiting, "token_budget": token_budget, "max_batch": max_batch}
             _run(checkpoint, bound, name, limits, sources, api_key, options)
     except (ServeError, StartError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        raise refused(error) from error
 
 
 @app.command()
@@ -114,13 +111,11 @@ def bench(
             print(f"{known:12} {what}")
         return
     if name not in BENCHES:
-        print(f"error: no bench {name}; there are {', '.join(BENCHES)}", file=sys.stderr)
-        raise typer.Exit(2)
+        raise refused(f"no bench {name}; there are {', '.join(BENCHES)}")
     try:
         check_extra("serve", NEEDED)
     except StartError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        raise refused(error) from error
     run = importlib.import_module(f"omni.serve.bench.{name}").run
     found = run(**({"count": count} if count else {}), seed=seed)
     print(json.dumps(found), flush=True)
