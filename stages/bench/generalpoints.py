@@ -16,7 +16,7 @@ SENSED = WORLD | {"answer": "json"}
 RULE = {"target": 18}
 """other targets: no card of the game is a face card"""
 WORDINGS = {"wordings": 12}
-STEPS, ASKED, DRAWN = 100, 400, 4
+STEPS, ASKED, DRAWN = 130, 400, 4
 SIDE = 96  # pixels of a picture
 
 
