@@ -14,7 +14,7 @@ from .speech import Clips, OfSound, vectors_of
 class FlowOptions:
     """How the times are drawn, and what else counts."""
 
-    times: Literal["uniform", "cosine"] = "uniform"
+    times: Literal["cosine", "uniform"] = "cosine"
     """cosine: as the steps of sampling lie, more of them early"""
     prior_weight: float = 1.0
     """of the pre-net's own error"""
