@@ -14,6 +14,8 @@ from omni.generation.sound import Voice
 from omni.heads.hifigan import HifiGan
 from omni.heads.mel import BINS, RATE, SAMPLES_PER_CODE, log_mel
 from omni.load import load
+from stages.doctor.meta import sketches
+from stages.recipe.read import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +94,33 @@ def test_it_is_kept_with_the_checkpoint(attached, tmp_path):
     assert {name: p.shape for name, p in sketched.named_parameters()} == shapes
 
 
-def test_a_sketch_compares_names_and_shapes(make_model, specs, folder):
+def test_a_sketch_compares_names_and_shapes(make_model, specs, folder, tmp_path):
     _, processor = make_model()
     sketched = OmniForConditionalGeneration.sketch("tiny:llama")
     sketched.attach("speech", specs.codec, processor)
     sketched.attach("sound", {"head": {"kind": "hifigan", "weights": str(folder)}}, processor)
     assert all(p.is_meta for p in sketched.heads["sound"].parameters())
+    config = json.loads((folder / "config.json").read_text()) | {"upsample_initial_channel": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    other = OmniForConditionalGeneration.sketch("tiny:llama")
+    other.attach("spoken", specs.codec, make_model()[1])
+    with pytest.raises(EntryError, match="has shape"):
+        other.attach("sound", {"head": {"kind": "hifigan", "weights": str(tmp_path)}}, processor)
+
+
+def test_a_plan_needs_no_hub(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    published = '{kind: hifigan, weights: "hub:microsoft/speecht5_hifigan"}'
+    recipe = load_recipe("speech_tiny", [f"stages.vocoder.attach.vocoder.head={published}"])
+    [head] = [model.heads["vocoder"] for stage, model, _ in sketches(recipe)
+              if stage.name == "vocoder"]  # fmt: skip
+    assert {name: p.shape for name, p in head.named_parameters()} == {
+        name: p.shape for name, p in HifiGan().named_parameters()
+    }
 
 
 @pytest.mark.parametrize(("config", "reason"), [

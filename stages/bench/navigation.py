@@ -30,9 +30,9 @@ def run(folder: Path, small: bool = False, seeds: int = 1) -> Result:
     The world: routes of one leg with absolute actions, in words. A quarter of them is held out.
     The recipe is navigation_text with a small random Llama, paid for first steps, the turns, as it
     knows the others after its warm-up; a control is paid what other answers to the same prompt
-    earn. Beside them, not asked for: more of the solver's actions at equal
-    compute, to the same prompt and to several, and all arms with relative actions and with the
-    landmarks of another city. A score is of routes with every step right, by greedy answers;
+    earn. Beside them, not asked for: more of the solver's actions at equal compute, to the same
+    prompt and to several, and all arms with relative actions and with the landmarks of another
+    city. A score is of routes with every step right, by greedy answers;
     intervals resample routes.
 
     Args:

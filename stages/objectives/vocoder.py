@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from omni.heads.mel import FRAMES_PER_CODE, SAMPLES_PER_CODE
-from omni.heads.vocoder import Vocoder, wave_error
+from omni.heads.vocoder import wave_error
 
 from .speech import Clips, OfSound
 
@@ -18,7 +18,7 @@ class Vocode(OfSound):
     hears_codes = False
 
     def errors(self, model: Any, clips: Clips) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        vocoder: Vocoder = model.heads[model.head_of("vocoder")]
+        vocoder = model.heads[model.head_of("vocoder")]
         mel, errors = clips.mel().to(model.dtype), []
         # one by one: what the padding of a batch would sound like overlaps with a clip's end
         for number, frames in enumerate(clips.frames):
