@@ -206,9 +206,12 @@ def test_pickled_tensors_are_converted_once(monkeypatch, tmp_path, parts):
     assert resolve("hub:a/old", weights=False).folder == tmp_path / "old" and len(asked) == 1
 
 
-def test_what_is_pickled_beside_tensors_is_refused(tmp_path):
+@pytest.mark.parametrize("held", [
+    {"step": Path("/")}, {"state_dict": {"w": torch.ones(1)}}, {"step": 3}, 3,
+], ids=["an object", "nested", "a number", "no names"])  # fmt: skip
+def test_what_is_pickled_beside_tensors_is_refused(tmp_path, held):
     write_pickled(tmp_path / "old")
-    torch.save({"step": Path("/")}, tmp_path / "old" / "pytorch_model.bin")
+    torch.save(held, tmp_path / "old" / "pytorch_model.bin")
     with pytest.raises(WeightsError, match=r"pytorch_model.bin: cannot be read as tensors alone"):
         resolve(str(tmp_path / "old"))
 

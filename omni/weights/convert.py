@@ -31,6 +31,8 @@ def convert_pickled(files: Sequence[Path], folder: Path) -> None:
         except Exception as error:  # pickle, zipfile and torch raise many types
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{file}: cannot be read as tensors alone ({reason})") from error
+    if others := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
+        raise ValueError(f"{files[0]}: cannot be read as tensors alone ({others[0]!r} is none)")
     # clones: tensors that share memory cannot be written
     own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     save_file(own, folder / "model.safetensors")
